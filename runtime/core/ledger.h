@@ -1,0 +1,99 @@
+/* ledger.h: which messages of one partition are finished, and what may therefore be committed.
+ *
+ * Control, one per partition and assignment (epoch). Pure: no clock, no I/O. Design section 4.
+ *
+ * Records are delivered in offset order; each delivered record that is not finished is an *open* entry in an intrusive,
+ * doubly linked list in delivery order. Everything delivered and not in the list is finished, so holes in offsets
+ * (compaction, transaction markers) are complete by definition, opening and closing are O(1), and memory is
+ * proportional to what is open, however far the frontier is held back.
+ *
+ *   frontier = offset of the oldest open entry, else the next offset to be delivered. It never goes back.
+ *
+ * Restoring: the metadata committed with the frontier lists the open offsets beyond it, up to the offset it speaks to.
+ * After a restart, records between the frontier and that offset which are not listed are already finished and are
+ * skipped. Until they come by again, listed offsets count as open.
+ */
+#ifndef SHOVE_CORE_LEDGER_H
+#define SHOVE_CORE_LEDGER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+/* Kafka refuses more than 4,096 characters of commit metadata; 3,072 base64 characters are what shove uses at most. */
+#define SHOVE_LEDGER_METADATA_MAX 3072
+
+/* Embedded in whatever the caller keeps per message; the ledger never allocates or frees it. */
+struct shove_ledger_entry {
+    struct shove_ledger_entry *previous;
+    struct shove_ledger_entry *next;
+    int64_t offset;
+    uint8_t attempts; /* saturates at 255 */
+    uint8_t crashes;
+    bool is_open;
+};
+
+struct shove_ledger_mark { /* one restored, not yet redelivered open offset */
+    int64_t offset;
+    uint8_t attempts;
+    uint8_t crashes;
+};
+
+struct shove_ledger {
+    struct shove_ledger_entry *first; /* oldest open */
+    struct shove_ledger_entry *last;
+    size_t open_count;
+    int64_t next_offset;  /* one past the last delivered record */
+    int64_t speaks_to;    /* restored knowledge ends here; offsets >= it are new */
+    struct shove_ledger_mark *marks; /* restored, ascending */
+    size_t mark_count;
+    size_t mark_next; /* marks before it were delivered or are gone */
+};
+
+enum shove_ledger_verdict {
+    SHOVE_LEDGER_OPENED,   /* handle it */
+    SHOVE_LEDGER_FINISHED, /* finished before the restart: skip it, `entry` was not linked */
+    SHOVE_LEDGER_REWOUND   /* below what this epoch already delivered: the log was truncated or an offset reset went
+                              back; nothing was changed, the caller must start a new epoch */
+};
+
+/* Starts an epoch at `start_offset` (the committed frontier, or what the reset policy gave). */
+void shove_ledger_init(struct shove_ledger *ledger, int64_t start_offset);
+void shove_ledger_release(struct shove_ledger *ledger);
+
+/* Takes over what the metadata of the commit at start_offset says. `text` NULL or empty: nothing to restore.
+ * SHOVE_ECORRUPT when it is not ours or fails its checks (magic, version, checksum, order); the ledger is unchanged. */
+int shove_ledger_restore(struct shove_ledger *ledger, const char *text, size_t text_size, struct shove_error *error);
+
+/* The record at `offset` came by. On OPENED, `entry` is linked with the attempts and crashes known for it. */
+enum shove_ledger_verdict shove_ledger_deliver(struct shove_ledger *ledger, struct shove_ledger_entry *entry,
+                                               int64_t offset);
+
+/* Closes an open entry. Returns true when the frontier moved. Closing twice is a no-op that returns false. */
+bool shove_ledger_close(struct shove_ledger *ledger, struct shove_ledger_entry *entry);
+
+/* Unlinks every open entry without finishing it (the epoch ends); calls `forget` for each, oldest first. */
+void shove_ledger_abandon(struct shove_ledger *ledger, void (*forget)(void *ctx, struct shove_ledger_entry *entry),
+                          void *ctx);
+
+int64_t shove_ledger_frontier(const struct shove_ledger *ledger);
+
+/* Records finished beyond the frontier that the metadata written now could not name: they may be handled again after
+ * a crash. Needs no clock; exact up to holes (counts offsets). */
+struct shove_ledger_coverage {
+    int64_t speaks_to;
+    size_t listed;
+    size_t unlisted;          /* open entries that did not fit */
+    int64_t may_repeat;       /* offsets in [speaks_to, next_offset) that are not open */
+};
+
+/* Writes the metadata for a commit of the current frontier into `out` (NUL-terminated, at most
+ * `max_chars` <= SHOVE_LEDGER_METADATA_MAX characters plus NUL). An empty string when everything below next_offset is
+ * finished. What does not fit is cut from the far end: entries nearest the frontier are kept, and the text says up to
+ * which offset it speaks. `coverage` may be NULL. */
+void shove_ledger_metadata(const struct shove_ledger *ledger, char *out, size_t max_chars,
+                           struct shove_ledger_coverage *coverage);
+
+#endif

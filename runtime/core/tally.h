@@ -1,0 +1,33 @@
+/* tally.h: what happened so far, and the exit code that follows from it. Pure; control only. */
+#ifndef SHOVE_CORE_TALLY_H
+#define SHOVE_CORE_TALLY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/outcome.h"
+
+struct shove_tally { /* per group */
+    uint64_t consumed[SHOVE_OUTCOME_COUNT_]; /* settled messages by outcome */
+    uint64_t failed[SHOVE_REASON_COUNT_];    /* dead letters, counted when acknowledged, and discards */
+    uint64_t discarded;
+    uint64_t redelivered_after_crash;
+    bool is_failed; /* the consumer stopped with an error */
+};
+
+struct shove_verdict { /* of a whole run */
+    bool has_drain_timeout;
+    uint32_t worker_deaths;
+    uint32_t failed_groups;
+    bool has_failed_commit; /* the last commit did not succeed: counts as a consumer error */
+};
+
+/* 3 drain timeout > 2 worker death > 1 consumer error > 0. */
+int shove_verdict_exit_code(const struct shove_verdict *verdict);
+
+/* Process exit codes outside a run's verdict (sysexits(3)). */
+#define SHOVE_EXIT_USAGE 64
+#define SHOVE_EXIT_UNAVAILABLE 69
+#define SHOVE_EXIT_CONFIG 78
+
+#endif
