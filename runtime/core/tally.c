@@ -1,0 +1,19 @@
+/* tally.c: from what happened to an exit code. Pure; control only.
+ *
+ * The gravest wins: a drain that timed out left messages unsettled, a dead worker is a bug in a
+ * handler or in shove, a consumer that stopped or could not commit leaves work behind. A handler's
+ * error is a retry and never counts.
+ */
+#include "core/tally.h"
+
+enum { EXIT_CLEAN = 0, EXIT_CONSUMER_ERROR = 1, EXIT_WORKER_DEATH = 2, EXIT_DRAIN_TIMEOUT = 3 };
+
+int shove_verdict_exit_code(const struct shove_verdict *verdict) {
+    if (verdict->has_drain_timeout)
+        return EXIT_DRAIN_TIMEOUT;
+    if (verdict->worker_deaths > 0)
+        return EXIT_WORKER_DEATH;
+    if (verdict->failed_groups > 0 || verdict->has_failed_commit)
+        return EXIT_CONSUMER_ERROR;
+    return EXIT_CLEAN;
+}
