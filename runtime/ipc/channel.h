@@ -9,12 +9,13 @@
  * reads from `outbound` is copied first and checked before use.
  *
  * Submit ring (control -> worker): fixed entries, single producer, single consumer.
- * Outbound ring (worker -> control): a byte stream of records, 8-byte aligned, each with a struct shove_note header;
+ * Outbound ring (worker -> control): a byte stream of records, 16-byte aligned, each with a struct shove_note header;
  * a note whose payload is larger than a quarter of the ring travels in several records marked SHOVE_NOTE_MORE.
  *
  * Wake-ups: each side has an eventfd. A side that is about to block stores 1 in its own `is_asleep` word, looks at the
  * ring once more, and blocks; the other side writes to the eventfd only when it sees the word set after publishing
- * (sequentially consistent on both sides, the classic store-load pairing). One wake-up per batch, none when busy.
+ * (sequentially consistent on both sides, the classic store-load pairing). One wake-up per batch, none when busy. The
+ * eventfds are non-blocking; who was woken reads its own empty.
  */
 #ifndef SHOVE_IPC_CHANNEL_H
 #define SHOVE_IPC_CHANNEL_H
@@ -100,7 +101,9 @@ struct shove_channel_options {
     uint32_t submit_entries; /* power of two */
     size_t outbound_bytes;   /* power of two, e.g. 1 MiB */
     int control_wake_fd;     /* borrowed: the eventfd that wakes control, shared by all channels */
+    size_t note_max_bytes;   /* payload of one note, joined; more is SHOVE_ECORRUPT. 0: 64 MiB */
 };
+#define SHOVE_CHANNEL_NOTE_MAX_BYTES ((size_t)64 * 1024 * 1024)
 
 /* Creates segments and the worker's eventfd. gives *out. */
 int shove_channel_new(const struct shove_channel_options *options, struct shove_channel **out,
@@ -123,7 +126,7 @@ void shove_channel_flush(struct shove_channel *channel);
 
 /* Takes the next note. 1: *note is a checked copy and *payload points at its note->size payload bytes (whole, joined
  * from several records if need be), valid until the next call on this channel; 0: none; SHOVE_ECORRUPT: the worker broke
- * the ring (it must be killed; the channel yields no more). */
+ * the ring (it must be killed; the channel yields no more); SHOVE_ENOMEM. */
 int shove_channel_next_note(struct shove_channel *channel, struct shove_note *note, const uint8_t **payload);
 /* Tells the worker how far control has read, so that it may write on. Call once per portion, not per note. */
 void shove_channel_release_notes(struct shove_channel *channel);
@@ -133,13 +136,21 @@ void shove_channel_release_notes(struct shove_channel *channel);
 bool shove_channel_running(const struct shove_channel *channel, uint32_t *slot, uint32_t *generation,
                            int64_t *since_mono_ms);
 
+/* When the worker last passed through its loop, as it says; 0 before it did. Tells a worker that is stuck outside of any
+ * handler (a luv callback, a require) only while submits wait: an idle worker passes as seldom as it likes. */
+int64_t shove_channel_heartbeat(const struct shove_channel *channel);
+
+/* Once the worker is dead: next_note goes on to what it had appended but not published, so that what was settled before
+ * the death is not handled again. */
+void shove_channel_reveal(struct shove_channel *channel);
+
 /* Before control blocks: marks it asleep on this channel; true when a note is already there (do not block). */
 bool shove_channel_control_sleeps(struct shove_channel *channel);
 void shove_channel_control_wakes(struct shove_channel *channel);
 
 /* ---- worker ---- */
 
-/* Maps what was inherited in `fds`. gives *out. */
+/* Maps what was inherited in `fds`, and keeps the worker's own children from inheriting them. gives *out. */
 int shove_channel_attach(const int fds[SHOVE_CHANNEL_FD_COUNT], struct shove_channel **out, struct shove_error *error);
 int shove_channel_worker_wake_fd(const struct shove_channel *channel);
 
@@ -161,6 +172,7 @@ void shove_channel_publish_notes(struct shove_channel *channel); /* and wakes co
 
 void shove_channel_set_running(struct shove_channel *channel, uint32_t slot, uint32_t generation, int64_t since_mono_ms);
 void shove_channel_clear_running(struct shove_channel *channel);
+void shove_channel_beat(struct shove_channel *channel, int64_t mono_ms); /* once per turn of the loop */
 
 /* Before the worker blocks: true when an entry is already there (do not block). */
 bool shove_channel_worker_sleeps(struct shove_channel *channel);
