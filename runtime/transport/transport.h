@@ -170,8 +170,9 @@ struct shove_transport_ops {
      * returned 0. Commits of one subscription are applied in call order. */
     int (*commit)(struct shove_transport *transport, struct shove_subscription *subscription,
                   const struct shove_commit *commits, size_t count, void *opaque);
-    /* The answer to revoking and lost: frees the claims; nothing may refer to them afterwards. All claims of one
-     * revoking event may be released in any number of calls. */
+    /* The answer to revoking and lost: frees the claims; nothing may refer to them afterwards, so `committed` leaves out
+     * the commits of claims released meanwhile (and is not delivered when none is left). All claims of one revoking
+     * event may be released in any number of calls, also from inside the event. */
     void (*release)(struct shove_transport *transport, struct shove_claim **claims, size_t count);
     /* Records waiting for this claim beyond what was taken: high watermark minus the next offset to take, as known
      * without asking the broker; -1: not known yet. */

@@ -1,0 +1,30 @@
+/* abort_point.h: places where a crash spec can have control killed, one per numbered step of design
+ * section 3.
+ *
+ * Compiled in only with SHOVE_ABORT_POINTS (presets dev, asan, tsan). The environment variable
+ * SHOVE_ABORT_AT=STEP:COUNT makes control SIGKILL itself when it passes STEP for the COUNT-th time;
+ * no unwinding, no flush, as if the machine's power had gone for this process.
+ */
+#ifndef SHOVE_CONTROL_ABORT_POINT_H
+#define SHOVE_CONTROL_ABORT_POINT_H
+
+enum shove_step {
+    SHOVE_STEP_TAKEN = 1,     /* a record came out of its partition's queue */
+    SHOVE_STEP_OPENED,        /* its ledger slot is open */
+    SHOVE_STEP_SUBMITTED,     /* it is in a worker's arena and in the submit ring */
+    SHOVE_STEP_DECIDED,       /* the outcome came back and the next hop is decided */
+    SHOVE_STEP_HELD,          /* produced to a hold topic, not yet acknowledged */
+    SHOVE_STEP_DEAD_LETTERED, /* produced to the DLQ, not yet acknowledged */
+    SHOVE_STEP_CLOSED,        /* the hop is acknowledged and the slot closed, nothing committed */
+    SHOVE_STEP_COMMITTED      /* the commit was sent */
+};
+
+#ifdef SHOVE_ABORT_POINTS
+void shove_abort_point(enum shove_step step);
+#else
+static inline void shove_abort_point(enum shove_step step) {
+    (void)step;
+}
+#endif
+
+#endif

@@ -1,0 +1,159 @@
+/* commit.c: see commit.h. Control only, loop's thread.
+ *
+ * At most one commit per partition is under way, so answers cannot overtake each other; what was
+ * refused (a rebalance under way, a broker that is down) stays dirty and is offered again in the
+ * next round, as long as the partition is ours. A commit carries the frontier and, in its metadata,
+ * what is still open beyond it (core/ledger.h).
+ */
+#include "control/commit.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "control/abort_point.h"
+#include "control/feed.h"
+#include "control/flow.h"
+
+struct built { /* a commit being built, and the texts it borrows */
+    struct shove_commit *commits;
+    char (*metadata)[SHOVE_LEDGER_METADATA_MAX + 1];
+    size_t count;
+};
+
+static int built_init(struct built *built, size_t capacity) {
+    built->count = 0;
+    built->commits = malloc(capacity * sizeof(*built->commits));
+    built->metadata = malloc(capacity * sizeof(*built->metadata));
+    return built->commits && built->metadata ? 0 : SHOVE_ENOMEM;
+}
+
+static void built_release(struct built *built) {
+    free(built->commits);
+    free(built->metadata);
+}
+
+static void add(struct built *built, struct shove_partition *partition) {
+    char *metadata = built->metadata[built->count];
+    shove_ledger_metadata(&partition->ledger, metadata, SHOVE_LEDGER_METADATA_MAX, NULL);
+    built->commits[built->count++] = (struct shove_commit){
+        .claim = partition->claim,
+        .offset = shove_ledger_frontier(&partition->ledger),
+        .metadata = metadata,
+    };
+    partition->is_dirty = false;
+    partition->commits_in_flight++;
+    partition->commit_sequence++;
+}
+
+static void submit(struct shove_flow *flow, struct built *built) {
+    struct shove_control *control = flow->control;
+    if (built->count == 0)
+        return;
+    int rc = control->ops->commit(control->transport, flow->subscription, built->commits,
+                                  built->count, NULL);
+    if (rc == 0) {
+        shove_abort_point(SHOVE_STEP_COMMITTED);
+        return;
+    }
+    for (size_t i = 0; i < built->count; i++) {
+        struct shove_partition *partition = built->commits[i].claim->user;
+        partition->is_dirty = true;
+        partition->commits_in_flight--;
+        partition->last_commit_code = rc;
+    }
+}
+
+static bool is_due(const struct shove_partition *partition) {
+    return partition->is_dirty && partition->commits_in_flight == 0 && !partition->is_lost;
+}
+
+void shove_commit_round(struct shove_control *control) {
+    for (uint32_t i = 0; i < control->flow_count; i++) {
+        struct shove_flow *flow = &control->flows[i];
+        size_t due = 0;
+        for (struct shove_partition *p = flow->partitions; p; p = p->next)
+            due += is_due(p);
+        if (due == 0 || !flow->subscription)
+            continue;
+        struct built built;
+        if (built_init(&built, due) == 0) {
+            for (struct shove_partition *p = flow->partitions; p; p = p->next) {
+                if (is_due(p))
+                    add(&built, p);
+            }
+            submit(flow, &built);
+        }
+        built_release(&built);
+    }
+}
+
+void shove_commit_partition(struct shove_partition *partition) {
+    if (!is_due(partition) || !partition->flow->subscription)
+        return;
+    struct built built;
+    if (built_init(&built, 1) == 0) {
+        add(&built, partition);
+        submit(partition->flow, &built);
+    }
+    built_release(&built);
+}
+
+static void report(struct shove_partition *partition, const struct shove_commit *commit) {
+    struct shove_flow *flow = partition->flow;
+    uint32_t suppressed;
+    if (!shove_log_limit_allows(&flow->log_limit, flow->control->now_ms, &suppressed))
+        return;
+    char offset[32];
+    char number[16];
+    snprintf(offset, sizeof(offset), "%" PRId64, commit->offset);
+    snprintf(number, sizeof(number), "%d", (int)partition->claim->partition);
+    shove_log_fields(SHOVE_LOG_WARN, "a commit was not accepted and will be offered again", "topic",
+                     partition->topic, "partition", number, "offset", offset, "code",
+                     shove_error_name(commit->code), NULL);
+}
+
+/* Crash counts that are on the broker now: their messages may run again. */
+static void release_recorded(struct shove_flow *flow) {
+    struct shove_delivery_list rest = {0};
+    struct shove_delivery *delivery;
+    while ((delivery = shove_delivery_list_pop(&flow->recording))) {
+        if (!delivery->partition ||
+            delivery->commit_sequence <= delivery->partition->commit_acknowledged)
+            shove_feed_again(delivery);
+        else
+            shove_delivery_list_push(&rest, delivery);
+    }
+    flow->recording = rest;
+}
+
+void shove_commit_answered(struct shove_flow *flow, const struct shove_commit *commits,
+                           size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        struct shove_partition *partition = commits[i].claim->user;
+        partition->commits_in_flight--;
+        partition->last_commit_code = commits[i].code;
+        if (commits[i].code == 0) {
+            partition->committed_offset = commits[i].offset;
+            partition->commit_acknowledged = partition->commit_sequence;
+        } else {
+            partition->is_dirty = true;
+            report(partition, &commits[i]);
+        }
+    }
+    if (flow->recording.first)
+        release_recorded(flow);
+    for (struct shove_delivery *d = flow->recording.first; d; d = d->next)
+        shove_commit_partition(d->partition);
+    flow->control->has_progress = true;
+}
+
+void shove_commit_record_crash(struct shove_delivery *delivery) {
+    struct shove_partition *partition = delivery->partition;
+    delivery->state = SHOVE_DELIVERY_RECORDING;
+    delivery->commit_sequence = partition->commit_sequence + 1;
+    shove_delivery_list_push(&delivery->flow->recording, delivery);
+    partition->is_dirty = true;
+    shove_commit_partition(partition);
+}

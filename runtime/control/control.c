@@ -1,0 +1,422 @@
+/* control.c: see control.h: start-up, the round that everything happens in, and the end. Control
+ * only.
+ *
+ * One thread, one libuv loop. Wake-ups (workers' eventfd, the transport's events, timers) only make
+ * the loop turn; the work is done in one place, the round: notes of workers, what must be offered
+ * again, feeding, revocations. A round that made progress is followed by another without blocking,
+ * after the loop has polled what is ready; before the loop blocks, every channel is marked asleep
+ * and looked at once more (ipc/channel.h).
+ */
+#include "control/control.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "control/commit.h"
+#include "control/control_end.h"
+#include "control/declare.h"
+#include "control/delivery.h"
+#include "control/drain.h"
+#include "control/exit_code.h"
+#include "control/feed.h"
+#include "control/flow.h"
+#include "control/hop.h"
+#include "control/load.h"
+#include "control/partition.h"
+#include "control/pool.h"
+#include "control/publish.h"
+#include "control/state.h"
+
+#define WATCH_INTERVAL_MS 250
+#define REPORT_INTERVAL_MS 1000
+#define START_WAIT_MS 10000
+#define CLOSE_TIMEOUT_MS 3000
+#define MIN_SLOTS 1024u
+#define MAX_SLOTS (1u << 20)
+#define MIN_ARENA_BYTES ((size_t)64 << 20)
+
+void shove_control_fail_start(struct shove_control *control, int exit_code, const char *format,
+                              ...) {
+    if (control->exit_code != 0)
+        return;
+    char text[SHOVE_ERROR_TEXT_SIZE];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    shove_log(SHOVE_LOG_ERROR, "%s", text);
+    control->exit_code = exit_code;
+    uv_stop(&control->loop);
+}
+
+/* ---- the round ---- */
+
+static void send_start_when_assigned(struct shove_control *control) {
+    if (control->is_start_sent || !control->topology.has_on_start ||
+        control->phase != SHOVE_PHASE_RUNNING)
+        return;
+    const bool has_waited = control->now_ms - control->joined_ms > START_WAIT_MS;
+    for (uint32_t i = 0; i < control->flow_count && !has_waited; i++) {
+        if (!control->flows[i].was_assigned && control->flows[i].state == SHOVE_FLOW_JOINED)
+            return;
+    }
+    shove_pool_send_start(control);
+}
+
+static void round_of_work(struct shove_control *control) {
+    control->now_ms = (int64_t)uv_now(&control->loop);
+    control->wall_ms = shove_clock_wall_ms();
+    control->has_progress = false;
+    shove_pool_round(control);
+    if (control->hops.first)
+        shove_hop_round(control);
+    if (control->publishes_first)
+        shove_publish_round(control);
+    if (control->phase >= SHOVE_PHASE_RUNNING)
+        shove_feed_round(control);
+    shove_partitions_step(control);
+    send_start_when_assigned(control);
+    if (control->phase > SHOVE_PHASE_RUNNING)
+        shove_drain_check(control);
+}
+
+static void on_due(uv_timer_t *timer) {
+    (void)timer; /* the round that follows looks at what is due */
+}
+
+static void arm_due_timer(struct shove_control *control) {
+    int64_t due_ms = shove_feed_next_due_ms(control);
+    int64_t hop_ms = shove_hop_next_due_ms(control);
+    if (hop_ms < due_ms)
+        due_ms = hop_ms;
+    if (due_ms == INT64_MAX || control->phase >= SHOVE_PHASE_STOPPING) {
+        uv_timer_stop(&control->due_timer);
+        return;
+    }
+    int64_t wait_ms = due_ms > control->now_ms ? due_ms - control->now_ms : 0;
+    uv_timer_start(&control->due_timer, on_due, (uint64_t)wait_ms, 0);
+}
+
+static void on_idle(uv_idle_t *idle) {
+    (void)idle; /* its being active keeps the loop from blocking */
+}
+
+static void on_prepare(uv_prepare_t *prepare) {
+    struct shove_control *control = prepare->data;
+    if (control->phase == SHOVE_PHASE_DONE)
+        return;
+    round_of_work(control);
+    if (control->has_progress || shove_pool_sleeps(control)) {
+        uv_idle_start(&control->idle, on_idle);
+        return;
+    }
+    uv_idle_stop(&control->idle);
+    arm_due_timer(control);
+}
+
+static void on_check(uv_check_t *check) {
+    shove_pool_wakes(check->data);
+}
+
+static void on_wake(uv_poll_t *poll, int status, int events) {
+    struct shove_control *control = poll->data;
+    uint64_t count;
+    (void)status;
+    (void)events;
+    if (read(control->wake_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
+        shove_log(SHOVE_LOG_ERROR, "the wake-up descriptor failed: %s", strerror(errno));
+}
+
+static void on_commit_timer(uv_timer_t *timer) {
+    struct shove_control *control = timer->data;
+    if (control->phase < SHOVE_PHASE_STOPPING)
+        shove_commit_round(control);
+}
+
+static void on_watch_timer(uv_timer_t *timer) {
+    struct shove_control *control = timer->data;
+    control->now_ms = (int64_t)uv_now(&control->loop);
+    shove_pool_watch(control);
+}
+
+static void on_report_timer(uv_timer_t *timer) {
+    struct shove_control *control = timer->data;
+    if (control->phase == SHOVE_PHASE_DRAINING || control->phase == SHOVE_PHASE_LEAVING)
+        shove_drain_report(control);
+}
+
+static void on_signal(uv_signal_t *signal, int number) {
+    struct shove_control *control = signal->data;
+    control->now_ms = (int64_t)uv_now(&control->loop);
+    if (control->phase == SHOVE_PHASE_STARTING)
+        shove_control_fail_start(control, 128 + number, "stopped by a signal during start-up");
+    else if (control->phase == SHOVE_PHASE_RUNNING)
+        shove_drain_begin(control, number == SIGINT ? "SIGINT" : "SIGTERM");
+    else
+        shove_drain_abort(control);
+}
+
+/* ---- what the transport says ---- */
+
+static void on_assigned(void *ctx, struct shove_subscription *subscription,
+                        struct shove_claim **claims, size_t count) {
+    (void)ctx;
+    shove_partitions_assigned(subscription->user, claims, count);
+}
+
+static void on_revoking(void *ctx, struct shove_subscription *subscription,
+                        struct shove_claim **claims, size_t count) {
+    (void)ctx;
+    shove_partitions_revoking(subscription->user, claims, count);
+}
+
+static void on_lost(void *ctx, struct shove_subscription *subscription, struct shove_claim **claims,
+                    size_t count) {
+    (void)ctx;
+    shove_partitions_lost(subscription->user, claims, count);
+}
+
+static void on_readable(void *ctx) {
+    struct shove_control *control = ctx;
+    for (uint32_t i = 0; i < control->flow_count; i++) {
+        for (struct shove_partition *p = control->flows[i].partitions; p; p = p->next)
+            p->is_dry = false;
+    }
+}
+
+static void on_produced(void *ctx, const struct shove_produced *results, size_t count) {
+    struct shove_control *control = ctx;
+    for (size_t i = 0; i < count; i++) {
+        struct shove_ticket *ticket = results[i].opaque;
+        if (ticket->kind == SHOVE_TICKET_PUBLISH) {
+            shove_publish_answered(control, (struct shove_publish_request *)(void *)ticket,
+                                   results[i].code);
+        } else {
+            char *start = (char *)ticket - offsetof(struct shove_delivery, ticket);
+            shove_hop_answered(control, (struct shove_delivery *)(void *)start, &results[i]);
+        }
+    }
+}
+
+static void on_committed(void *ctx, struct shove_subscription *subscription,
+                         const struct shove_commit *commits, size_t count, void *opaque) {
+    (void)ctx;
+    (void)opaque;
+    shove_commit_answered(subscription->user, commits, count);
+}
+
+static void on_ended(void *ctx, struct shove_subscription *subscription, int code,
+                     const char *text) {
+    (void)ctx;
+    shove_flow_ended(subscription->user, code, text);
+}
+
+static void on_notice(void *ctx, int code, const char *text) {
+    (void)ctx;
+    shove_log_fields(code ? SHOVE_LOG_WARN : SHOVE_LOG_INFO, text, "code",
+                     code ? shove_error_name(code) : "recovered", NULL);
+}
+
+static const struct shove_transport_events EVENTS = {
+    .assigned = on_assigned,
+    .revoking = on_revoking,
+    .lost = on_lost,
+    .readable = on_readable,
+    .produced = on_produced,
+    .committed = on_committed,
+    .ended = on_ended,
+    .notice = on_notice,
+};
+
+/* ---- start-up ---- */
+
+static int init_loop(struct shove_control *control) {
+    if (uv_loop_init(&control->loop) != 0)
+        return SHOVE_ENOMEM;
+    control->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (control->wake_fd < 0)
+        return SHOVE_EIO;
+    uv_poll_init(&control->loop, &control->wake_poll, control->wake_fd);
+    uv_prepare_init(&control->loop, &control->prepare);
+    uv_check_init(&control->loop, &control->check);
+    uv_idle_init(&control->loop, &control->idle);
+    uv_timer_init(&control->loop, &control->due_timer);
+    uv_timer_init(&control->loop, &control->commit_timer);
+    uv_timer_init(&control->loop, &control->watch_timer);
+    uv_timer_init(&control->loop, &control->drain_timer);
+    uv_signal_init(&control->loop, &control->sigint);
+    uv_signal_init(&control->loop, &control->sigterm);
+    control->wake_poll.data = control->prepare.data = control->check.data = control->idle.data =
+        control;
+    control->due_timer.data = control->commit_timer.data = control->watch_timer.data = control;
+    control->drain_timer.data = control->sigint.data = control->sigterm.data = control;
+    return 0;
+}
+
+static void start_handles(struct shove_control *control) {
+    control->now_ms = (int64_t)uv_now(&control->loop);
+    uv_poll_start(&control->wake_poll, UV_READABLE, on_wake);
+    uv_prepare_start(&control->prepare, on_prepare);
+    uv_check_start(&control->check, on_check);
+    uv_timer_start(&control->commit_timer, on_commit_timer, SHOVE_COMMIT_INTERVAL_MS,
+                   SHOVE_COMMIT_INTERVAL_MS);
+    uv_timer_start(&control->watch_timer, on_watch_timer, WATCH_INTERVAL_MS, WATCH_INTERVAL_MS);
+    uv_timer_start(&control->drain_timer, on_report_timer, REPORT_INTERVAL_MS, REPORT_INTERVAL_MS);
+    uv_signal_start(&control->sigint, on_signal, SIGINT);
+    uv_signal_start(&control->sigterm, on_signal, SIGTERM);
+}
+
+static void close_handle(uv_handle_t *handle, void *ctx) {
+    (void)ctx;
+    if (!uv_is_closing(handle))
+        uv_close(handle, NULL);
+}
+
+static void release_loop(struct shove_control *control) {
+    uv_walk(&control->loop, close_handle, NULL);
+    uv_run(&control->loop, UV_RUN_DEFAULT);
+    uv_loop_close(&control->loop);
+    if (control->wake_fd >= 0)
+        close(control->wake_fd);
+}
+
+static int64_t largest_message_bytes(const struct shove_topology *topology) {
+    int64_t largest = 0;
+    for (uint32_t i = 0; i < topology->group_count; i++) {
+        if (topology->groups[i].max_message_size_bytes > largest)
+            largest = topology->groups[i].max_message_size_bytes;
+    }
+    return largest;
+}
+
+static void size_workers(struct shove_control *control) {
+    const struct shove_run_options *options = control->options;
+    control->worker_count = options->workers ? options->workers : uv_available_parallelism();
+    uint64_t peak = shove_flows_peak(control);
+    control->slot_count = MIN_SLOTS;
+    while (control->slot_count < peak && control->slot_count < MAX_SLOTS)
+        control->slot_count *= 2;
+    size_t wanted = (size_t)largest_message_bytes(&control->topology) * 4;
+    control->arena_bytes = wanted > MIN_ARENA_BYTES ? wanted : MIN_ARENA_BYTES;
+}
+
+static int open_transport(struct shove_control *control, struct shove_error *error) {
+    const char *address;
+    int rc = shove_transport_find(control->topology.broker, &control->ops, &address, error);
+    if (rc != 0)
+        return rc;
+    struct shove_transport_config config = {
+        .address = address,
+        .properties = control->topology.properties,
+        .property_count = control->topology.property_count,
+        .loop = &control->loop,
+        .events = &EVENTS,
+        .ctx = control,
+        .timeout_ms = control->options->connect_timeout_ms,
+        .max_message_size_bytes = largest_message_bytes(&control->topology),
+        .instance = "shove",
+    };
+    rc = control->ops->open(&config, &control->transport, error);
+    return rc != 0 ? rc : shove_declare_topology(control->transport, &control->topology, error);
+}
+
+static int load(struct shove_control *control, struct shove_error *error) {
+    const struct shove_run_options *options = control->options;
+    struct shove_load_options what = {
+        .script = options->script,
+        .lua_dir = options->lua_dir,
+        .broker = options->broker,
+        .timeout_ms = options->load_timeout_ms,
+        .memory_limit_bytes = options->worker_memory_bytes,
+        .description = &control->description,
+        .description_size = &control->description_size,
+    };
+    int rc = shove_load_topology(&what, &control->topology, error);
+    for (uint32_t i = 0; rc == 0 && i < control->topology.warning_count; i++)
+        shove_log(SHOVE_LOG_WARN, "%s", control->topology.warnings[i]);
+    return rc;
+}
+
+static int run_until_ready(struct shove_control *control, struct shove_error *error) {
+    int rc = shove_pool_start(control, error);
+    while (rc == 0 && control->exit_code == 0 && !shove_pool_is_ready(control)) {
+        uv_run(&control->loop, UV_RUN_ONCE);
+    }
+    return rc;
+}
+
+static int start(struct shove_control *control, struct shove_error *error) {
+    int rc = load(control, error);
+    if (rc != 0)
+        return rc;
+    size_workers(control);
+    if ((rc = shove_flows_init(control, error)) != 0 || (rc = open_transport(control, error)) != 0)
+        return rc;
+    start_handles(control);
+    if ((rc = run_until_ready(control, error)) != 0 || control->exit_code != 0)
+        return rc;
+    if ((rc = shove_flows_join(control, error)) != 0)
+        return rc;
+    control->joined_ms = control->now_ms;
+    control->phase = SHOVE_PHASE_RUNNING;
+    char workers[16];
+    char groups[16];
+    snprintf(workers, sizeof(workers), "%" PRIu32, control->worker_count);
+    snprintf(groups, sizeof(groups), "%" PRIu32, control->flow_count);
+    shove_log_fields(SHOVE_LOG_INFO, "running", "app", control->options->script, "broker",
+                     control->topology.broker, "groups", groups, "workers", workers, NULL);
+    return 0;
+}
+
+static void end(struct shove_control *control) {
+    shove_pool_kill(control);
+    while (!shove_pool_is_gone(control) && uv_run(&control->loop, UV_RUN_ONCE))
+        continue;
+    if (control->transport) {
+        shove_partitions_release_all(control);
+        control->ops->close(control->transport, CLOSE_TIMEOUT_MS);
+    }
+    shove_delivery_pool_release(control);
+    shove_pool_release(control);
+    shove_flows_release(control);
+    release_loop(control);
+    shove_buffer_release(&control->scratch);
+    shove_topology_release(&control->topology);
+    free(control->description);
+}
+
+int shove_control_run(const struct shove_run_options *options) {
+    struct shove_control *control = calloc(1, sizeof(*control));
+    if (!control)
+        return 1;
+    control->options = options;
+    control->wake_fd = -1;
+    shove_buffer_init(&control->scratch);
+    struct shove_error error;
+    int rc = init_loop(control) != 0
+                 ? shove_error_set(&error, SHOVE_EIO, "the event loop cannot be set up")
+                 : start(control, &error);
+    int exit_code;
+    if (rc != 0) {
+        shove_log(SHOVE_LOG_ERROR, "%s", error.text);
+        exit_code = shove_exit_code_for(rc);
+    } else if (control->exit_code != 0) {
+        exit_code = control->exit_code;
+    } else {
+        uv_run(&control->loop, UV_RUN_DEFAULT);
+        shove_drain_summary(control);
+        exit_code = shove_verdict_exit_code(&control->verdict);
+    }
+    control->phase = SHOVE_PHASE_DONE;
+    end(control);
+    free(control);
+    return exit_code;
+}

@@ -1,0 +1,22 @@
+/* control.h: entry of the control process, `shove run`. Called by cli/run_command.c. */
+#ifndef SHOVE_CONTROL_CONTROL_H
+#define SHOVE_CONTROL_CONTROL_H
+
+#include <stdint.h>
+
+struct shove_run_options {       /* borrowed until shove_control_run returns */
+    const char *script;          /* as the user gave it */
+    const char *broker;          /* --broker; NULL: what the script says */
+    const char *lua_dir;         /* folder that holds shove/init.lua */
+    uint32_t workers;            /* 0: one per core */
+    int64_t drain_ms;            /* how long the first signal waits for what is in flight */
+    int64_t connect_timeout_ms;  /* bound on reaching the broker at start-up */
+    int64_t load_timeout_ms;     /* bound on loading the script */
+    int64_t worker_memory_bytes; /* 0: no limit */
+};
+
+/* Blocks until everything has ended; returns the process's exit code: 0, 1, 2, 3 (core/tally.h),
+ * 69, 78. */
+int shove_control_run(const struct shove_run_options *options);
+
+#endif

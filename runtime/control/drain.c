@@ -1,0 +1,193 @@
+/* drain.c: see drain.h. Control only, loop's thread. */
+#include "control/drain.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/log.h"
+#include "control/commit.h"
+#include "control/delivery.h"
+#include "control/partition.h"
+#include "control/pool.h"
+
+/* After the last commits were due, how long leaving the groups may take; and workers, to exit. */
+#define LEAVE_MS (2 * SHOVE_REVOKE_COMMIT_MS)
+#define STOP_MS 2000
+
+static size_t running_count(const struct shove_control *control) {
+    size_t count = 0;
+    for (uint32_t i = 0; i < control->flow_count; i++)
+        count += control->flows[i].in_flight_total;
+    return count;
+}
+
+static size_t hopping_count(const struct shove_control *control) {
+    return control->hops_in_flight + control->hops.count;
+}
+
+static bool is_settled(const struct shove_control *control) {
+    return running_count(control) == 0 && hopping_count(control) == 0 &&
+           control->publishes_in_flight == 0 && !control->is_start_running;
+}
+
+static bool has_left(const struct shove_control *control) {
+    for (uint32_t i = 0; i < control->flow_count; i++) {
+        if (control->flows[i].state != SHOVE_FLOW_ENDED &&
+            control->flows[i].state != SHOVE_FLOW_IDLE)
+            return false;
+    }
+    return true;
+}
+
+static void leave(struct shove_control *control) {
+    control->phase = SHOVE_PHASE_LEAVING;
+    control->leave_deadline_ms = control->now_ms + LEAVE_MS;
+    for (uint32_t i = 0; i < control->flow_count; i++) {
+        struct shove_flow *flow = &control->flows[i];
+        if (flow->state != SHOVE_FLOW_JOINED)
+            continue;
+        flow->state = SHOVE_FLOW_LEAVING;
+        control->ops->unsubscribe(control->transport, flow->subscription);
+    }
+}
+
+static void stop(struct shove_control *control) {
+    control->phase = SHOVE_PHASE_STOPPING;
+    control->leave_deadline_ms = control->now_ms + STOP_MS;
+    if (is_settled(control))
+        shove_pool_stop(control);
+    else
+        shove_pool_kill(control);
+}
+
+void shove_drain_begin(struct shove_control *control, const char *why) {
+    if (control->phase >= SHOVE_PHASE_DRAINING)
+        return;
+    char limit[32];
+    snprintf(limit, sizeof(limit), "%" PRId64 " ms", control->options->drain_ms);
+    shove_log_fields(SHOVE_LOG_INFO,
+                     "draining: nothing new is taken, what is in flight is finished", "why", why,
+                     "at most", limit, NULL);
+    control->phase = SHOVE_PHASE_DRAINING;
+    control->drain_deadline_ms = control->now_ms + control->options->drain_ms;
+    control->has_progress = true;
+}
+
+void shove_drain_abort(struct shove_control *control) {
+    if (control->phase >= SHOVE_PHASE_STOPPING)
+        return;
+    shove_log(SHOVE_LOG_WARN,
+              "stopping at once: what was in flight will be handled again by the next run");
+    if (!is_settled(control))
+        control->verdict.has_drain_timeout = true;
+    shove_commit_round(control);
+    control->phase = SHOVE_PHASE_STOPPING;
+    control->leave_deadline_ms = control->now_ms + STOP_MS;
+    shove_pool_kill(control);
+    control->has_progress = true;
+}
+
+static void check_running(struct shove_control *control) {
+    for (uint32_t i = 0; i < control->flow_count; i++) {
+        if (control->flows[i].state != SHOVE_FLOW_ENDED)
+            return;
+    }
+    if (control->flow_count > 0)
+        shove_drain_begin(control, "no consumer group is left to run");
+}
+
+void shove_drain_check(struct shove_control *control) {
+    if (control->phase == SHOVE_PHASE_RUNNING)
+        check_running(control);
+    if (control->phase == SHOVE_PHASE_DRAINING) {
+        const bool is_over = control->now_ms >= control->drain_deadline_ms;
+        if (!is_settled(control) && !is_over)
+            return;
+        if (!is_settled(control)) {
+            control->verdict.has_drain_timeout = true;
+            shove_drain_report(control);
+            shove_log(SHOVE_LOG_WARN,
+                      "the drain timed out: what is still in flight will be handled again");
+        }
+        leave(control);
+    }
+    if (control->phase == SHOVE_PHASE_LEAVING) {
+        if (!has_left(control) && control->now_ms < control->leave_deadline_ms)
+            return;
+        if (!has_left(control))
+            shove_log(
+                SHOVE_LOG_WARN,
+                "a consumer group could not be left in time: the broker will notice by itself");
+        stop(control);
+    }
+    if (control->phase == SHOVE_PHASE_STOPPING) {
+        if (!shove_pool_is_gone(control) && control->now_ms < control->leave_deadline_ms)
+            return;
+        if (!shove_pool_is_gone(control)) {
+            shove_pool_kill(control);
+            return;
+        }
+        control->phase = SHOVE_PHASE_DONE;
+        uv_stop(&control->loop);
+    }
+}
+
+static const struct shove_delivery *oldest_running(const struct shove_control *control) {
+    const struct shove_delivery *oldest = NULL;
+    for (uint32_t w = 0; w < control->worker_count; w++) {
+        const struct shove_worker *worker = &control->workers[w];
+        for (uint32_t slot = 0; slot < control->slot_count; slot++) {
+            const struct shove_delivery *delivery = worker->slots[slot];
+            if (delivery && (!oldest || delivery->submitted_ms < oldest->submitted_ms))
+                oldest = delivery;
+        }
+    }
+    return oldest;
+}
+
+void shove_drain_report(struct shove_control *control) {
+    char handlers[24];
+    char hops[24];
+    char publishes[24];
+    char oldest_text[384] = "-";
+    const struct shove_delivery *oldest = oldest_running(control);
+    snprintf(handlers, sizeof(handlers), "%zu", running_count(control));
+    snprintf(hops, sizeof(hops), "%zu", hopping_count(control));
+    snprintf(publishes, sizeof(publishes), "%" PRIu32, control->publishes_in_flight);
+    if (oldest) {
+        const struct shove_envelope *envelope = shove_delivery_envelope(oldest);
+        const bool has_key = !(envelope->flags & SHOVE_ENVELOPE_NULL_KEY);
+        const int key_size = envelope->key_size < 64 ? (int)envelope->key_size : 64;
+        snprintf(oldest_text, sizeof(oldest_text), "%s/%d@%" PRId64 " key %.*s for %.1f s",
+                 oldest->flow->source, (int)envelope->partition, envelope->offset,
+                 has_key ? key_size : 1, has_key ? (const char *)(envelope + 1) : "-",
+                 (double)(control->now_ms - oldest->submitted_ms) / 1000.0);
+    }
+    shove_log_fields(SHOVE_LOG_INFO,
+                     control->phase == SHOVE_PHASE_DRAINING ? "still draining" : "still leaving",
+                     "handlers", handlers, "retries and dead letters on their way", hops,
+                     "publishes", publishes, "oldest", oldest_text, NULL);
+}
+
+void shove_drain_summary(const struct shove_control *control) {
+    for (uint32_t i = 0; i < control->flow_count; i++) {
+        const struct shove_flow *flow = &control->flows[i];
+        const uint64_t *consumed = flow->tally.consumed;
+        char acked[24];
+        char retried[24];
+        char dead[24];
+        char discarded[24];
+        uint64_t failed = 0;
+        for (int reason = 0; reason < SHOVE_REASON_COUNT_; reason++)
+            failed += flow->tally.failed[reason];
+        snprintf(acked, sizeof(acked), "%" PRIu64, consumed[SHOVE_OUTCOME_ACK]);
+        snprintf(retried, sizeof(retried), "%" PRIu64,
+                 consumed[SHOVE_OUTCOME_RETRY] + consumed[SHOVE_OUTCOME_ERROR] +
+                     consumed[SHOVE_OUTCOME_TIMEOUT] + consumed[SHOVE_OUTCOME_DEFER]);
+        snprintf(dead, sizeof(dead), "%" PRIu64, failed - flow->tally.discarded);
+        snprintf(discarded, sizeof(discarded), "%" PRIu64, flow->tally.discarded);
+        shove_log_fields(SHOVE_LOG_INFO, "handled", "group", flow->group->group_id, "acked", acked,
+                         "retried or deferred", retried, "dead letters", dead, "discarded",
+                         discarded, NULL);
+    }
+}

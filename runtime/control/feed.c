@@ -1,0 +1,354 @@
+/* feed.c: see feed.h. Control only, loop's thread. The hot path: no allocation, system call or log
+ * line per message.
+ *
+ * A partition's queue is simply not read while its group is full: a taken batch stays under the
+ * partition's cursor, and the record that found no room stays open as `pending`, until a completion
+ * makes room. Nothing is ever pushed back.
+ */
+#include "control/feed.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "control/abort_point.h"
+#include "control/dead_letter.h"
+#include "control/delivery.h"
+#include "control/flow.h"
+#include "control/partition.h"
+#include "control/settle.h"
+
+/* ---- a place in a worker ---- */
+
+static bool worker_takes(const struct shove_flow *flow, const struct shove_worker *worker) {
+    return worker->state == SHOVE_WORKER_READY && !worker->is_condemned && worker->free_count > 0 &&
+           shove_flow_has_room(flow, worker->index) &&
+           shove_channel_submit_room(worker->home->channel) > 0;
+}
+
+/* Picks a worker with room for `size_bytes`, keeping to one for a streak; *offset is the arena
+ * block. */
+static struct shove_worker *find_place(struct shove_flow *flow, size_t size_bytes,
+                                       uint64_t *offset) {
+    struct shove_control *control = flow->control;
+    for (uint32_t tries = 0; tries <= control->worker_count; tries++) {
+        struct shove_worker *worker = &control->workers[flow->current_worker];
+        if (flow->streak < SHOVE_FEED_STREAK && worker_takes(flow, worker)) {
+            *offset = shove_arena_take(worker->home->arena, size_bytes);
+            if (*offset != SHOVE_ARENA_NONE) {
+                flow->streak++;
+                return worker;
+            }
+        }
+        flow->streak = 0;
+        if (++flow->current_worker == control->worker_count)
+            flow->current_worker = 0;
+    }
+    return NULL;
+}
+
+static void submit(struct shove_worker *worker, struct shove_delivery *delivery, uint64_t offset) {
+    struct shove_flow *flow = delivery->flow;
+    uint32_t slot = worker->free_slots[--worker->free_count];
+    worker->slots[slot] = delivery;
+    uint32_t generation = ++worker->generations[slot];
+    delivery->state = SHOVE_DELIVERY_RUNNING;
+    delivery->slot = slot;
+    delivery->worker = worker;
+    delivery->home = worker->home;
+    delivery->arena_offset = offset;
+    delivery->submitted_ms = flow->control->now_ms;
+    worker->in_flight++;
+    flow->in_flight[worker->index]++;
+    flow->in_flight_total++;
+    if (delivery->partition)
+        delivery->partition->running_count++;
+    shove_channel_submit(worker->home->channel, &(struct shove_submit){.type = SHOVE_SUBMIT_MESSAGE,
+                                                                       .slot = slot,
+                                                                       .generation = generation,
+                                                                       .arena_offset = offset});
+    shove_abort_point(SHOVE_STEP_SUBMITTED);
+}
+
+/* ---- again: after a wait in place or a worker's death ---- */
+
+void shove_feed_again(struct shove_delivery *delivery) {
+    delivery->state = SHOVE_DELIVERY_AGAIN;
+    shove_delivery_list_push(&delivery->flow->again, delivery);
+}
+
+void shove_feed_wait(struct shove_delivery *delivery, int64_t delay_ms) {
+    delivery->state = SHOVE_DELIVERY_WAITING;
+    delivery->due_ms = delivery->flow->control->now_ms + delay_ms;
+    shove_delivery_list_push(&delivery->flow->waiting, delivery);
+}
+
+static bool place_again(struct shove_delivery *delivery) {
+    const struct shove_envelope *old = shove_delivery_envelope(delivery);
+    size_t size = sizeof(*old) + old->key_size + old->payload_size + old->headers_size +
+                  old->id_size + old->death_size;
+    uint64_t offset;
+    struct shove_worker *worker = find_place(delivery->flow, size, &offset);
+    if (!worker)
+        return false;
+    uint8_t *out = worker->home->bytes + offset;
+    memcpy(out, old, size);
+    struct shove_envelope *envelope = (struct shove_envelope *)(void *)out;
+    envelope->retry_count = delivery->retry_count;
+    if (delivery->is_redelivered)
+        envelope->flags |= SHOVE_ENVELOPE_REDELIVERED;
+    shove_delivery_drop_bytes(delivery);
+    submit(worker, delivery, offset);
+    return true;
+}
+
+static void feed_again(struct shove_flow *flow) {
+    struct shove_control *control = flow->control;
+    while (flow->waiting.first &&
+           (!flow->waiting.first->partition || flow->waiting.first->due_ms <= control->now_ms))
+        shove_feed_again(shove_delivery_list_pop(&flow->waiting));
+    while (flow->again.first) {
+        struct shove_delivery *delivery = flow->again.first;
+        if (!delivery->partition) {
+            shove_delivery_list_pop(&flow->again);
+            shove_delivery_free(control, delivery);
+            continue;
+        }
+        struct shove_delivery_list rest = flow->again;
+        shove_delivery_list_pop(&rest);
+        if (!place_again(delivery))
+            return;
+        flow->again = rest;
+        control->has_progress = true;
+    }
+}
+
+/* ---- records of a partition ---- */
+
+static bool refill(struct shove_partition *partition) {
+    struct shove_control *control = partition->flow->control;
+    if (partition->has_batch) {
+        control->ops->batch_release(control->transport, &partition->batch);
+        partition->has_batch = false;
+    }
+    if (partition->is_dry)
+        return false;
+    long count =
+        control->ops->take(control->transport, partition->claim, SHOVE_TAKE_MAX, &partition->batch);
+    if (count < 0) {
+        shove_log_fields(SHOVE_LOG_ERROR, "a partition cannot be read any more", "topic",
+                         partition->topic, "code", shove_error_name((int)count), NULL);
+        partition->is_broken = true;
+        return false;
+    }
+    if (count == 0) {
+        partition->is_dry = true;
+        return false;
+    }
+    partition->has_batch = true;
+    partition->cursor = 0;
+    shove_abort_point(SHOVE_STEP_TAKEN);
+    return true;
+}
+
+static void restart_epoch(struct shove_partition *partition, int64_t offset) {
+    shove_log_fields(SHOVE_LOG_WARN,
+                     "the partition went back to an earlier offset (truncated or recreated): it "
+                     "starts again there",
+                     "topic", partition->topic, NULL);
+    shove_partition_orphan_all(partition);
+    shove_ledger_release(&partition->ledger);
+    shove_ledger_init(&partition->ledger, offset);
+}
+
+enum parsed { PARSED_OK, PARSED_SKIP, PARSED_NOT_DUE };
+
+/* What shove's headers say, believed as far as the place they were read allows
+ * (core/hop_headers.h). */
+static enum parsed parse(struct shove_partition *partition, struct shove_incoming *incoming) {
+    const struct shove_record *record = incoming->record;
+    struct shove_hop_info *info = &incoming->info;
+    shove_hop_info_init(info);
+    incoming->original_headers_size = 0;
+    incoming->death = NULL;
+    if (record->headers_size > 0) {
+        long originals = shove_hop_headers_parse(record->headers, record->headers_size, info);
+        incoming->original_headers_size = originals >= 0 ? (size_t)originals : 0;
+    }
+    if (!partition->is_hold) {
+        info->retry_count = 0;
+        info->crash_count = 0;
+        return PARSED_OK;
+    }
+    const char *group_id = partition->flow->group->group_id;
+    if (info->group.size != strlen(group_id) ||
+        memcmp(info->group.data, group_id, info->group.size) != 0)
+        return PARSED_SKIP;
+    if (info->due_ms > partition->flow->control->wall_ms) {
+        partition->next_due_ms = info->due_ms;
+        return PARSED_NOT_DUE;
+    }
+    return PARSED_OK;
+}
+
+static bool is_oversize(const struct shove_partition *partition,
+                        const struct shove_record *record) {
+    return (int64_t)record->payload_size > partition->flow->group->max_message_size_bytes;
+}
+
+enum opened { OPENED, ALREADY_FINISHED, NO_MEMORY };
+
+/* Opens the slot of the record under the cursor and leaves its delivery in partition->pending. */
+static enum opened open_slot(struct shove_partition *partition,
+                             const struct shove_incoming *incoming) {
+    struct shove_control *control = partition->flow->control;
+    struct shove_delivery *delivery = shove_delivery_new(control, partition);
+    if (!delivery)
+        return NO_MEMORY;
+    int64_t offset = incoming->record->offset;
+    enum shove_ledger_verdict verdict =
+        shove_ledger_deliver(&partition->ledger, &delivery->entry, offset);
+    if (verdict == SHOVE_LEDGER_REWOUND) {
+        restart_epoch(partition, offset);
+        verdict = shove_ledger_deliver(&partition->ledger, &delivery->entry, offset);
+    }
+    partition->is_dirty = true;
+    if (verdict != SHOVE_LEDGER_OPENED) {
+        shove_delivery_free(control, delivery);
+        return ALREADY_FINISHED;
+    }
+    const struct shove_hop_info *info = &incoming->info;
+    delivery->retry_count = info->retry_count + delivery->entry.attempts;
+    delivery->crashes = info->crash_count + delivery->entry.crashes;
+    delivery->is_redelivered = delivery->retry_count > 0 || delivery->crashes > 0;
+    if (partition->is_hold && info->first_seen_ms >= 0)
+        delivery->first_seen_ms = info->first_seen_ms;
+    shove_abort_point(SHOVE_STEP_OPENED);
+    partition->pending = delivery;
+    return OPENED;
+}
+
+/* Skips a record that is not for this group: for the ledger it was delivered and finished. */
+static void skip_record(struct shove_partition *partition, int64_t offset) {
+    struct shove_ledger_entry entry = {0};
+    if (shove_ledger_deliver(&partition->ledger, &entry, offset) == SHOVE_LEDGER_OPENED)
+        shove_ledger_close(&partition->ledger, &entry);
+    partition->is_dirty = true;
+}
+
+static void settle_oversize(struct shove_control *control, struct shove_delivery *delivery,
+                            const struct shove_incoming *incoming) {
+    delivery->heap = malloc(shove_delivery_size_bytes(incoming));
+    if (!delivery->heap) {
+        delivery->partition->pending = delivery;
+        return;
+    }
+    shove_delivery_write(delivery, incoming, delivery->heap);
+    shove_settle(control, delivery, SHOVE_OUTCOME_OVERSIZE, NULL, 0);
+}
+
+/* Feeds the record under the cursor. False: no room or not due, the partition has to wait. */
+static bool feed_record(struct shove_partition *partition) {
+    struct shove_control *control = partition->flow->control;
+    struct shove_incoming incoming = {.record = &partition->batch.records[partition->cursor]};
+    enum parsed parsed = parse(partition, &incoming);
+    if (parsed == PARSED_NOT_DUE)
+        return false;
+    if (parsed == PARSED_SKIP) {
+        skip_record(partition, incoming.record->offset);
+        return true;
+    }
+    if (!partition->pending) {
+        enum opened opened = open_slot(partition, &incoming);
+        if (opened != OPENED)
+            return opened == ALREADY_FINISHED;
+    }
+    struct shove_delivery *delivery = partition->pending;
+    partition->pending = NULL;
+    if (is_oversize(partition, incoming.record)) {
+        settle_oversize(control, delivery, &incoming);
+        return partition->pending == NULL;
+    }
+    if (partition->flow->group->kind == SHOVE_GROUP_DEAD_LETTERS)
+        incoming.death = shove_dead_letter_describe(control, &incoming);
+    uint64_t offset;
+    struct shove_worker *worker =
+        find_place(partition->flow, shove_delivery_size_bytes(&incoming), &offset);
+    if (!worker) {
+        partition->pending = delivery;
+        return false;
+    }
+    shove_delivery_write(delivery, &incoming, worker->home->bytes + offset);
+    submit(worker, delivery, offset);
+    return true;
+}
+
+static bool can_feed(const struct shove_partition *partition) {
+    const struct shove_control *control = partition->flow->control;
+    return !partition->is_revoking && !partition->is_broken &&
+           (partition->next_due_ms == 0 || partition->next_due_ms <= control->wall_ms);
+}
+
+/* Up to a streak of records. False: the group is full, nobody of this flow needs to be asked now.
+ */
+static bool feed_partition(struct shove_partition *partition) {
+    struct shove_control *control = partition->flow->control;
+    if (!can_feed(partition))
+        return true;
+    partition->next_due_ms = 0;
+    for (uint32_t n = 0; n < SHOVE_FEED_STREAK; n++) {
+        if (!partition->has_batch || partition->cursor == partition->batch.count) {
+            if (!refill(partition))
+                return true;
+        }
+        if (!feed_record(partition))
+            return partition->next_due_ms != 0;
+        partition->cursor++;
+        control->has_progress = true;
+    }
+    return true;
+}
+
+static void feed_flow(struct shove_flow *flow) {
+    feed_again(flow);
+    if (flow->again.first || flow->state != SHOVE_FLOW_JOINED)
+        return;
+    struct shove_partition *start = flow->next_partition ? flow->next_partition : flow->partitions;
+    struct shove_partition *partition = start;
+    while (partition) {
+        struct shove_partition *next = partition->next ? partition->next : flow->partitions;
+        if (!feed_partition(partition)) {
+            flow->next_partition = partition;
+            return;
+        }
+        partition = next == start ? NULL : next;
+    }
+    if (start)
+        flow->next_partition = start->next;
+}
+
+void shove_feed_round(struct shove_control *control) {
+    for (uint32_t i = 0; control->phase == SHOVE_PHASE_RUNNING && i < control->flow_count; i++)
+        feed_flow(&control->flows[i]);
+    for (uint32_t w = 0; w < control->worker_count; w++) {
+        if (control->workers[w].home)
+            shove_channel_flush(control->workers[w].home->channel);
+    }
+}
+
+int64_t shove_feed_next_due_ms(const struct shove_control *control) {
+    int64_t due_ms = INT64_MAX;
+    for (uint32_t i = 0; i < control->flow_count; i++) {
+        const struct shove_flow *flow = &control->flows[i];
+        if (flow->waiting.first && flow->waiting.first->due_ms < due_ms)
+            due_ms = flow->waiting.first->due_ms;
+        for (const struct shove_partition *p = flow->partitions; p; p = p->next) {
+            if (p->next_due_ms == 0 || p->is_revoking)
+                continue;
+            int64_t at_ms = control->now_ms + p->next_due_ms - control->wall_ms;
+            if (at_ms < due_ms)
+                due_ms = at_ms;
+        }
+    }
+    return due_ms;
+}

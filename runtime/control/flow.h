@@ -1,0 +1,37 @@
+/* flow.h: a group being consumed, and how much of it each worker may have in flight. Control only.
+ *
+ * A consumer of a group is a lane of `prefetch` in-flight slots (design section 2). Lane i of group
+ * g lives on the (i + g)-th of the workers that are ready, so that groups with few lanes do not all
+ * land on the first worker.
+ */
+#ifndef SHOVE_CONTROL_FLOW_H
+#define SHOVE_CONTROL_FLOW_H
+
+#include "control/state.h"
+
+/* One flow per group of the topology; nothing is joined yet. */
+int shove_flows_init(struct shove_control *control, struct shove_error *error);
+void shove_flows_release(struct shove_control *control);
+
+/* Joins all groups. The first failure ends it. */
+int shove_flows_join(struct shove_control *control, struct shove_error *error);
+
+/* Spreads all lanes over the workers that are ready now. Call when a worker becomes ready or goes.
+ */
+void shove_flows_spread(struct shove_control *control);
+
+/* The most messages any one worker can have in flight at once, whatever workers are ready. */
+uint64_t shove_flows_peak(const struct shove_control *control);
+
+static inline bool shove_flow_has_room(const struct shove_flow *flow, uint32_t worker) {
+    return flow->in_flight[worker] < flow->capacity[worker];
+}
+
+/* The subscription ended by itself or because we left. */
+void shove_flow_ended(struct shove_flow *flow, int code, const char *text);
+
+/* True when a line may be written now; counts the others. `suppressed` (may be NULL) gets how many
+ * were dropped since. */
+bool shove_log_limit_allows(struct shove_log_limit *limit, int64_t now_ms, uint32_t *suppressed);
+
+#endif

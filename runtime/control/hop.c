@@ -1,0 +1,186 @@
+/* hop.c: see hop.h. Control only, loop's thread. */
+#include "control/hop.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "control/abort_point.h"
+#include "control/delivery.h"
+#include "control/flow.h"
+#include "core/hop_headers.h"
+
+#define BACKOFF_FIRST_MS 100
+#define BACKOFF_MAX_MS 10000
+#define BACKOFF_DOUBLINGS 7
+
+static struct shove_text text_of(const char *text) {
+    return (struct shove_text){text, text ? strlen(text) : 0};
+}
+
+/* What shove's own headers say on this hop. Texts borrow from the delivery and `id_text`. */
+static struct shove_hop_info describe(const struct shove_control *control,
+                                      const struct shove_delivery *delivery,
+                                      const struct shove_envelope *envelope, struct shove_text id,
+                                      char *id_text) {
+    const struct shove_hop *hop = &delivery->hop;
+    struct shove_hop_info info;
+    shove_hop_info_init(&info);
+    if (id.size == 0) {
+        id.size = shove_message_id_derive(delivery->flow->source, envelope->partition,
+                                          envelope->offset, id_text);
+        id.data = id_text;
+    }
+    info.message_id = id;
+    info.retry_count = hop->retry_count;
+    info.crash_count = delivery->crashes;
+    info.death_count = envelope->death_count;
+    info.original_queue = text_of(delivery->flow->source);
+    info.original_partition = envelope->partition;
+    info.original_offset = envelope->offset;
+    info.original_timestamp_ms = envelope->timestamp_ms;
+    info.group = text_of(delivery->flow->group->group_id);
+    info.first_seen_ms = delivery->first_seen_ms;
+    if (delivery->error && !delivery->is_trimmed)
+        info.error = text_of(delivery->error);
+    if (hop->kind == SHOVE_HOP_HOLD) {
+        info.due_ms = control->wall_ms + hop->delay_ms;
+    } else {
+        info.death_reason = text_of(shove_reason_name(hop->reason));
+        info.death_count = envelope->death_count + 1;
+        info.died_ms = control->wall_ms;
+    }
+    return info;
+}
+
+static void set_aside(struct shove_control *control, struct shove_delivery *delivery) {
+    uint32_t doublings =
+        delivery->hop_failures < BACKOFF_DOUBLINGS ? delivery->hop_failures : BACKOFF_DOUBLINGS;
+    int64_t backoff_ms = (int64_t)BACKOFF_FIRST_MS << doublings;
+    delivery->due_ms =
+        control->now_ms + (backoff_ms < BACKOFF_MAX_MS ? backoff_ms : BACKOFF_MAX_MS);
+    shove_delivery_list_push(&control->hops, delivery);
+}
+
+/* Returns 0, or why the transport did not take it. */
+static int offer(struct shove_control *control, struct shove_delivery *delivery) {
+    const struct shove_envelope *envelope = shove_delivery_envelope(delivery);
+    const struct shove_topic *topic = delivery->flow->topic;
+    struct shove_produce produce = {.partition = -1, .opaque = &delivery->ticket};
+    struct shove_text id;
+    char id_text[SHOVE_MESSAGE_ID_MAX];
+    shove_envelope_parts(envelope, &produce.record, &id);
+    struct shove_hop_info info = describe(control, delivery, envelope, id, id_text);
+    shove_buffer_clear(&control->scratch);
+    shove_buffer_append(&control->scratch, produce.record.headers, produce.record.headers_size);
+    shove_hop_headers_append(&control->scratch, &info);
+    if (control->scratch.is_failed)
+        return SHOVE_ENOMEM;
+    produce.record.headers = control->scratch.data;
+    produce.record.headers_size = control->scratch.size;
+    if (delivery->hop.kind == SHOVE_HOP_HOLD) {
+        /* The hold record's own timestamp is now, so that retention by time cannot eat it; see
+         * hop_headers.h. */
+        produce.topic = topic->holds[delivery->hop.tier];
+        produce.record.timestamp_ms = -1;
+    } else {
+        produce.topic = topic->dlq;
+    }
+    int rc = control->ops->produce(control->transport, &produce);
+    if (rc == 0) {
+        control->hops_in_flight++;
+        shove_abort_point(delivery->hop.kind == SHOVE_HOP_HOLD ? SHOVE_STEP_HELD
+                                                               : SHOVE_STEP_DEAD_LETTERED);
+    }
+    return rc;
+}
+
+static void report_failure(struct shove_control *control, struct shove_delivery *delivery, int code,
+                           const char *detail) {
+    struct shove_flow *flow = delivery->flow;
+    if (!shove_log_limit_allows(&flow->log_limit, control->now_ms, NULL))
+        return;
+    const struct shove_envelope *envelope = shove_delivery_envelope(delivery);
+    char place[320];
+    snprintf(place, sizeof(place), "%s/%d@%" PRId64, flow->source, (int)envelope->partition,
+             envelope->offset);
+    const bool is_hold = delivery->hop.kind == SHOVE_HOP_HOLD;
+    shove_log_fields(
+        SHOVE_LOG_WARN,
+        is_hold
+            ? "a retry could not be stored, it is tried again; the message stays uncommitted"
+            : "a dead letter could not be stored, it is tried again; the message stays uncommitted",
+        "message", place, "to", is_hold ? flow->topic->holds[delivery->hop.tier] : flow->topic->dlq,
+        "code", shove_error_name(code), "error", detail ? detail : shove_error_sentence(code),
+        NULL);
+}
+
+static void failed(struct shove_control *control, struct shove_delivery *delivery, int code,
+                   const char *detail) {
+    /* A record can outgrow the broker's limit only by what shove adds: the error text goes first.
+     */
+    if (code == SHOVE_ETOOLARGE && !delivery->is_trimmed)
+        delivery->is_trimmed = true;
+    else if (code != SHOVE_EAGAIN)
+        delivery->hop_failures++;
+    if (code != SHOVE_EAGAIN)
+        report_failure(control, delivery, code, detail);
+    set_aside(control, delivery);
+}
+
+static void attempt(struct shove_control *control, struct shove_delivery *delivery) {
+    int rc = offer(control, delivery);
+    if (rc != 0)
+        failed(control, delivery, rc, NULL);
+}
+
+void shove_hop_start(struct shove_control *control, struct shove_delivery *delivery,
+                     const struct shove_hop *hop) {
+    delivery->state = SHOVE_DELIVERY_HOPPING;
+    delivery->hop = *hop;
+    delivery->hop_failures = 0;
+    delivery->is_trimmed = false;
+    delivery->partition->hopping_count++;
+    attempt(control, delivery);
+}
+
+void shove_hop_answered(struct shove_control *control, struct shove_delivery *delivery,
+                        const struct shove_produced *result) {
+    control->hops_in_flight--;
+    if (!delivery->partition) {
+        shove_delivery_free(control, delivery);
+        return;
+    }
+    if (result->code != 0) {
+        failed(control, delivery, result->code, result->detail);
+        return;
+    }
+    delivery->partition->hopping_count--;
+    if (delivery->hop.kind == SHOVE_HOP_DEAD)
+        delivery->flow->tally.failed[delivery->hop.reason]++;
+    shove_delivery_close(control, delivery);
+}
+
+void shove_hop_round(struct shove_control *control) {
+    struct shove_delivery_list due = control->hops;
+    control->hops = (struct shove_delivery_list){0};
+    struct shove_delivery *delivery;
+    while ((delivery = shove_delivery_list_pop(&due))) {
+        if (!delivery->partition)
+            shove_delivery_free(control, delivery);
+        else if (delivery->due_ms <= control->now_ms)
+            attempt(control, delivery);
+        else
+            shove_delivery_list_push(&control->hops, delivery);
+    }
+}
+
+int64_t shove_hop_next_due_ms(const struct shove_control *control) {
+    int64_t due_ms = INT64_MAX;
+    for (const struct shove_delivery *d = control->hops.first; d; d = d->next) {
+        if (d->due_ms < due_ms)
+            due_ms = d->due_ms;
+    }
+    return due_ms;
+}

@@ -1,0 +1,26 @@
+/* hop.h: steps 5 to 7 of a message's life: retries to hold topics, dead letters to DLQs. Control
+ * only.
+ *
+ * A hop is offered to the transport until it is acknowledged: refusals and failures are tried again
+ * with backoff, and the slot stays open all the while, so the frontier never passes it.
+ */
+#ifndef SHOVE_CONTROL_HOP_H
+#define SHOVE_CONTROL_HOP_H
+
+#include "control/state.h"
+
+/* Begins a HOLD or DEAD hop. The delivery keeps its bytes until the hop is acknowledged. */
+void shove_hop_start(struct shove_control *control, struct shove_delivery *delivery,
+                     const struct shove_hop *hop);
+
+/* The transport's answer for one delivery. */
+void shove_hop_answered(struct shove_control *control, struct shove_delivery *delivery,
+                        const struct shove_produced *result);
+
+/* Offers what was refused or failed and is due again. */
+void shove_hop_round(struct shove_control *control);
+
+/* Loop time at which the next failed hop is due; INT64_MAX: none waits. */
+int64_t shove_hop_next_due_ms(const struct shove_control *control);
+
+#endif

@@ -1,0 +1,217 @@
+/* partition.c: see partition.h. Control only, loop's thread.
+ *
+ * Revoke protocol (one owner, bounded waits, nothing blocks): revoking -> nothing more is fed and
+ * what was taken but not submitted is forgotten -> when nothing of the partition is in a worker or
+ * on a hop, or after SHOVE_REVOKE_WAIT_MS -> last commit -> when it is answered, refused for good,
+ * or after SHOVE_REVOKE_COMMIT_MS -> the rest is orphaned -> release.
+ */
+#include "control/partition.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "control/commit.h"
+#include "control/delivery.h"
+#include "control/drain.h"
+
+static struct shove_partition *partition_new(struct shove_flow *flow, struct shove_claim *claim) {
+    struct shove_partition *partition = calloc(1, sizeof(*partition));
+    if (!partition)
+        return NULL;
+    partition->flow = flow;
+    partition->claim = claim;
+    partition->topic = flow->topics[claim->topic_index];
+    partition->is_hold = claim->topic_index > 0;
+    partition->committed_offset = claim->has_committed ? claim->start_offset : -1;
+    partition->is_dirty = !claim->has_committed;
+    shove_ledger_init(&partition->ledger, claim->start_offset);
+    claim->user = partition;
+    partition->next = flow->partitions;
+    flow->partitions = partition;
+    return partition;
+}
+
+/* Metadata that is not ours or damaged is never guessed at: everything from the frontier on is
+ * handled again. */
+static void restore(struct shove_partition *partition) {
+    const char *metadata = partition->claim->metadata ? partition->claim->metadata : "";
+    struct shove_error error;
+    if (shove_ledger_restore(&partition->ledger, metadata, strlen(metadata), &error) == 0)
+        return;
+    char where[32];
+    snprintf(where, sizeof(where), "%d", (int)partition->claim->partition);
+    shove_log_fields(SHOVE_LOG_WARN,
+                     "the commit's metadata was not written by shove and is ignored: messages "
+                     "finished beyond the "
+                     "committed offset may be handled again",
+                     "topic", partition->topic, "partition", where, "group",
+                     partition->flow->group->group_id, "why", error.text, NULL);
+}
+
+void shove_partitions_assigned(struct shove_flow *flow, struct shove_claim **claims, size_t count) {
+    struct shove_control *control = flow->control;
+    size_t main_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct shove_partition *partition = partition_new(flow, claims[i]);
+        if (!partition) {
+            shove_log(SHOVE_LOG_ERROR,
+                      "out of memory for partition %d of %s: it is not consumed by this process",
+                      (int)claims[i]->partition, flow->topics[claims[i]->topic_index]);
+            control->verdict.failed_groups++;
+            continue;
+        }
+        restore(partition);
+        main_count += !partition->is_hold;
+    }
+    flow->was_assigned = true;
+    control->has_progress = true;
+    char text[32];
+    snprintf(text, sizeof(text), "%zu", main_count);
+    shove_log_fields(SHOVE_LOG_INFO, "partitions assigned", "group", flow->group->group_id, "topic",
+                     flow->source, "partitions", text, NULL);
+}
+
+static void forget(void *ctx, struct shove_ledger_entry *entry) {
+    struct shove_partition *partition = ctx;
+    struct shove_delivery *delivery = (struct shove_delivery *)entry;
+    delivery->partition = NULL;
+    if (delivery->state == SHOVE_DELIVERY_PENDING)
+        shove_delivery_free(partition->flow->control, delivery);
+}
+
+void shove_partition_orphan_all(struct shove_partition *partition) {
+    shove_ledger_abandon(&partition->ledger, forget, partition);
+    partition->pending = NULL;
+    partition->running_count = 0;
+    partition->hopping_count = 0;
+}
+
+static void stop_feeding(struct shove_partition *partition) {
+    struct shove_control *control = partition->flow->control;
+    partition->is_revoking = true;
+    if (partition->has_batch)
+        control->ops->batch_release(control->transport, &partition->batch);
+    partition->has_batch = false;
+    if (control->phase == SHOVE_PHASE_RUNNING)
+        partition->revoke_deadline_ms = control->now_ms + SHOVE_REVOKE_WAIT_MS;
+    else
+        partition->revoke_deadline_ms = control->now_ms; /* the drain has done the waiting */
+}
+
+static void give_up(struct shove_partition *partition) {
+    struct shove_flow *flow = partition->flow;
+    struct shove_control *control = flow->control;
+    struct shove_partition **link = &flow->partitions;
+    while (*link != partition)
+        link = &(*link)->next;
+    *link = partition->next;
+    if (flow->next_partition == partition)
+        flow->next_partition = NULL;
+    if (partition->has_batch)
+        control->ops->batch_release(control->transport, &partition->batch);
+    shove_partition_orphan_all(partition);
+    shove_ledger_release(&partition->ledger);
+    struct shove_claim *claim = partition->claim;
+    free(partition);
+    control->ops->release(control->transport, &claim, 1);
+    control->has_progress = true;
+}
+
+void shove_partitions_revoking(struct shove_flow *flow, struct shove_claim **claims, size_t count) {
+    char text[32];
+    snprintf(text, sizeof(text), "%zu", count);
+    shove_log_fields(SHOVE_LOG_INFO, "partitions being given up", "group", flow->group->group_id,
+                     "partitions", text, NULL);
+    for (size_t i = 0; i < count; i++) {
+        struct shove_partition *partition = claims[i]->user;
+        if (partition)
+            stop_feeding(partition);
+        else
+            flow->control->ops->release(flow->control->transport, &claims[i], 1);
+    }
+    flow->control->has_progress = true;
+}
+
+void shove_partitions_lost(struct shove_flow *flow, struct shove_claim **claims, size_t count) {
+    char text[32];
+    snprintf(text, sizeof(text), "%zu", count);
+    shove_log_fields(SHOVE_LOG_WARN,
+                     "partitions lost without warning: what was in flight will be handled again by "
+                     "their next owner",
+                     "group", flow->group->group_id, "partitions", text, NULL);
+    for (size_t i = 0; i < count; i++) {
+        struct shove_partition *partition = claims[i]->user;
+        if (partition) {
+            partition->is_lost = true;
+            give_up(partition);
+        } else {
+            flow->control->ops->release(flow->control->transport, &claims[i], 1);
+        }
+    }
+}
+
+static void report_failed_final(const struct shove_partition *partition) {
+    char partition_text[32];
+    char offset_text[32];
+    snprintf(partition_text, sizeof(partition_text), "%d", (int)partition->claim->partition);
+    snprintf(offset_text, sizeof(offset_text), "%" PRId64,
+             shove_ledger_frontier(&partition->ledger));
+    shove_log_fields(
+        SHOVE_LOG_ERROR,
+        "the last commit of a partition did not succeed: messages from its last committed offset "
+        "on will "
+        "be handled again",
+        "topic", partition->topic, "partition", partition_text, "offset", offset_text, "code",
+        partition->last_commit_code ? shove_error_name(partition->last_commit_code) : "no answer",
+        NULL);
+}
+
+/* One step of one revocation; true when the partition was given up. */
+static bool step(struct shove_partition *partition) {
+    struct shove_control *control = partition->flow->control;
+    if (!partition->is_final_sent) {
+        bool is_busy = partition->running_count + partition->hopping_count > 0;
+        if (is_busy && control->now_ms < partition->revoke_deadline_ms)
+            return false;
+        partition->is_final_sent = true;
+        partition->revoke_deadline_ms = control->now_ms + SHOVE_REVOKE_COMMIT_MS;
+        if (partition->commits_in_flight == 0)
+            shove_commit_partition(partition);
+    }
+    bool is_committed = !partition->is_dirty && partition->commits_in_flight == 0 &&
+                        partition->last_commit_code == 0;
+    if (!is_committed && control->now_ms < partition->revoke_deadline_ms) {
+        if (partition->commits_in_flight == 0)
+            shove_commit_partition(partition);
+        return false;
+    }
+    if (!is_committed) {
+        report_failed_final(partition);
+        if (control->phase != SHOVE_PHASE_RUNNING)
+            control->verdict.has_failed_commit = true;
+    }
+    give_up(partition);
+    return true;
+}
+
+void shove_partitions_step(struct shove_control *control) {
+    for (uint32_t i = 0; i < control->flow_count; i++) {
+        struct shove_partition *partition = control->flows[i].partitions;
+        while (partition) {
+            struct shove_partition *next = partition->next;
+            if (partition->is_revoking)
+                step(partition);
+            partition = next;
+        }
+    }
+}
+
+void shove_partitions_release_all(struct shove_control *control) {
+    for (uint32_t i = 0; i < control->flow_count; i++) {
+        while (control->flows[i].partitions)
+            give_up(control->flows[i].partitions);
+    }
+}

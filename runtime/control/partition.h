@@ -1,0 +1,24 @@
+/* partition.h: a partition from its assignment until it is given up: one epoch. Control only.
+ * Design section 4. */
+#ifndef SHOVE_CONTROL_PARTITION_H
+#define SHOVE_CONTROL_PARTITION_H
+
+#include "control/state.h"
+
+/* Transport events. */
+void shove_partitions_assigned(struct shove_flow *flow, struct shove_claim **claims, size_t count);
+void shove_partitions_revoking(struct shove_flow *flow, struct shove_claim **claims, size_t count);
+void shove_partitions_lost(struct shove_flow *flow, struct shove_claim **claims, size_t count);
+
+/* Moves revocations on: waits for what is in flight up to the deadline, sends the last commit,
+ * waits for its answer up to a deadline, gives the partition up. Called every round; cheap when
+ * nothing is being revoked. */
+void shove_partitions_step(struct shove_control *control);
+
+/* Ends the epoch of everything open: it completes nothing any more. */
+void shove_partition_orphan_all(struct shove_partition *partition);
+
+/* Everything, without commits: at the end of a run, before the transport is closed. */
+void shove_partitions_release_all(struct shove_control *control);
+
+#endif

@@ -1,0 +1,527 @@
+/* pool.c: see pool.h. Control only, loop's thread.
+ *
+ * Nothing a worker says is trusted: notes come copied and checked from the channel, slots and
+ * generations are compared with control's own tables, and a worker that says what cannot be is
+ * killed like one that hangs. When a worker dies, what it had finished is read first; then the
+ * running word names the culprit, and the rest goes to other workers with retry counts unchanged.
+ */
+#include "control/pool.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "control/control_end.h"
+#include "control/delivery.h"
+#include "control/drain.h"
+#include "control/feed.h"
+#include "control/flow.h"
+#include "control/publish.h"
+#include "control/settle.h"
+
+#define NOTES_PER_ROUND 4096
+#define OUTBOUND_BYTES (1u << 20)
+#define RESPAWN_FIRST_MS 100
+#define RESPAWN_MAX_MS 5000
+#define LASTING_MS 1000
+
+/* ---- starting ---- */
+
+static struct shove_home *home_new(struct shove_control *control, struct shove_error *error) {
+    struct shove_home *home = calloc(1, sizeof(*home));
+    if (!home) {
+        shove_error_set(error, SHOVE_ENOMEM, "out of memory");
+        return NULL;
+    }
+    struct shove_channel_options options = {
+        .arena_bytes = control->arena_bytes,
+        .submit_entries = control->slot_count * 2,
+        .outbound_bytes = OUTBOUND_BYTES,
+        .control_wake_fd = control->wake_fd,
+    };
+    home->arena = shove_arena_new(control->arena_bytes);
+    if (!home->arena || shove_channel_new(&options, &home->channel, error) != 0) {
+        if (!home->arena)
+            shove_error_set(error, SHOVE_ENOMEM, "out of memory");
+        shove_arena_free(home->arena);
+        free(home);
+        return NULL;
+    }
+    home->bytes = shove_channel_arena(home->channel);
+    return home;
+}
+
+static void retire_home(struct shove_worker *worker) {
+    struct shove_home *home = worker->home;
+    worker->home = NULL;
+    home->is_retired = true;
+    shove_home_release_if_idle(home);
+}
+
+static void child_exited(struct shove_child *child, int64_t status, int signal);
+
+static int start_worker(struct shove_worker *worker, struct shove_error *error) {
+    struct shove_control *control = worker->control;
+    worker->home = home_new(control, error);
+    if (!worker->home)
+        return error->code;
+    worker->free_count = 0;
+    for (uint32_t slot = control->slot_count; slot > 0; slot--)
+        worker->free_slots[worker->free_count++] = slot - 1;
+    struct shove_spawn_options options = {
+        .script = control->options->script,
+        .lua_dir = control->options->lua_dir,
+        .broker = control->options->broker,
+        .channel = worker->home->channel,
+        .index = worker->index,
+        .memory_limit_bytes = control->options->worker_memory_bytes,
+    };
+    worker->child = (struct shove_child){.user = worker};
+    int rc = shove_spawn_worker(&control->loop, &options, &worker->child, child_exited, error);
+    if (rc != 0) {
+        retire_home(worker);
+        return rc;
+    }
+    worker->has_child = true;
+    worker->incarnation++;
+    worker->state = SHOVE_WORKER_LOADING;
+    worker->is_condemned = false;
+    worker->is_killed_for_timeout = false;
+    worker->watched_since_ms = 0;
+    worker->started_ms = control->now_ms;
+    worker->last_progress_ms = control->now_ms;
+    return 0;
+}
+
+int shove_pool_start(struct shove_control *control, struct shove_error *error) {
+    control->workers = calloc(control->worker_count, sizeof(*control->workers));
+    if (!control->workers)
+        return shove_error_set(error, SHOVE_ENOMEM, "out of memory");
+    for (uint32_t i = 0; i < control->worker_count; i++) {
+        struct shove_worker *worker = &control->workers[i];
+        worker->control = control;
+        worker->index = i;
+        worker->slots = calloc(control->slot_count, sizeof(struct shove_delivery *));
+        worker->generations = calloc(control->slot_count, sizeof(*worker->generations));
+        worker->free_slots = calloc(control->slot_count, sizeof(*worker->free_slots));
+        if (!worker->slots || !worker->generations || !worker->free_slots)
+            return shove_error_set(error, SHOVE_ENOMEM, "out of memory");
+        int rc = start_worker(worker, error);
+        if (rc != 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* ---- what workers say ---- */
+
+static void condemn(struct shove_worker *worker, const char *why) {
+    if (worker->is_condemned || !worker->has_child)
+        return;
+    char index[16];
+    snprintf(index, sizeof(index), "%" PRIu32, worker->index);
+    shove_log_fields(SHOVE_LOG_ERROR, "killing a worker process", "worker", index, "why", why,
+                     NULL);
+    worker->is_condemned = true;
+    shove_child_kill(&worker->child);
+}
+
+static struct shove_delivery *delivery_in_slot(const struct shove_worker *worker, uint32_t slot,
+                                               uint32_t generation) {
+    if (slot >= worker->control->slot_count || worker->generations[slot] != generation)
+        return NULL;
+    return worker->slots[slot];
+}
+
+static bool is_a_workers_outcome(uint16_t outcome) {
+    return outcome >= SHOVE_OUTCOME_ACK && outcome < SHOVE_OUTCOME_COUNT_ &&
+           outcome != SHOVE_OUTCOME_OVERSIZE && outcome != SHOVE_OUTCOME_CRASHED;
+}
+
+static void settled(struct shove_worker *worker, const struct shove_note *note,
+                    const uint8_t *payload) {
+    struct shove_delivery *delivery = delivery_in_slot(worker, note->slot, note->generation);
+    if (!delivery || !is_a_workers_outcome(note->outcome)) {
+        condemn(worker, "it settled a message that it was not given");
+        return;
+    }
+    shove_settle_leave_worker(delivery);
+    shove_settle(worker->control, delivery, (enum shove_outcome)note->outcome,
+                 (const char *)payload, note->size);
+}
+
+static void described(struct shove_worker *worker, const struct shove_note *note,
+                      const uint8_t *payload) {
+    const struct shove_control *control = worker->control;
+    if (note->size == control->description_size &&
+        memcmp(payload, control->description, note->size) == 0)
+        return;
+    if (control->phase == SHOVE_PHASE_STARTING)
+        shove_control_fail_start(
+            worker->control, SHOVE_EXIT_CONFIG,
+            "%s describes another app each time it is loaded (does it depend on time or chance?)",
+            control->options->script);
+    else
+        condemn(worker,
+                "the script changed on disk since the start; restart shove to run the new one");
+}
+
+static void became_ready(struct shove_worker *worker) {
+    worker->state = SHOVE_WORKER_READY;
+    worker->started_ms = worker->control->now_ms;
+    shove_flows_spread(worker->control);
+}
+
+static void failed_to_load(struct shove_worker *worker, const struct shove_note *note,
+                           const uint8_t *payload) {
+    struct shove_control *control = worker->control;
+    if (control->phase == SHOVE_PHASE_STARTING)
+        shove_control_fail_start(control, SHOVE_EXIT_CONFIG, "%.*s", (int)note->size,
+                                 (const char *)payload);
+    else
+        shove_log(SHOVE_LOG_ERROR, "a replacement worker cannot load the script: %.*s",
+                  (int)note->size, (const char *)payload);
+}
+
+static void handle_note(struct shove_worker *worker, const struct shove_note *note,
+                        const uint8_t *payload) {
+    switch (note->type) {
+    case SHOVE_NOTE_SETTLED:
+        settled(worker, note, payload);
+        break;
+    case SHOVE_NOTE_PUBLISH:
+        if (shove_publish_asked(worker, note, payload) != 0)
+            condemn(worker, "it asked to publish something malformed");
+        break;
+    case SHOVE_NOTE_DESCRIPTION:
+        described(worker, note, payload);
+        break;
+    case SHOVE_NOTE_LOAD_ERROR:
+        failed_to_load(worker, note, payload);
+        break;
+    case SHOVE_NOTE_READY:
+        if (worker->state == SHOVE_WORKER_LOADING)
+            became_ready(worker);
+        break;
+    case SHOVE_NOTE_STARTED:
+        if (note->size > 0)
+            shove_log(SHOVE_LOG_ERROR, "app:on_start failed: %.*s", (int)note->size,
+                      (const char *)payload);
+        worker->control->is_start_running = false;
+        shove_drain_check(worker->control);
+        break;
+    case SHOVE_NOTE_STOPPING:
+        break;
+    default:
+        condemn(worker, "it sent something unknown");
+        break;
+    }
+}
+
+static void read_notes(struct shove_worker *worker, uint32_t max) {
+    struct shove_channel *channel = worker->home->channel;
+    struct shove_note note;
+    const uint8_t *payload;
+    uint32_t count = 0;
+    int rc = 0;
+    while (count < max && (rc = shove_channel_next_note(channel, &note, &payload)) == 1) {
+        count++;
+        handle_note(worker, &note, payload);
+    }
+    if (rc < 0)
+        condemn(worker, "it broke the ring it shares with control");
+    if (count == 0)
+        return;
+    shove_channel_release_notes(channel);
+    worker->last_progress_ms = worker->control->now_ms;
+    worker->control->has_progress = true;
+}
+
+void shove_pool_round(struct shove_control *control) {
+    for (uint32_t i = 0; i < control->worker_count; i++) {
+        struct shove_worker *worker = &control->workers[i];
+        if (!worker->home)
+            continue;
+        read_notes(worker, NOTES_PER_ROUND);
+        shove_publish_answer_waiting(worker);
+    }
+}
+
+/* ---- death ---- */
+
+static struct shove_delivery *find_culprit(const struct shove_worker *worker) {
+    uint32_t slot;
+    uint32_t generation;
+    int64_t since_ms;
+    if (!shove_channel_running(worker->home->channel, &slot, &generation, &since_ms))
+        return NULL;
+    return delivery_in_slot(worker, slot, generation);
+}
+
+static void describe_end(const struct shove_child *child, char *out, size_t size) {
+    if (child->signal)
+        snprintf(out, size, "signal %d (%s)", child->signal, strsignal(child->signal));
+    else
+        snprintf(out, size, "exit code %" PRId64, child->status);
+}
+
+static void report_death(const struct shove_worker *worker, const struct shove_delivery *culprit) {
+    char how[64];
+    char index[16];
+    char in_flight[16];
+    char place[320] = "none";
+    describe_end(&worker->child, how, sizeof(how));
+    snprintf(index, sizeof(index), "%" PRIu32, worker->index);
+    snprintf(in_flight, sizeof(in_flight), "%" PRIu32, worker->in_flight);
+    if (culprit) {
+        const struct shove_envelope *envelope = shove_delivery_envelope(culprit);
+        snprintf(place, sizeof(place), "%s/%d@%" PRId64, culprit->flow->source,
+                 (int)envelope->partition, envelope->offset);
+    }
+    shove_log_fields(SHOVE_LOG_ERROR, "a worker process died; its messages go to another", "worker",
+                     index, "how", how, "was handling", place, "in flight", in_flight, NULL);
+}
+
+static void blame(struct shove_worker *worker, struct shove_delivery *culprit) {
+    char text[128];
+    char how[64];
+    describe_end(&worker->child, how, sizeof(how));
+    const bool is_timeout = worker->is_killed_for_timeout;
+    int size =
+        is_timeout
+            ? snprintf(text, sizeof(text), "the handler did not yield and ran past its timeout")
+            : snprintf(text, sizeof(text), "the worker process died in the handler: %s", how);
+    shove_settle_leave_worker(culprit);
+    shove_settle(worker->control, culprit,
+                 is_timeout ? SHOVE_OUTCOME_TIMEOUT : SHOVE_OUTCOME_CRASHED, text, (size_t)size);
+}
+
+static void hand_over(struct shove_worker *worker) {
+    struct shove_control *control = worker->control;
+    for (uint32_t slot = 0; slot < control->slot_count && worker->in_flight > 0; slot++) {
+        struct shove_delivery *delivery = worker->slots[slot];
+        if (!delivery)
+            continue;
+        shove_settle_leave_worker(delivery);
+        delivery->is_redelivered = true;
+        if (delivery->partition)
+            shove_feed_again(delivery);
+        else
+            shove_delivery_free(control, delivery);
+    }
+}
+
+static void plan_respawn(struct shove_worker *worker) {
+    struct shove_control *control = worker->control;
+    bool has_lasted =
+        worker->state == SHOVE_WORKER_READY && control->now_ms - worker->started_ms >= LASTING_MS;
+    worker->failures = has_lasted ? 0 : worker->failures + 1;
+    int64_t delay_ms = 0;
+    if (worker->failures > 1) {
+        uint32_t doublings = worker->failures < 8 ? worker->failures - 2 : 6;
+        delay_ms = (int64_t)RESPAWN_FIRST_MS << doublings;
+    }
+    worker->start_at_ms = control->now_ms + (delay_ms < RESPAWN_MAX_MS ? delay_ms : RESPAWN_MAX_MS);
+    worker->state = SHOVE_WORKER_ABSENT;
+}
+
+static void child_exited(struct shove_child *child, int64_t status, int signal) {
+    struct shove_worker *worker = child->user;
+    struct shove_control *control = worker->control;
+    (void)status;
+    (void)signal;
+    worker->has_child = false;
+    control->has_progress = true;
+    if (!worker->is_condemned || worker->is_killed_for_timeout)
+        read_notes(worker, UINT32_MAX);
+    struct shove_delivery *culprit = find_culprit(worker);
+    const bool is_expected =
+        worker->state == SHOVE_WORKER_STOPPING || control->phase == SHOVE_PHASE_STARTING;
+    if (!is_expected) {
+        report_death(worker, culprit);
+        control->verdict.worker_deaths++;
+    }
+    if (culprit)
+        blame(worker, culprit);
+    hand_over(worker);
+    shove_publish_forget_worker(worker);
+    retire_home(worker);
+    if (control->phase == SHOVE_PHASE_STARTING)
+        shove_control_fail_start(control, SHOVE_EXIT_CONFIG,
+                                 "a worker process ended while it loaded %s",
+                                 control->options->script);
+    plan_respawn(worker);
+    shove_flows_spread(control);
+    shove_drain_check(control);
+}
+
+/* ---- watching ---- */
+
+static int64_t longest_timeout_ms(const struct shove_control *control) {
+    int64_t longest_ms = 0;
+    for (uint32_t i = 0; i < control->flow_count; i++) {
+        if (control->flows[i].group->handler_timeout_ms > longest_ms)
+            longest_ms = control->flows[i].group->handler_timeout_ms;
+    }
+    return longest_ms;
+}
+
+/* The same coroutine on the CPU for longer than its group allows, by control's own clock. */
+static bool is_hogged(struct shove_worker *worker) {
+    const int64_t now_ms = worker->control->now_ms;
+    uint32_t slot;
+    uint32_t generation;
+    int64_t since_ms;
+    if (!shove_channel_running(worker->home->channel, &slot, &generation, &since_ms)) {
+        worker->watched_since_ms = 0;
+        return false;
+    }
+    if (worker->watched_since_ms == 0 || slot != worker->watched_slot ||
+        generation != worker->watched_generation) {
+        worker->watched_slot = slot;
+        worker->watched_generation = generation;
+        worker->watched_since_ms = now_ms;
+        return false;
+    }
+    const struct shove_delivery *delivery = delivery_in_slot(worker, slot, generation);
+    int64_t limit_ms =
+        delivery ? delivery->flow->group->handler_timeout_ms : longest_timeout_ms(worker->control);
+    return now_ms - worker->watched_since_ms > limit_ms + SHOVE_KILL_GRACE_MS;
+}
+
+/* Stopped, or deaf: messages are there and nothing at all has come back for longer than any handler
+ * may take. */
+static bool is_stuck(const struct shove_worker *worker) {
+    if (worker->in_flight == 0)
+        return false;
+    const int64_t now_ms = worker->control->now_ms;
+    int64_t oldest_ms = now_ms;
+    for (uint32_t slot = 0; slot < worker->control->slot_count; slot++) {
+        const struct shove_delivery *delivery = worker->slots[slot];
+        if (delivery && delivery->submitted_ms < oldest_ms)
+            oldest_ms = delivery->submitted_ms;
+    }
+    int64_t since_ms = worker->last_progress_ms > oldest_ms ? worker->last_progress_ms : oldest_ms;
+    return now_ms - since_ms > longest_timeout_ms(worker->control) + 2 * SHOVE_KILL_GRACE_MS;
+}
+
+static void watch(struct shove_worker *worker) {
+    struct shove_control *control = worker->control;
+    if (worker->state == SHOVE_WORKER_LOADING) {
+        if (control->now_ms - worker->started_ms > control->options->load_timeout_ms)
+            condemn(worker, "it did not finish loading the script in time");
+        return;
+    }
+    if (worker->state != SHOVE_WORKER_READY || worker->is_condemned)
+        return;
+    if (is_hogged(worker)) {
+        worker->is_killed_for_timeout = true;
+        condemn(worker, "a handler did not yield and ran past its timeout");
+    } else if (is_stuck(worker)) {
+        condemn(worker, "it does not answer any more");
+    }
+}
+
+static void respawn(struct shove_worker *worker) {
+    struct shove_error error;
+    if (start_worker(worker, &error) == 0)
+        return;
+    shove_log(SHOVE_LOG_ERROR, "worker %" PRIu32 " cannot be started and is tried again: %s",
+              worker->index, error.text);
+    worker->failures++;
+    plan_respawn(worker);
+}
+
+void shove_pool_watch(struct shove_control *control) {
+    for (uint32_t i = 0; i < control->worker_count; i++) {
+        struct shove_worker *worker = &control->workers[i];
+        if (worker->has_child)
+            watch(worker);
+        else if (control->phase <= SHOVE_PHASE_DRAINING && control->now_ms >= worker->start_at_ms)
+            respawn(worker);
+    }
+}
+
+/* ---- the whole pool ---- */
+
+bool shove_pool_sleeps(struct shove_control *control) {
+    bool has_note = false;
+    for (uint32_t i = 0; i < control->worker_count; i++) {
+        if (control->workers[i].home)
+            has_note |= shove_channel_control_sleeps(control->workers[i].home->channel);
+    }
+    return has_note;
+}
+
+void shove_pool_wakes(struct shove_control *control) {
+    for (uint32_t i = 0; i < control->worker_count; i++) {
+        if (control->workers[i].home)
+            shove_channel_control_wakes(control->workers[i].home->channel);
+    }
+}
+
+bool shove_pool_is_ready(const struct shove_control *control) {
+    for (uint32_t i = 0; i < control->worker_count; i++) {
+        if (control->workers[i].state != SHOVE_WORKER_READY)
+            return false;
+    }
+    return true;
+}
+
+bool shove_pool_is_gone(const struct shove_control *control) {
+    for (uint32_t i = 0; control->workers && i < control->worker_count; i++) {
+        if (control->workers[i].has_child)
+            return false;
+    }
+    return true;
+}
+
+void shove_pool_stop(struct shove_control *control) {
+    for (uint32_t i = 0; i < control->worker_count; i++) {
+        struct shove_worker *worker = &control->workers[i];
+        if (!worker->has_child)
+            continue;
+        worker->state = SHOVE_WORKER_STOPPING;
+        shove_channel_submit(worker->home->channel,
+                             &(struct shove_submit){.type = SHOVE_SUBMIT_STOP});
+        shove_channel_flush(worker->home->channel);
+    }
+}
+
+void shove_pool_kill(struct shove_control *control) {
+    for (uint32_t i = 0; i < control->worker_count; i++) {
+        struct shove_worker *worker = &control->workers[i];
+        worker->state = worker->has_child ? SHOVE_WORKER_STOPPING : worker->state;
+        if (worker->has_child)
+            shove_child_kill(&worker->child);
+    }
+}
+
+void shove_pool_send_start(struct shove_control *control) {
+    control->is_start_sent = true;
+    for (uint32_t i = 0; i < control->worker_count; i++) {
+        struct shove_worker *worker = &control->workers[i];
+        if (worker->state != SHOVE_WORKER_READY)
+            continue;
+        control->is_start_running = true;
+        shove_channel_submit(worker->home->channel,
+                             &(struct shove_submit){.type = SHOVE_SUBMIT_START});
+        shove_channel_flush(worker->home->channel);
+        return;
+    }
+}
+
+void shove_pool_release(struct shove_control *control) {
+    for (uint32_t i = 0; control->workers && i < control->worker_count; i++) {
+        struct shove_worker *worker = &control->workers[i];
+        if (worker->home)
+            retire_home(worker);
+        free(worker->slots);
+        free(worker->generations);
+        free(worker->free_slots);
+    }
+    free(control->workers);
+    control->workers = NULL;
+}

@@ -1,0 +1,35 @@
+/* pool.h: the worker processes: started, listened to, watched, replaced. Control only. Design
+ * section 1. */
+#ifndef SHOVE_CONTROL_POOL_H
+#define SHOVE_CONTROL_POOL_H
+
+#include "control/state.h"
+
+/* Tables and processes of control->worker_count workers; they report when they are ready. */
+int shove_pool_start(struct shove_control *control, struct shove_error *error);
+
+/* Handles the notes that are there, a bounded portion of each worker's. */
+void shove_pool_round(struct shove_control *control);
+
+/* Kills workers that are stuck and starts those whose time has come. Called by a timer, about twice
+ * a second. */
+void shove_pool_watch(struct shove_control *control);
+
+/* Before the loop blocks: true when a note is there already. */
+bool shove_pool_sleeps(struct shove_control *control);
+void shove_pool_wakes(struct shove_control *control);
+
+bool shove_pool_is_ready(const struct shove_control *control); /* all of them */
+bool shove_pool_is_gone(const struct shove_control *control);  /* no process is left */
+
+/* Tells all to exit when idle; `kill` ends them at once. */
+void shove_pool_stop(struct shove_control *control);
+void shove_pool_kill(struct shove_control *control);
+
+/* Memory, when all processes are gone. */
+void shove_pool_release(struct shove_control *control);
+
+/* Runs app:on_start in the first ready worker, once per run. */
+void shove_pool_send_start(struct shove_control *control);
+
+#endif

@@ -1,0 +1,157 @@
+/* settle.c: see settle.h. Control only, loop's thread. Every outcome, wherever it comes from (a
+ * completion, a timeout, an oversize record, a worker's death), goes through shove_outcome_decide
+ * and one switch.
+ */
+#include "control/settle.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "control/abort_point.h"
+#include "control/commit.h"
+#include "control/delivery.h"
+#include "control/feed.h"
+#include "control/flow.h"
+#include "control/hop.h"
+
+void shove_settle_leave_worker(struct shove_delivery *delivery) {
+    struct shove_worker *worker = delivery->worker;
+    struct shove_flow *flow = delivery->flow;
+    worker->slots[delivery->slot] = NULL;
+    worker->free_slots[worker->free_count++] = delivery->slot;
+    worker->in_flight--;
+    flow->in_flight[worker->index]--;
+    flow->in_flight_total--;
+    if (delivery->partition)
+        delivery->partition->running_count--;
+    delivery->worker = NULL;
+}
+
+static void keep_error(struct shove_delivery *delivery, const char *text, size_t size) {
+    free(delivery->error);
+    delivery->error = size > 0 ? strndup(text, size) : NULL;
+}
+
+static const char *describe_hop(const struct shove_hop *hop, char *out, size_t size) {
+    switch (hop->kind) {
+    case SHOVE_HOP_HOLD:
+    case SHOVE_HOP_WAIT:
+        snprintf(out, size, "again in %" PRId64 " ms", hop->delay_ms);
+        break;
+    case SHOVE_HOP_DEAD:
+        snprintf(out, size, "dead letter: %s", shove_reason_name(hop->reason));
+        break;
+    case SHOVE_HOP_DISCARD:
+        snprintf(out, size, "discarded (no DLQ): %s", shove_reason_name(hop->reason));
+        break;
+    case SHOVE_HOP_AGAIN:
+        snprintf(out, size, "again at once");
+        break;
+    case SHOVE_HOP_DONE:
+        snprintf(out, size, "done");
+        break;
+    }
+    return out;
+}
+
+/* Handlers that say retry, reject or defer speak for themselves; what went wrong is worth a line.
+ */
+static bool is_worth_a_line(enum shove_outcome outcome, const struct shove_hop *hop) {
+    return outcome >= SHOVE_OUTCOME_ERROR || hop->kind == SHOVE_HOP_DISCARD ||
+           hop->warns_defer_sequenced ||
+           (hop->kind == SHOVE_HOP_DEAD && outcome != SHOVE_OUTCOME_REJECT);
+}
+
+static void report(const struct shove_delivery *delivery, enum shove_outcome outcome,
+                   const struct shove_hop *hop) {
+    struct shove_flow *flow = delivery->flow;
+    uint32_t suppressed;
+    if (!shove_log_limit_allows(&flow->log_limit, flow->control->now_ms, &suppressed))
+        return;
+    if (suppressed > 0)
+        shove_log(SHOVE_LOG_WARN, "%" PRIu32 " more lines about messages of %s were left out",
+                  suppressed, flow->source);
+    const struct shove_envelope *envelope = shove_delivery_envelope(delivery);
+    char partition[16];
+    char offset[32];
+    char attempt[32];
+    char then[96];
+    snprintf(partition, sizeof(partition), "%d", (int)envelope->partition);
+    snprintf(offset, sizeof(offset), "%" PRId64, envelope->offset);
+    snprintf(attempt, sizeof(attempt), "%" PRIu32 " of %" PRIu32, delivery->retry_count + 1,
+             flow->group->max_retries + 1);
+    shove_log_fields(hop->kind == SHOVE_HOP_DISCARD ? SHOVE_LOG_WARN : SHOVE_LOG_INFO,
+                     "message not handled", "outcome", shove_outcome_name(outcome), "topic",
+                     flow->source, "partition", partition, "offset", offset, "attempt", attempt,
+                     "then", describe_hop(hop, then, sizeof(then)), "error",
+                     delivery->error ? delivery->error : "-", NULL);
+}
+
+static uint8_t saturating_increment(uint8_t value) {
+    return value < UINT8_MAX ? (uint8_t)(value + 1) : value;
+}
+
+static void wait_in_place(struct shove_delivery *delivery, const struct shove_hop *hop) {
+    if (hop->retry_count > delivery->retry_count)
+        delivery->entry.attempts = saturating_increment(delivery->entry.attempts);
+    delivery->retry_count = hop->retry_count;
+    delivery->is_redelivered = true;
+    delivery->partition->is_dirty = true;
+    shove_delivery_detach(delivery);
+    shove_feed_wait(delivery, hop->delay_ms);
+}
+
+static void apply(struct shove_control *control, struct shove_delivery *delivery,
+                  const struct shove_hop *hop) {
+    struct shove_tally *tally = &delivery->flow->tally;
+    switch (hop->kind) {
+    case SHOVE_HOP_DONE:
+        shove_delivery_close(control, delivery);
+        break;
+    case SHOVE_HOP_HOLD:
+    case SHOVE_HOP_DEAD:
+        shove_hop_start(control, delivery, hop);
+        break;
+    case SHOVE_HOP_WAIT:
+        wait_in_place(delivery, hop);
+        break;
+    case SHOVE_HOP_AGAIN:
+        delivery->is_redelivered = true;
+        tally->redelivered_after_crash++;
+        shove_commit_record_crash(delivery);
+        break;
+    case SHOVE_HOP_DISCARD:
+        /* A dead letter stays in its DLQ whatever becomes of its handling: nothing is gone. */
+        if (delivery->flow->group->kind != SHOVE_GROUP_DEAD_LETTERS)
+            tally->discarded++;
+        tally->failed[hop->reason]++;
+        shove_delivery_close(control, delivery);
+        break;
+    }
+}
+
+void shove_settle(struct shove_control *control, struct shove_delivery *delivery,
+                  enum shove_outcome outcome, const char *text, size_t text_size) {
+    if (!delivery->partition) {
+        shove_delivery_free(control, delivery);
+        return;
+    }
+    struct shove_flow *flow = delivery->flow;
+    if (outcome == SHOVE_OUTCOME_CRASHED) {
+        delivery->crashes++;
+        delivery->entry.crashes = saturating_increment(delivery->entry.crashes);
+    }
+    flow->tally.consumed[outcome]++;
+    struct shove_attempt attempt = {outcome, delivery->retry_count, delivery->crashes};
+    struct shove_hop hop = shove_outcome_decide(&flow->policy, &attempt);
+    shove_abort_point(SHOVE_STEP_DECIDED);
+    if (outcome != SHOVE_OUTCOME_ACK) {
+        keep_error(delivery, text, text_size);
+        if (is_worth_a_line(outcome, &hop))
+            report(delivery, outcome, &hop);
+    }
+    apply(control, delivery, &hop);
+}

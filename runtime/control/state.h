@@ -1,0 +1,283 @@
+/* state.h: what the control process keeps, seen by the files of control/ only.
+ *
+ * Everything here lives on the loop's thread. The picture:
+ *
+ *   shove_control
+ *     +- transport                     one broker
+ *     +- workers[]                     processes; each with a channel, an arena and a table of
+ * slots
+ *     +- flows[]                       one per group of the app: a subscription and its partitions
+ *          +- partitions               one per claim (= epoch): ledger, the batch being fed, what
+ * waits
+ *               +- deliveries          one per open message: ledger entry, where its bytes are,
+ * where it stands
+ *
+ * A delivery belongs to its partition while the epoch lasts. When the epoch ends before the
+ * delivery does, it becomes an orphan (`partition` is NULL): whatever is said of it later completes
+ * nothing and only frees it.
+ */
+#ifndef SHOVE_CONTROL_STATE_H
+#define SHOVE_CONTROL_STATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "base/buffer.h"
+#include "control/control.h"
+#include "control/spawn.h"
+#include "core/ledger.h"
+#include "core/tally.h"
+#include "core/topology.h"
+#include "ipc/arena.h"
+#include "ipc/channel.h"
+#include "transport/transport.h"
+
+struct shove_control;
+struct shove_flow;
+struct shove_partition;
+struct shove_worker;
+
+/* What a record given to the transport stands for; comes back in `produced`. First member of its
+ * owner. */
+struct shove_ticket {
+    enum shove_ticket_kind { SHOVE_TICKET_DELIVERY = 1, SHOVE_TICKET_PUBLISH } kind;
+};
+
+/* A channel with its arena. Outlives its worker while deliveries still keep their bytes in the
+ * arena. */
+struct shove_home {
+    struct shove_channel *channel;
+    struct shove_arena *arena;
+    uint8_t *bytes; /* where the arena begins */
+    bool is_retired;
+};
+
+enum shove_delivery_state {
+    SHOVE_DELIVERY_FREE,
+    SHOVE_DELIVERY_PENDING, /* open, its bytes still in the partition's batch: no worker had room */
+    SHOVE_DELIVERY_RUNNING, /* in a worker */
+    SHOVE_DELIVERY_HOPPING, /* retry or dead letter on its way; in control->hops while not with the
+                               transport */
+    SHOVE_DELIVERY_WAITING, /* retry in place: in flow->waiting until due */
+    SHOVE_DELIVERY_AGAIN,   /* to be handed to a worker again: in flow->again */
+    SHOVE_DELIVERY_RECORDING /* crashed: in flow->recording until its crash count is committed, then
+                                AGAIN */
+};
+
+struct shove_delivery {
+    struct shove_ledger_entry entry; /* first: the ledger hands back entries */
+    struct shove_ticket ticket;
+    enum shove_delivery_state state;
+    uint32_t slot; /* RUNNING: in worker->slots */
+    uint32_t retry_count;
+    uint32_t crashes;
+    uint32_t hop_failures;
+    bool is_trimmed; /* the hop was too large: the error text is left out */
+    bool is_redelivered;
+    struct shove_partition *partition; /* NULL: orphan */
+    struct shove_flow *flow;
+    struct shove_worker *worker; /* RUNNING */
+    struct shove_home *home;     /* where the bytes are; NULL: `heap` */
+    uint8_t *heap;
+    uint64_t arena_offset;
+    int64_t submitted_ms;  /* loop time */
+    int64_t first_seen_ms; /* wall */
+    int64_t due_ms;        /* WAITING, and HOPPING after a failure: loop time */
+    uint64_t
+        commit_sequence;  /* RECORDING: released when a commit of at least this number succeeded */
+    struct shove_hop hop; /* HOPPING */
+    char *error;          /* what the handler said, owned; NULL: nothing */
+    struct shove_delivery *next; /* in the list its state names */
+};
+
+struct shove_delivery_list { /* singly linked, first in first out */
+    struct shove_delivery *first;
+    struct shove_delivery *last;
+    size_t count;
+};
+
+struct shove_partition {
+    struct shove_flow *flow;
+    struct shove_claim *claim;
+    const char *topic; /* borrowed from the topology */
+    struct shove_partition *next;
+    struct shove_ledger ledger;
+    struct shove_batch batch;
+    size_t cursor;                  /* next record of the batch */
+    struct shove_delivery *pending; /* of the record under the cursor */
+    bool has_batch;
+    bool is_hold;
+    bool is_dry; /* nothing to take until the transport says readable */
+    bool is_revoking;
+    bool is_lost;
+    bool is_broken;         /* take failed: nothing more is fed */
+    bool is_dirty;          /* something was closed since the last commit was built */
+    bool is_final_sent;     /* revoking: the last commit is on its way */
+    uint32_t running_count; /* deliveries in workers */
+    uint32_t hopping_count;
+    uint32_t commits_in_flight;
+    int64_t next_due_ms; /* hold: wall time before which the record under the cursor is not due; 0:
+                            none */
+    int64_t revoke_deadline_ms; /* loop time */
+    int64_t committed_offset;
+    uint64_t commit_sequence;     /* of the last commit sent */
+    uint64_t commit_acknowledged; /* of the last one that succeeded */
+    int last_commit_code;
+};
+
+struct shove_log_limit { /* lets the first few lines of each second through and counts the rest */
+    int64_t window_ms;
+    uint32_t count;
+    uint32_t suppressed;
+};
+
+enum shove_flow_state { SHOVE_FLOW_IDLE, SHOVE_FLOW_JOINED, SHOVE_FLOW_LEAVING, SHOVE_FLOW_ENDED };
+
+struct shove_flow { /* a group that is consumed */
+    struct shove_control *control;
+    const struct shove_group *group;
+    const struct shove_topic *topic;
+    const char *source;  /* the topic its group consumes */
+    const char **topics; /* source and holds, borrowed names */
+    size_t topic_count;
+    uint32_t index;
+    enum shove_flow_state state;
+    bool was_assigned; /* at least once */
+    struct shove_policy policy;
+    struct shove_subscription *subscription;
+    struct shove_partition *partitions;
+    struct shove_partition *next_partition; /* where the next round of feeding begins */
+    uint32_t *capacity;                     /* per worker: lanes there x effective prefetch */
+    uint32_t *in_flight;                    /* per worker */
+    uint32_t in_flight_total;
+    uint32_t current_worker;
+    uint32_t streak;                    /* messages given to current_worker in a row */
+    struct shove_delivery_list waiting; /* by due time: the delay is constant */
+    struct shove_delivery_list again;
+    struct shove_delivery_list recording;
+    struct shove_tally tally;
+    struct shove_log_limit log_limit;
+};
+
+enum shove_worker_state {
+    SHOVE_WORKER_ABSENT, /* waiting for its turn to be started */
+    SHOVE_WORKER_LOADING,
+    SHOVE_WORKER_READY,
+    SHOVE_WORKER_STOPPING
+};
+
+struct shove_worker {
+    struct shove_control *control;
+    uint32_t index;
+    enum shove_worker_state state;
+    struct shove_child child;
+    bool has_child;
+    struct shove_home *home;
+    struct shove_delivery **slots;
+    uint32_t *generations;
+    uint32_t *free_slots;
+    uint32_t free_count;
+    uint32_t in_flight;
+    uint32_t incarnation;     /* one more for each process started */
+    uint32_t failures;        /* deaths in a row without a second of work */
+    int64_t started_ms;       /* loop time */
+    int64_t start_at_ms;      /* ABSENT: when to start it */
+    int64_t last_progress_ms; /* a note came */
+    uint32_t watched_slot;    /* watchdog: what was running at its last look */
+    uint32_t watched_generation;
+    int64_t watched_since_ms; /* 0: nothing */
+    bool is_killed_for_timeout;
+    bool is_condemned; /* a kill was sent */
+    struct shove_publish_request
+        *answers_first; /* acknowledged publishes the submit ring had no room for */
+    struct shove_publish_request *answers_last;
+};
+
+struct shove_publish_request { /* a publish of a handler, on its way */
+    struct shove_ticket ticket;
+    struct shove_worker *worker;
+    uint32_t incarnation; /* of the worker that asked: an answer goes to nobody else */
+    uint32_t request;
+    int code;
+    struct shove_publish_request *next;
+    uint8_t *copy; /* the note's payload while the transport has no room for it; owned */
+    size_t copy_size;
+};
+
+enum shove_phase {
+    SHOVE_PHASE_STARTING,
+    SHOVE_PHASE_RUNNING,
+    SHOVE_PHASE_DRAINING, /* nothing new is fed; waiting for what is in flight */
+    SHOVE_PHASE_LEAVING,  /* last commits, groups are left */
+    SHOVE_PHASE_STOPPING, /* workers are told to go */
+    SHOVE_PHASE_DONE
+};
+
+struct shove_control {
+    const struct shove_run_options *options;
+    uv_loop_t loop;
+    enum shove_phase phase;
+    int exit_code; /* of a start-up that failed; else 0 and the verdict decides */
+
+    struct shove_topology topology;
+    char *description; /* JSON the topology came from: what each worker must describe again */
+    size_t description_size;
+    const struct shove_transport_ops *ops;
+    struct shove_transport *transport;
+
+    struct shove_worker *workers;
+    uint32_t worker_count;
+    uint32_t slot_count; /* per worker, a power of two */
+    size_t arena_bytes;
+    int wake_fd;
+
+    struct shove_flow *flows;
+    uint32_t flow_count;
+    struct shove_delivery *free_deliveries;
+    struct shove_delivery **delivery_slabs;
+    size_t delivery_slab_count;
+    struct shove_delivery_list hops;               /* HOPPING, refused by the transport for now */
+    struct shove_publish_request *publishes_first; /* refused by the transport for now */
+    struct shove_publish_request *publishes_last;
+    uint32_t publishes_in_flight;
+    uint32_t hops_in_flight;
+
+    struct shove_buffer scratch; /* headers of the record being built */
+    int64_t now_ms;              /* loop time of this round */
+    int64_t wall_ms;
+    bool has_progress;
+    bool is_start_sent;    /* app:on_start was asked for */
+    bool is_start_running; /* and has not returned */
+
+    uv_poll_t wake_poll;
+    uv_prepare_t prepare;
+    uv_check_t check;
+    uv_idle_t idle; /* active: do not block, there is more to do */
+    uv_timer_t due_timer;
+    uv_timer_t commit_timer;
+    uv_timer_t watch_timer;
+    uv_timer_t drain_timer;
+    uv_signal_t sigint;
+    uv_signal_t sigterm;
+
+    int64_t drain_deadline_ms;
+    int64_t leave_deadline_ms;
+    int64_t joined_ms; /* when all groups were joined */
+    struct shove_verdict verdict;
+};
+
+/* How many messages one worker gets in a row, and one partition gives in a row: crossings are
+ * batched by this much. */
+#define SHOVE_FEED_STREAK 256u
+#define SHOVE_TAKE_MAX 1024u
+#define SHOVE_COMMIT_INTERVAL_MS 500
+#define SHOVE_REVOKE_WAIT_MS 5000
+#define SHOVE_REVOKE_COMMIT_MS 5000
+#define SHOVE_KILL_GRACE_MS 2000
+
+void shove_delivery_list_push(struct shove_delivery_list *list, struct shove_delivery *delivery);
+struct shove_delivery *shove_delivery_list_pop(struct shove_delivery_list *list);
+
+#endif
