@@ -13,7 +13,6 @@
 #include "base/error.h"
 
 #define FIRST_CAPACITY 64
-#define VARINT_MAX 10 /* bytes of a 64-bit value */
 
 void shove_buffer_init(struct shove_buffer *buffer) {
     *buffer = (struct shove_buffer){0};
@@ -81,23 +80,27 @@ void shove_buffer_printf(struct shove_buffer *buffer, const char *format, ...) {
 }
 
 void shove_buffer_append_varint(struct shove_buffer *buffer, uint64_t value) {
-    uint8_t bytes[VARINT_MAX];
+    uint8_t bytes[SHOVE_VARINT_MAX];
+    shove_buffer_append(buffer, bytes, shove_varint_write(bytes, value));
+}
+
+size_t shove_varint_write(uint8_t out[SHOVE_VARINT_MAX], uint64_t value) {
     size_t size = 0;
     while (value >= 0x80) {
-        bytes[size++] = (uint8_t)(value | 0x80);
+        out[size++] = (uint8_t)(value | 0x80);
         value >>= 7;
     }
-    bytes[size++] = (uint8_t)value;
-    shove_buffer_append(buffer, bytes, size);
+    out[size++] = (uint8_t)value;
+    return size;
 }
 
 int shove_varint_read(const uint8_t **at, const uint8_t *end, uint64_t *out) {
     uint64_t value = 0;
-    for (unsigned i = 0; i < VARINT_MAX; i++) {
+    for (unsigned i = 0; i < SHOVE_VARINT_MAX; i++) {
         if (*at + i >= end)
             return SHOVE_ECORRUPT;
         uint8_t byte = (*at)[i];
-        if (i == VARINT_MAX - 1 && byte > 1) /* past 64 bits */
+        if (i == SHOVE_VARINT_MAX - 1 && byte > 1) /* past 64 bits */
             return SHOVE_ECORRUPT;
         value |= (uint64_t)(byte & 0x7F) << (7 * i);
         if (byte < 0x80) {

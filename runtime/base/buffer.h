@@ -27,9 +27,13 @@ void shove_buffer_append(struct shove_buffer *buffer, const void *data, size_t s
 void shove_buffer_append_text(struct shove_buffer *buffer, const char *text);
 void shove_buffer_printf(struct shove_buffer *buffer, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-void shove_buffer_append_varint(struct shove_buffer *buffer, uint64_t value); /* LEB128, as in Protocol Buffers */
+void shove_buffer_append_varint(struct shove_buffer *buffer, uint64_t value);
 
-/* Reads a LEB128 varint at *at (advanced) before end. Returns 0 or SHOVE_ECORRUPT. */
+/* Varints are LEB128, as in Protocol Buffers: seven bits a byte, lowest first. Returns the bytes written. */
+#define SHOVE_VARINT_MAX 10
+size_t shove_varint_write(uint8_t out[SHOVE_VARINT_MAX], uint64_t value);
+
+/* Reads a varint at *at (advanced) before end. Returns 0 or SHOVE_ECORRUPT. */
 int shove_varint_read(const uint8_t **at, const uint8_t *end, uint64_t *out);
 
 #endif

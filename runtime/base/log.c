@@ -28,6 +28,9 @@
 #define LINE_MAX_BYTES 8192
 #define VALUE_MAX_BYTES 4096 /* one field, as written: leaves room for others */
 #define MESSAGE_MAX_BYTES 2048
+#define NAME_MAX_BYTES 128
+#define FIELD_LEAST_BYTES                                                                          \
+    (NAME_MAX_BYTES + 64) /* with less room left, a field would be all name and mark */
 #define PAIRS_MAX 32
 #define WRITE_WAIT_MS 100
 
@@ -183,13 +186,12 @@ static void put_text_head(struct line *line, enum shove_log_level level, const c
 }
 
 static void put_text_pair(struct line *line, const char *name, const char *value) {
-    static const size_t least = 32; /* below this a field would be all name and mark */
-    if (line->limit - line->size < least)
+    if (line->limit - line->size < FIELD_LEAST_BYTES)
         return;
     line->limit -= 1 + 4; /* closing quote, colour reset */
     put(line, "  ");
     put_colour(line, "\033[2m");
-    put_escaped(line, name, ESCAPE_BARE, 128);
+    put_escaped(line, name, ESCAPE_BARE, NAME_MAX_BYTES);
     put(line, "=");
     line->limit += 4;
     put_colour(line, "\033[0m");
@@ -211,33 +213,35 @@ static bool is_own_name(const char *name) {
            strcmp(name, "message") == 0;
 }
 
-/* `,"name":"value"`, or nothing when there is no room for a useful part of it. */
-static void put_json_pair(struct line *line, const char *name, const char *value,
-                          size_t max_bytes) {
-    static const size_t quoting = 6; /* , " " : " " without the closing one below */
-    static const size_t name_max = 128;
-    if (line->limit - line->size < quoting + name_max + 32)
-        return;
+/* `,"name":"value"`; `suffix` is added to the name. */
+static void put_json_pair(struct line *line, const char *name, const char *suffix,
+                          const char *value, size_t max_bytes) {
     line->limit -= 1; /* the closing quote */
     put(line, line->size > 1 ? ",\"" : "\"");
-    put_escaped(line, name, ESCAPE_JSON, name_max);
-    /* A field may not stand in for one of the line's own; an underscore tells them apart. */
-    put(line,
-        line->size > 1 && max_bytes == VALUE_MAX_BYTES && is_own_name(name) ? "_\":\"" : "\":\"");
+    put_escaped(line, name, ESCAPE_JSON, NAME_MAX_BYTES);
+    put(line, suffix);
+    put(line, "\":\"");
     put_escaped(line, value, ESCAPE_JSON, max_bytes);
     line->limit += 1;
     put(line, "\"");
+}
+
+/* A field may not stand in for one of the line's own: an underscore tells them apart. */
+static void put_json_field(struct line *line, const char *name, const char *value) {
+    if (line->limit - line->size < FIELD_LEAST_BYTES)
+        return;
+    put_json_pair(line, name, is_own_name(name) ? "_" : "", value, VALUE_MAX_BYTES);
 }
 
 static void put_json_head(struct line *line, enum shove_log_level level, const char *message) {
     char time_text[25];
     shove_clock_format(shove_clock_wall_ms(), time_text);
     put(line, "{");
-    put_json_pair(line, "time", time_text, sizeof time_text);
-    put_json_pair(line, "level", level_names[level], 8);
+    put_json_pair(line, "time", "", time_text, sizeof time_text);
+    put_json_pair(line, "level", "", level_names[level], 8);
     if (settings.source != NULL)
-        put_json_pair(line, "source", settings.source, 64);
-    put_json_pair(line, "message", message, MESSAGE_MAX_BYTES);
+        put_json_pair(line, "source", "", settings.source, 64);
+    put_json_pair(line, "message", "", message, MESSAGE_MAX_BYTES);
 }
 
 /* --- Leaving */
@@ -274,7 +278,7 @@ void shove_log_pairs(enum shove_log_level level, const char *message, const char
     for (unsigned i = 0; i < count; i++) {
         const char *value = values[i] != NULL ? values[i] : "";
         if (is_json)
-            put_json_pair(&line, names[i], value, VALUE_MAX_BYTES);
+            put_json_field(&line, names[i], value);
         else
             put_text_pair(&line, names[i], value);
     }

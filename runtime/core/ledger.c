@@ -1,0 +1,162 @@
+/* ledger.c: what is open, and therefore where the frontier stands. Control, one per claim. Pure.
+ *
+ * Invariants
+ *   - the open list ascends; all of it lies below next_offset, which is one past the last delivered
+ * record;
+ *   - marks[mark_next ..] ascend; all of them lie in [next_offset, speaks_to): delivering an offset
+ * passes every mark below it, because a partition is read in order and what did not come by does
+ * not exist any more;
+ *   - so open entries and remaining marks together, in this order, are all that is unfinished below
+ * known_end. From these the frontier is the first open entry, else the first remaining mark, else
+ * known_end. Only close, deliver and abandon change any of it, and none of them can move the
+ * frontier back: an entry is opened at or past next_offset, and where that is below speaks_to it
+ * takes the place of its mark.
+ *
+ * The metadata codec is in ledger_codec.c.
+ */
+#include "core/ledger.h"
+
+#include <stdlib.h>
+
+#include "core/ledger_codec.h"
+
+void shove_ledger_init(struct shove_ledger *ledger, int64_t start_offset) {
+    *ledger = (struct shove_ledger){.next_offset = start_offset, .speaks_to = start_offset};
+}
+
+void shove_ledger_release(struct shove_ledger *ledger) {
+    free(ledger->marks);
+    *ledger = (struct shove_ledger){0};
+}
+
+int shove_ledger_restore(struct shove_ledger *ledger, const char *text, size_t text_size,
+                         struct shove_error *error) {
+    if (text == NULL || text_size == 0)
+        return 0;
+    if (ledger->first != NULL || ledger->marks != NULL || ledger->speaks_to != ledger->next_offset)
+        return shove_error_set(error, SHOVE_EINVAL,
+                               "a ledger is restored once, before anything is delivered");
+    struct shove_ledger_mark *marks;
+    size_t mark_count;
+    int64_t speaks_to;
+    int rc = shove_ledger_decode(text, text_size, ledger->next_offset, &marks, &mark_count,
+                                 &speaks_to, error);
+    if (rc < 0)
+        return rc;
+    ledger->marks = marks;
+    ledger->mark_count = mark_count;
+    ledger->mark_next = 0;
+    ledger->speaks_to = speaks_to;
+    return 0;
+}
+
+void shove_ledger_clip(struct shove_ledger *ledger, int64_t log_end) {
+    int64_t end = log_end > ledger->next_offset ? log_end : ledger->next_offset;
+    if (end >= ledger->speaks_to)
+        return;
+    ledger->speaks_to = end;
+    while (ledger->mark_count > ledger->mark_next &&
+           ledger->marks[ledger->mark_count - 1].offset >= end)
+        ledger->mark_count--;
+}
+
+static void link_last(struct shove_ledger *ledger, struct shove_ledger_entry *entry) {
+    entry->previous = ledger->last;
+    entry->next = NULL;
+    if (ledger->last != NULL)
+        ledger->last->next = entry;
+    else
+        ledger->first = entry;
+    ledger->last = entry;
+    entry->is_open = true;
+    ledger->open_count++;
+}
+
+static void unlink_entry(struct shove_ledger *ledger, struct shove_ledger_entry *entry) {
+    if (entry->previous != NULL)
+        entry->previous->next = entry->next;
+    else
+        ledger->first = entry->next;
+    if (entry->next != NULL)
+        entry->next->previous = entry->previous;
+    else
+        ledger->last = entry->previous;
+    entry->previous = NULL;
+    entry->next = NULL;
+    entry->is_open = false;
+    ledger->open_count--;
+}
+
+/* The mark at exactly `offset`, consumed; NULL when there is none. Marks below it are passed: their
+ * records are gone. */
+static const struct shove_ledger_mark *take_mark(struct shove_ledger *ledger, int64_t offset) {
+    while (ledger->mark_next < ledger->mark_count &&
+           ledger->marks[ledger->mark_next].offset < offset)
+        ledger->mark_next++;
+    if (ledger->mark_next == ledger->mark_count ||
+        ledger->marks[ledger->mark_next].offset != offset)
+        return NULL;
+    return &ledger->marks[ledger->mark_next++];
+}
+
+enum shove_ledger_verdict shove_ledger_deliver(struct shove_ledger *ledger,
+                                               struct shove_ledger_entry *entry, int64_t offset) {
+    if (offset < ledger->next_offset)
+        return SHOVE_LEDGER_REWOUND;
+    const struct shove_ledger_mark *mark = take_mark(ledger, offset);
+    ledger->next_offset = offset + 1;
+    if (mark == NULL && offset < ledger->speaks_to)
+        return SHOVE_LEDGER_FINISHED;
+    entry->offset = offset;
+    entry->attempts = mark != NULL ? mark->attempts : 0;
+    entry->crashes = mark != NULL ? mark->crashes : 0;
+    link_last(ledger, entry);
+    return SHOVE_LEDGER_OPENED;
+}
+
+bool shove_ledger_close(struct shove_ledger *ledger, struct shove_ledger_entry *entry) {
+    if (!entry->is_open)
+        return false;
+    bool is_first = ledger->first == entry;
+    unlink_entry(ledger, entry);
+    return is_first;
+}
+
+void shove_ledger_count(struct shove_ledger_entry *entry, uint32_t attempts, uint32_t crashes) {
+    entry->attempts = attempts < UINT8_MAX ? (uint8_t)attempts : UINT8_MAX;
+    entry->crashes = crashes < UINT8_MAX ? (uint8_t)crashes : UINT8_MAX;
+}
+
+void shove_ledger_abandon(struct shove_ledger *ledger,
+                          void (*forget)(void *ctx, struct shove_ledger_entry *entry), void *ctx) {
+    /* With its open entries gone the frontier would jump past them: a commit made by mistake after
+     * the end of the epoch must not lose what they stood for. */
+    int64_t frontier = shove_ledger_frontier(ledger);
+    ledger->next_offset = frontier;
+    ledger->speaks_to = frontier;
+    ledger->mark_count = 0;
+    ledger->mark_next = 0;
+    while (ledger->first != NULL) {
+        struct shove_ledger_entry *entry = ledger->first;
+        unlink_entry(ledger, entry);
+        if (forget != NULL)
+            forget(ctx, entry);
+    }
+}
+
+int64_t shove_ledger_known_end(const struct shove_ledger *ledger) {
+    return ledger->next_offset > ledger->speaks_to ? ledger->next_offset : ledger->speaks_to;
+}
+
+int64_t shove_ledger_frontier(const struct shove_ledger *ledger) {
+    if (ledger->first != NULL)
+        return ledger->first->offset;
+    if (ledger->mark_next < ledger->mark_count)
+        return ledger->marks[ledger->mark_next].offset;
+    return shove_ledger_known_end(ledger);
+}
+
+int64_t shove_ledger_finished_beyond(const struct shove_ledger *ledger) {
+    size_t unfinished = ledger->open_count + (ledger->mark_count - ledger->mark_next);
+    return shove_ledger_known_end(ledger) - shove_ledger_frontier(ledger) - (int64_t)unfinished;
+}
