@@ -1,0 +1,187 @@
+/* local_admin.c: declaring topics, the operator's table, and the rules about both that the stores
+ * share.
+ *
+ * Control and cli, the loop's thread. These calls wait for the store, which is a disk at most;
+ * timeouts are therefore not looked at.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "transport/local.h"
+
+/* ---- declare ---- */
+
+static const char *at_or_nothing(const struct shove_topic_spec *spec) {
+    return spec->at ? spec->at : "declared";
+}
+
+static int refuse_keyed(const struct shove_topic_spec *spec,
+                        const struct shove_store_topic *existing, struct shove_error *error) {
+    return shove_error_set(error, SHOVE_ECONFIG,
+                           "%s: topic '%s' has %d partitions and %d are asked for; a keyed topic "
+                           "is never re-partitioned, because its keys "
+                           "would move: ask for %d, or use a new topic name",
+                           at_or_nothing(spec), spec->name, (int)existing->partitions,
+                           (int)spec->partitions, (int)existing->partitions);
+}
+
+int shove_local_declare_one(const struct shove_topic_spec *spec,
+                            const struct shove_store_topic *existing, struct shove_store_topic *out,
+                            struct shove_error *error) {
+    if (!existing) {
+        if (spec->is_external)
+            return shove_error_set(
+                error, SHOVE_ECONFIG,
+                "%s: topic '%s' is external and does not exist: create it first, or leave out "
+                "'external'",
+                at_or_nothing(spec), spec->name);
+        if (shove_topology_check_name(spec->name, error) < 0)
+            return shove_error_prefix(error, "%s", at_or_nothing(spec));
+        if (spec->partitions < 1)
+            return shove_error_set(error, SHOVE_ECONFIG,
+                                   "%s: topic '%s' needs at least one partition",
+                                   at_or_nothing(spec), spec->name);
+        *out = (struct shove_store_topic){.partitions = spec->partitions,
+                                          .role = (int32_t)spec->role,
+                                          .is_keyed = spec->is_keyed,
+                                          .retention_ms = spec->retention_ms};
+        strncpy(out->name, spec->name, sizeof(out->name) - 1);
+        return 1;
+    }
+    *out = *existing;
+    if ((existing->is_keyed || spec->is_keyed) && existing->partitions != spec->partitions)
+        return refuse_keyed(spec, existing, error);
+    if (spec->is_external)
+        return 0;
+    out->is_keyed = existing->is_keyed || spec->is_keyed;
+    out->retention_ms = spec->retention_ms;
+    if (spec->partitions > out->partitions)
+        out->partitions = spec->partitions;
+    return out->is_keyed != existing->is_keyed || out->retention_ms != existing->retention_ms ||
+           out->partitions != existing->partitions;
+}
+
+int shove_local_declare(struct shove_transport *transport, const struct shove_topic_spec *specs,
+                        size_t count, struct shove_error *error) {
+    struct shove_local *local = (struct shove_local *)transport;
+    bool has_changed = false;
+    int rc = local->ops->declare(local->store, specs, count, &has_changed, error);
+    if (rc == 0 && has_changed)
+        shove_local_suspect(local);
+    return rc;
+}
+
+bool shove_local_is_deletable(const struct shove_store_topic *topic, int64_t default_retention_ms,
+                              int64_t consumed, int64_t block_end, int64_t newest_ms,
+                              int64_t now_ms) {
+    bool has_groups = consumed >= 0;
+    if (has_groups && block_end > consumed)
+        return false;
+    int64_t retention_ms = topic->retention_ms;
+    if (topic->role == SHOVE_ROLE_HOLD)
+        return has_groups;
+    if (retention_ms == 0 && topic->role == SHOVE_ROLE_DLQ)
+        return false;
+    if (retention_ms == 0)
+        retention_ms = has_groups ? default_retention_ms : 7 * INT64_C(86400000);
+    return retention_ms >= 0 && newest_ms <= now_ms - retention_ms;
+}
+
+/* ---- operator table ---- */
+
+/* Topic and partition checked; the topic as it is now, not as it was when it was first used. */
+static int find_partition(struct shove_local *local, const char *topic, int32_t partition,
+                          struct shove_store_topic *out, struct shove_error *error) {
+    int rc = local->ops->topic_get(local->store, topic, out, error);
+    if (rc < 0)
+        return rc;
+    if (partition < 0 || partition >= out->partitions)
+        return shove_error_set(error, SHOVE_EINVAL, "topic '%s' has partitions 0 to %d, not %d",
+                               topic, (int)out->partitions - 1, (int)partition);
+    return 0;
+}
+
+long shove_local_partition_count(struct shove_transport *transport, const char *topic,
+                                 int64_t timeout_ms, struct shove_error *error) {
+    (void)timeout_ms;
+    struct shove_local *local = (struct shove_local *)transport;
+    struct shove_store_topic info;
+    int rc = local->ops->topic_get(local->store, topic, &info, error);
+    return rc < 0 ? rc : info.partitions;
+}
+
+int shove_local_watermarks(struct shove_transport *transport, const char *topic, int32_t partition,
+                           int64_t *low, int64_t *high, int64_t timeout_ms,
+                           struct shove_error *error) {
+    (void)timeout_ms;
+    struct shove_local *local = (struct shove_local *)transport;
+    struct shove_store_topic info;
+    int rc = find_partition(local, topic, partition, &info, error);
+    if (rc < 0)
+        return rc;
+    return local->ops->bounds(local->store, info.id, partition, low, high, error);
+}
+
+int shove_local_committed_get(struct shove_transport *transport, const char *group_id,
+                              const char *topic, int32_t partition, int64_t *offset,
+                              char **metadata, int64_t timeout_ms, struct shove_error *error) {
+    (void)timeout_ms;
+    struct shove_local *local = (struct shove_local *)transport;
+    struct shove_store_topic info;
+    uint32_t group;
+    *offset = -1;
+    *metadata = NULL;
+    int rc = find_partition(local, topic, partition, &info, error);
+    if (rc == 0)
+        rc = local->ops->group_get(local->store, group_id, false, NULL, 0, &group, error);
+    if (rc < 0 || group == 0)
+        return rc;
+    return local->ops->commit_get(local->store, group, info.id, partition, offset, metadata, error);
+}
+
+int shove_local_committed_set(struct shove_transport *transport, const char *group_id,
+                              const char *topic, int32_t partition, int64_t offset,
+                              const char *metadata, int64_t timeout_ms, struct shove_error *error) {
+    (void)timeout_ms;
+    struct shove_local *local = (struct shove_local *)transport;
+    struct shove_store_topic info;
+    uint32_t group;
+    const char *text = metadata ? metadata : "";
+    if (offset < 0 || strlen(text) > SHOVE_LEDGER_METADATA_MAX)
+        return shove_error_set(error, SHOVE_EINVAL,
+                               "cannot commit offset %lld with %zu characters of metadata",
+                               (long long)offset, strlen(text));
+    for (struct shove_local_subscription *s = local->subscriptions; s; s = s->next)
+        if (strcmp(s->head.group_id, group_id) == 0)
+            return shove_error_set(error, SHOVE_EBUSY,
+                                   "group '%s' is being consumed by this process (pid %d)",
+                                   group_id, (int)uv_os_getpid());
+    int rc = find_partition(local, topic, partition, &info, error);
+    if (rc == 0)
+        rc = local->ops->group_get(local->store, group_id, true, NULL, 0, &group, error);
+    if (rc == 0)
+        rc = local->ops->group_lock(local->store, group, group_id, error);
+    if (rc < 0)
+        return rc;
+    struct shove_store_commit commit = {.group_id = group,
+                                        .topic_id = info.id,
+                                        .partition = partition,
+                                        .offset = offset,
+                                        .metadata = text};
+    struct shove_store_write write = {.commits = &commit, .commit_count = 1};
+    rc = local->ops->write(local->store, &write);
+    local->ops->group_unlock(local->store, group);
+    return rc < 0 ? shove_error_set(error, rc, "%s", write.error.text) : 0;
+}
+
+int shove_local_delete_before(struct shove_transport *transport, const char *topic,
+                              int32_t partition, int64_t offset, int64_t timeout_ms,
+                              struct shove_error *error) {
+    (void)timeout_ms;
+    struct shove_local *local = (struct shove_local *)transport;
+    struct shove_store_topic info;
+    int rc = find_partition(local, topic, partition, &info, error);
+    if (rc < 0)
+        return rc;
+    return local->ops->delete_before(local->store, info.id, partition, offset, error);
+}
