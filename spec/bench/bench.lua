@@ -1,0 +1,222 @@
+-- make bench: shove beside a bare librdkafka loop in the same run. Prints ratios, memory and CPU per message.
+--
+-- luajit spec/bench/bench.lua BUILD_DIR [ROUNDS]. Starts its own Kafka. Each round measures the peer and then each case,
+-- so that a machine whose speed drifts moves both; figures are medians over the rounds. Nothing passes or fails here.
+local uv = require "luv"
+
+local BUILD = assert(arg[1], "usage: bench.lua BUILD_DIR [ROUNDS]")
+local ROUNDS = tonumber(arg[2] or "3")
+local COUNT = tonumber(os.getenv "BENCH_COUNT" or "2000000")
+local SLEEPING_COUNT = 300000
+local SAMPLE_MS = 50
+local DEADLINE_MS = 180000
+local TICKS_PER_SECOND = 100
+
+local function sh(command)
+  local pipe = assert(io.popen(command))
+  local text = pipe:read "*a"
+  local ok = pipe:close()
+  return text, ok
+end
+
+local function read_file(path)
+  local file = io.open(path)
+  if not file then return nil end
+  local text = file:read "*a"
+  file:close()
+  return text
+end
+
+local function children_of(pid)
+  local pids = { pid }
+  for child in (read_file(string.format("/proc/%d/task/%d/children", pid, pid)) or ""):gmatch "%d+" do
+    pids[#pids + 1] = tonumber(child)
+  end
+  return pids
+end
+
+local function cpu_seconds(pid)
+  local stat = read_file(string.format("/proc/%d/stat", pid))
+  if not stat then return 0 end
+  local fields = {}
+  for field in stat:gsub("^.*%) ", ""):gmatch "%S+" do fields[#fields + 1] = field end
+  return (tonumber(fields[12]) + tonumber(fields[13])) / TICKS_PER_SECOND
+end
+
+-- Proportional: pages that several processes share are counted once.
+local function memory_kib(pid)
+  local rollup = read_file(string.format("/proc/%d/smaps_rollup", pid)) or ""
+  return tonumber(rollup:match "Pss:%s+(%d+)" or "0")
+end
+
+local function read_counts(dir)
+  local total, first_ns, last_ns = 0, math.huge, 0
+  for name in sh("ls " .. dir):gmatch "%S+%.count" do
+    local last
+    for line in io.lines(dir .. "/" .. name) do last = line end
+    if last then
+      local count, first, now = last:match "^(%d+) (%d+) (%d+)$"
+      total = total + tonumber(count)
+      first_ns = math.min(first_ns, tonumber(first))
+      last_ns = math.max(last_ns, tonumber(now))
+    end
+  end
+  return total, first_ns, last_ns
+end
+
+local function environment(extra)
+  local env = {}
+  for name, value in pairs(uv.os_environ()) do env[name] = value end
+  for name, value in pairs(extra) do env[name] = value end
+  local list = {}
+  for name, value in pairs(env) do list[#list + 1] = name .. "=" .. value end
+  return list
+end
+
+local function wait_ms(ms)
+  local timer = uv.new_timer()
+  local is_over = false
+  timer:start(ms, 0, function() is_over = true end)
+  while not is_over do uv.run "once" end
+  timer:close()
+end
+
+local sequence = 0
+
+-- Runs one case to its end; returns a table of figures.
+local function run_shove(case, broker, topic)
+  sequence = sequence + 1
+  local dir = sh("mktemp -d"):gsub("%s", "")
+  local exited = false
+  local log = assert(io.open(dir .. "/log", "w"))
+  log:close()
+  local log_fd = uv.fs_open(dir .. "/log", "w", tonumber("644", 8))
+  local process, pid = uv.spawn(BUILD .. "/shove", {
+    args = { "run", "spec/bench/apps/bench.lua", "--workers", tostring(case.workers) },
+    env = environment {
+      BENCH_BROKER = broker, BENCH_TOPIC = topic, BENCH_DIR = dir, BENCH_HANDLER = case.handler,
+      BENCH_CONSUMERS = tostring(case.consumers), BENCH_PREFETCH = tostring(case.prefetch),
+      BENCH_GROUP = string.format("bench-%d-%d", uv.os_getpid(), sequence),
+    },
+    stdio = { nil, log_fd, log_fd },
+  }, function() exited = true end)
+  assert(process, pid)
+  local peak_kib, cpu, started_ms = 0, {}, uv.now()
+  local total, first_ns, last_ns
+  repeat
+    wait_ms(SAMPLE_MS)
+    local kib = 0
+    for index, child in ipairs(children_of(pid)) do
+      kib = kib + memory_kib(child)
+      cpu[index] = cpu_seconds(child)
+    end
+    peak_kib = math.max(peak_kib, kib)
+    total, first_ns, last_ns = read_counts(dir)
+  until total >= case.count or exited or uv.now() - started_ms > DEADLINE_MS
+  if not exited then process:kill "sigterm" end
+  local asked_ms = uv.now()
+  while not exited and uv.now() - asked_ms < 15000 do wait_ms(10) end
+  if not exited then process:kill "sigkill" end
+  if total < case.count then
+    io.stderr:write(read_file(dir .. "/log"))
+    error(string.format("%s: %d of %d messages were handled", case.name, total, case.count))
+  end
+  os.execute("rm -rf " .. dir)
+  local workers_cpu = 0
+  for index = 2, #cpu do workers_cpu = workers_cpu + cpu[index] end
+  return {
+    rate = total / ((last_ns - first_ns) / 1e9), mib = peak_kib / 1024,
+    control_ns = cpu[1] / total * 1e9, worker_ns = workers_cpu / total * 1e9,
+  }
+end
+
+local function run_bare(bootstrap, topic)
+  local text, ok = sh(string.format("%s/spec/bench/bench_bare_loop %s %s %d", BUILD, bootstrap, topic, COUNT))
+  assert(ok, "the bare loop failed: " .. text)
+  local count, seconds, cpu, kib = text:match "(%S+) (%S+) (%S+) (%S+)"
+  return { rate = count / seconds, mib = kib / 1024, control_ns = cpu / count * 1e9, worker_ns = 0 }
+end
+
+local function median(list)
+  table.sort(list)
+  return list[math.ceil(#list / 2)]
+end
+
+local function summarise(rounds)
+  local out = {}
+  for key in pairs(rounds[1]) do
+    local values = {}
+    for _, round in ipairs(rounds) do values[#values + 1] = round[key] end
+    out[key] = median(values)
+  end
+  return out
+end
+
+local CASES = {
+  { name = "no-op handler, 1 worker", handler = "noop", workers = 1, consumers = 2, prefetch = 4000, count = COUNT },
+  { name = "JSON handler, 2 workers", handler = "json", workers = 2, consumers = 2, prefetch = 4000, count = COUNT },
+  { name = "3 ms sleep, 8 x 1000 in flight", handler = "sleep", workers = 2, consumers = 8, prefetch = 1000,
+    count = SLEEPING_COUNT },
+}
+
+local function print_row(name, figures, peer)
+  print(string.format("%-44s %9.0f msg/s  ratio %4.2f  %5.0f MB  CPU/message: control %4.0f ns, workers %4.0f ns", name,
+    figures.rate, figures.rate / peer.rate, figures.mib, figures.control_ns, figures.worker_ns))
+end
+
+local function start_kafka(dir)
+  local text, ok = sh("SHOVE_KAFKA_JVM='-Xms1g -Xmx1g' scripts/kafka start " .. dir)
+  assert(ok, "Kafka did not start: " .. text)
+  return text:match "bootstrap (%S+)"
+end
+
+local function bench_kafka()
+  local dir = sh("mktemp -d"):gsub("%s", "")
+  local bootstrap = start_kafka(dir)
+  local ok, err = pcall(function()
+    local topic = "bench-" .. uv.os_getpid()
+    local env = string.format("BENCH_TOPIC=%s BENCH_BROKER=kafka://%s BENCH_DIR=%s BENCH_GROUP=x", topic, bootstrap, dir)
+    sh(string.format("env %s %s/shove publish spec/bench/apps/bench.lua %s </dev/null", env, BUILD, topic)) -- declares it
+    assert(select(2, sh(string.format("%s/spec/bench/bench_fill %s %s %d", BUILD, bootstrap, topic, COUNT))))
+    local bare, results = {}, {}
+    run_bare(bootstrap, topic) -- warms the page cache
+    for round = 1, ROUNDS do
+      bare[round] = run_bare(bootstrap, topic)
+      for i, case in ipairs(CASES) do
+        results[i] = results[i] or {}
+        results[i][round] = run_shove(case, "kafka://" .. bootstrap, topic)
+      end
+    end
+    local peer = summarise(bare)
+    print(string.format("Kafka, %d messages of 44 bytes, 8 partitions, medians of %d rounds", COUNT, ROUNDS))
+    print_row("bare librdkafka loop, no handler", peer, peer)
+    for i, case in ipairs(CASES) do print_row(case.name, summarise(results[i]), peer) end
+    return peer
+  end)
+  sh("scripts/kafka stop " .. dir)
+  os.execute("rm -rf " .. dir)
+  if not ok then error(err, 0) end
+  return err
+end
+
+local function bench_embedded(peer)
+  local dir = sh("mktemp -d"):gsub("%s", "")
+  local broker = "embedded:" .. dir .. "/bench.db"
+  local env = string.format("BENCH_TOPIC=bench BENCH_BROKER=%s BENCH_DIR=%s BENCH_GROUP=x", broker, dir)
+  local started_ns = uv.hrtime()
+  local text, ok = sh(string.format("%s/spec/bench/bench_fill - - %d | env %s %s/shove publish spec/bench/apps/bench.lua bench 2>&1",
+    BUILD, COUNT, env, BUILD))
+  assert(ok and text:find "acknowledged", text)
+  local publish_rate = COUNT / ((uv.hrtime() - started_ns) / 1e9)
+  print(string.format("\nEmbedded broker, the same messages (ratio to the same bare loop on Kafka)"))
+  print(string.format("%-44s %9.0f msg/s", "shove publish, lines of standard input", publish_rate))
+  for _, case in ipairs(CASES) do
+    local rounds = {}
+    for round = 1, ROUNDS do rounds[round] = run_shove(case, broker, "bench") end
+    print_row(case.name, summarise(rounds), peer)
+  end
+  os.execute("rm -rf " .. dir)
+end
+
+local peer = bench_kafka()
+bench_embedded(peer)
