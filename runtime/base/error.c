@@ -11,8 +11,8 @@
 
 #include "base/utf8.h"
 
-/* After a vsnprintf that wanted `wanted` bytes: what is in `text` (of `room` bytes) ends on a whole
- * character. Returns its length. */
+/* After a vsnprintf that wanted `wanted` bytes: what is in `text` (of `room` bytes) ends on a
+ * whole character. Returns its length. */
 static size_t trim(char *text, size_t room, int wanted) {
     if (wanted < 0) {
         text[0] = '\0';

@@ -4,8 +4,8 @@
  * and its workers, which share one standard error, do not mix. Everything a line carries may come
  * from a message or a handler: control bytes are escaped (nobody drives a terminal through a log),
  * bytes that are not UTF-8 are shown as escapes in text and as U+FFFD in JSON, and what does not
- * fit is cut and marked "...", never the structure around it: `reserve` keeps the room that closing
- * quotes, braces and the line end will need.
+ * fit is cut and marked "...", never the structure around it: `limit` keeps back the room that
+ * closing quotes, braces and the line end will need.
  *
  * Nothing is allocated, so running out of memory can be logged. A reader that does not read (a full
  * pipe that somebody made non-blocking) costs at most a short wait, then the line.
@@ -73,8 +73,8 @@ static void put_colour(struct line *line, const char *colour) {
         put(line, colour);
 }
 
-/* A control character as it may be shown; `out` holds 8 bytes. C1 controls (U+0080 to U+009F) reach
- * terminals too. */
+/* A control character as it may be shown; `out` holds 8 bytes. C1 controls (U+0080 to U+009F)
+ * reach terminals too. */
 static size_t escape_control(unsigned code, enum escape_style style, char *out) {
     switch (code) {
     case '\n':

@@ -13,8 +13,8 @@ static bool is_continuation(uint8_t byte) {
     return (byte & 0xC0) == 0x80;
 }
 
-/* Bytes that the first byte promises, and the range its second byte must lie in; 0 for a byte that
- * begins nothing. */
+/* Bytes that the first byte promises, and the range its second byte must lie in; 0 for a byte
+ * that begins nothing. */
 static size_t expected_size(uint8_t first, uint8_t *low, uint8_t *high) {
     *low = 0x80;
     *high = 0xBF;

@@ -1,5 +1,5 @@
-/* utf8.h: where valid UTF-8 ends, for text that must be shown or cut without breaking a character.
- * Any process. */
+/* utf8.h: where valid UTF-8 ends, for text that must be shown or cut without breaking a
+ * character. Any process. */
 #ifndef SHOVE_BASE_UTF8_H
 #define SHOVE_BASE_UTF8_H
 

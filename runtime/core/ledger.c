@@ -87,8 +87,8 @@ static void unlink_entry(struct shove_ledger *ledger, struct shove_ledger_entry 
     ledger->open_count--;
 }
 
-/* The mark at exactly `offset`, consumed; NULL when there is none. Marks below it are passed: their
- * records are gone. */
+/* The mark at exactly `offset`, consumed; NULL when there is none. Marks below it are passed:
+ * their records are gone. */
 static const struct shove_ledger_mark *take_mark(struct shove_ledger *ledger, int64_t offset) {
     while (ledger->mark_next < ledger->mark_count &&
            ledger->marks[ledger->mark_next].offset < offset)
@@ -129,8 +129,8 @@ void shove_ledger_count(struct shove_ledger_entry *entry, uint32_t attempts, uin
 
 void shove_ledger_abandon(struct shove_ledger *ledger,
                           void (*forget)(void *ctx, struct shove_ledger_entry *entry), void *ctx) {
-    /* With its open entries gone the frontier would jump past them: a commit made by mistake after
-     * the end of the epoch must not lose what they stood for. */
+    /* With its open entries gone the frontier would jump past them: a commit made by mistake
+     * after the end of the epoch must not lose what they stood for. */
     int64_t frontier = shove_ledger_frontier(ledger);
     ledger->next_offset = frontier;
     ledger->speaks_to = frontier;

@@ -2,17 +2,21 @@
  *
  * Control, one per partition and assignment (epoch). Pure: no clock, no I/O. Design section 4.
  *
- * Records are delivered in offset order; each delivered record that is not finished is an *open* entry in an intrusive,
- * doubly linked list in delivery order. Everything delivered and not in the list is finished, so holes in offsets
- * (compaction, transaction markers) are complete by definition, opening and closing are O(1), and memory is
- * proportional to what is open, however far the frontier is held back.
+ * Records are delivered in offset order; each delivered record that is not finished is an *open*
+ * entry in an intrusive, doubly linked list in delivery order. Everything delivered and not in the
+ * list is finished, so holes in offsets (compaction, transaction markers) are complete by
+ * definition, opening and closing are O(1), and memory is proportional to what is open, however far
+ * the frontier is held back.
  *
- *   frontier = offset of the oldest open entry, else the next offset that is not known to be finished. It never goes back.
+ *   frontier = offset of the oldest open entry, else the next one not known to be finished
  *
- * Restoring: the metadata committed with the frontier lists the open offsets from it on, up to the offset it speaks to.
- * After a restart, records between the frontier and that offset which are not listed are already finished and are
- * skipped. Until they come by again, listed offsets count as open, for the frontier and for the metadata written
- * meanwhile; one that is passed by (retention, compaction) is gone and finished.
+ * It never goes back.
+ *
+ * Restoring: the metadata committed with the frontier lists the open offsets from it on, up to the
+ * offset it speaks to. After a restart, records between the frontier and that offset which are not
+ * listed are already finished and are skipped. Until they come by again, listed offsets count as
+ * open, for the frontier and for the metadata written meanwhile; one that is passed by (retention,
+ * compaction) is gone and finished.
  */
 #ifndef SHOVE_CORE_LEDGER_H
 #define SHOVE_CORE_LEDGER_H
@@ -23,10 +27,12 @@
 
 #include "base/error.h"
 
-/* Kafka refuses more than 4,096 characters of commit metadata; 3,072 base64 characters are what shove uses at most. */
+/* Kafka refuses more than 4,096 characters of commit metadata; 3,072 base64 characters are what
+ * shove uses at most. */
 #define SHOVE_LEDGER_METADATA_MAX 3072
 
-/* Embedded in whatever the caller keeps per message; the ledger never allocates or frees it. Zeroed before first use. */
+/* Embedded in whatever the caller keeps per message; the ledger never allocates or frees it. Zeroed
+ * before first use. */
 struct shove_ledger_entry {
     struct shove_ledger_entry *previous;
     struct shove_ledger_entry *next;
@@ -46,8 +52,8 @@ struct shove_ledger {
     struct shove_ledger_entry *first; /* oldest open */
     struct shove_ledger_entry *last;
     size_t open_count;
-    int64_t next_offset;  /* one past the last delivered record */
-    int64_t speaks_to;    /* restored knowledge ends here; offsets >= it are new */
+    int64_t next_offset;             /* one past the last delivered record */
+    int64_t speaks_to;               /* restored knowledge ends here; offsets >= it are new */
     struct shove_ledger_mark *marks; /* restored, ascending */
     size_t mark_count;
     size_t mark_next; /* marks before it were delivered or are gone */
@@ -56,48 +62,56 @@ struct shove_ledger {
 enum shove_ledger_verdict {
     SHOVE_LEDGER_OPENED,   /* handle it */
     SHOVE_LEDGER_FINISHED, /* finished before the restart: skip it, `entry` was not linked */
-    SHOVE_LEDGER_REWOUND   /* below what this epoch already delivered: the log was truncated or an offset reset went
-                              back; nothing was changed, the caller must start a new epoch */
+    SHOVE_LEDGER_REWOUND   /* below what this epoch already delivered: the log was truncated or an
+                              offset reset went back; nothing was changed, the caller must start
+                              a new epoch */
 };
 
 /* Starts an epoch at `start_offset` (the committed frontier, or what the reset policy gave). */
 void shove_ledger_init(struct shove_ledger *ledger, int64_t start_offset);
 void shove_ledger_release(struct shove_ledger *ledger);
 
-/* Takes over what the metadata of the commit at start_offset says, right after init. `text` NULL or empty: nothing to
- * restore. SHOVE_ECORRUPT when it is not ours, fails its checks (magic, version, checksum, order) or was committed with
- * another offset, SHOVE_ENOMEM, SHOVE_EINVAL (something was delivered already); the ledger is unchanged. */
-int shove_ledger_restore(struct shove_ledger *ledger, const char *text, size_t text_size, struct shove_error *error);
+/* Takes over what the metadata of the commit at start_offset says, right after init. `text` NULL
+ * or empty: nothing to restore. SHOVE_ECORRUPT when it is not ours, fails its checks (magic,
+ * version, checksum, order) or was committed with another offset, SHOVE_ENOMEM, SHOVE_EINVAL
+ * (something was delivered already); the ledger is unchanged. */
+int shove_ledger_restore(struct shove_ledger *ledger, const char *text, size_t text_size,
+                         struct shove_error *error);
 
-/* The log ends at `log_end` (high watermark): nothing from there on can have been finished, whatever was restored. To be
- * called after restore where the end is known, so that records written after a truncation are not taken for old ones. */
+/* The log ends at `log_end` (high watermark): nothing from there on can have been finished,
+ * whatever was restored. To be called after restore where the end is known, so that records
+ * written after a truncation are not taken for old ones. */
 void shove_ledger_clip(struct shove_ledger *ledger, int64_t log_end);
 
-/* The record at `offset` came by. On OPENED, `entry` is linked with the attempts and crashes known for it. */
-enum shove_ledger_verdict shove_ledger_deliver(struct shove_ledger *ledger, struct shove_ledger_entry *entry,
-                                               int64_t offset);
+/* The record at `offset` came by. On OPENED, `entry` is linked with the attempts and crashes known
+ * for it. */
+enum shove_ledger_verdict shove_ledger_deliver(struct shove_ledger *ledger,
+                                               struct shove_ledger_entry *entry, int64_t offset);
 
-/* Closes an open entry. Returns true when the frontier moved. Closing twice is a no-op that returns false. */
+/* Closes an open entry. Returns true when the frontier moved. Closing twice is a no-op that returns
+ * false. */
 bool shove_ledger_close(struct shove_ledger *ledger, struct shove_ledger_entry *entry);
 
 /* Notes the counts to be kept durable for an open entry; larger ones are kept as 255. */
 void shove_ledger_count(struct shove_ledger_entry *entry, uint32_t attempts, uint32_t crashes);
 
-/* Unlinks every open entry without finishing it (the epoch ends); calls `forget` (may be NULL, may free the entry) for each,
- * oldest first. The frontier stays where it was and what was finished beyond it is forgotten. */
-void shove_ledger_abandon(struct shove_ledger *ledger, void (*forget)(void *ctx, struct shove_ledger_entry *entry),
-                          void *ctx);
+/* Unlinks every open entry without finishing it (the epoch ends); calls `forget` (may be NULL,
+ * may free the entry) for each, oldest first. The frontier stays where it was and what was
+ * finished beyond it is forgotten. */
+void shove_ledger_abandon(struct shove_ledger *ledger,
+                          void (*forget)(void *ctx, struct shove_ledger_entry *entry), void *ctx);
 
 int64_t shove_ledger_frontier(const struct shove_ledger *ledger);
 
 /* Every offset below it is either open or finished; of what lies beyond nothing is known. */
 int64_t shove_ledger_known_end(const struct shove_ledger *ledger);
 
-/* Offsets at or past the frontier that are finished, holes counted: lag is high watermark - frontier - these. */
+/* Offsets at or past the frontier that are finished, holes counted: lag is high watermark -
+ * frontier - these. */
 int64_t shove_ledger_finished_beyond(const struct shove_ledger *ledger);
 
-/* What the metadata written now says, and what it could not say: records finished past speaks_to may be handled again
- * after a crash. Exact up to holes (counts offsets). */
+/* What the metadata written now says, and what it could not say: records finished past speaks_to
+ * may be handled again after a crash. Exact up to holes (counts offsets). */
 struct shove_ledger_coverage {
     int64_t speaks_to;
     size_t listed;      /* open entries */
@@ -105,10 +119,11 @@ struct shove_ledger_coverage {
     int64_t may_repeat; /* finished offsets from speaks_to on */
 };
 
-/* Writes the metadata for a commit of the current frontier into `out` (NUL-terminated; at most `max_chars` characters plus
- * NUL, of which never more than SHOVE_LEDGER_METADATA_MAX are used). An empty string when nothing is open, or when not
- * even the frontier's entry fits. What does not fit is cut from the far end: entries nearest the frontier are kept, and
- * the text says up to which offset it speaks. `coverage` may be NULL. */
+/* Writes the metadata for a commit of the current frontier into `out` (NUL-terminated; at most
+ * `max_chars` characters plus NUL, of which never more than SHOVE_LEDGER_METADATA_MAX are used).
+ * An empty string when nothing is open, or when not even the frontier's entry fits. What does
+ * not fit is cut from the far end: entries nearest the frontier are kept, and the text says up
+ * to which offset it speaks. `coverage` may be NULL. */
 void shove_ledger_metadata(const struct shove_ledger *ledger, char *out, size_t max_chars,
                            struct shove_ledger_coverage *coverage);
 

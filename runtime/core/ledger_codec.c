@@ -5,17 +5,20 @@
  *
  *   'S' 'L' version(1)       the magic; in base64 every text begins with "U0wB"
  *   crc32, little endian     over all that follows it
- *   varint                   the frontier it was committed with: metadata that some tool carried
- * over to another offset must not be believed token ...                each a varint: gap << 2 |
- * kind; the gap counts finished offsets since the token before SINGLE                 one open
- * offset RUN     varint n       n + 2 open offsets in a row COUNTED a, c           one open offset,
- * with its attempts and crashes END                    last byte: the text speaks up to here,
- * exclusive
+ *   varint                   the frontier it was committed with
+ *   token ...                each a varint: gap << 2 | kind
+ *     SINGLE                 one open offset
+ *     RUN     varint n       n + 2 open offsets in a row
+ *     COUNTED a, c           one open offset, with its attempts and crashes
+ *     END                    last: the text speaks up to here, exclusive
  *
- * A scattered open offset costs one byte while gaps are below 32, a burst of any size three or so.
- * The first token has gap 0, because the frontier is open whenever anything is. When it is full the
- * far end is cut: END then stands at the first offset that was not listed, so that every finished
- * offset up to there is still known.
+ * The gap counts the finished offsets since the token before. A scattered open offset costs one
+ * byte while gaps are below 32, a burst of any size three or so. The first token has gap 0, because
+ * the frontier is open whenever anything is. The frontier is there because a tool may carry a
+ * commit's metadata over to another offset, where none of it is true.
+ *
+ * When it is full the far end is cut: END then stands at the first offset that was not listed, so
+ * that every finished offset up to there is still known.
  */
 #include "core/ledger_codec.h"
 
@@ -71,8 +74,8 @@ static bool is_counted(const struct shove_ledger_mark *mark) {
     return mark->attempts != 0 || mark->crashes != 0;
 }
 
-/* One token's worth of unfinished offsets: a counted one alone, or a run of uncounted ones. Returns
- * how many. */
+/* One token's worth of unfinished offsets: a counted one alone, or a run of uncounted ones.
+ * Returns how many. */
 static size_t next_run(struct cursor *cursor, struct shove_ledger_mark *first) {
     if (!peek(cursor, first))
         return 0;

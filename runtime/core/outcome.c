@@ -5,11 +5,13 @@
  *   ack                       done
  *   retry, error              n < max_retries: the hold of tier min(n, last), n + 1 next time
  *                             else dead (max_retries_exceeded)
- *   defer                     the first hold, n next time; on a sequenced topic it is a retry, with
- * a warning reject                    dead (rejected) oversize, undecodable     dead (oversize,
- * deserialize) timeout                   as the configured outcome says; a configured reject is
- * dead with reason `timeout` crashed                   again, n next time, until its crashes reach
- * max_crashes: dead (crashed)
+ *   defer                     the first hold, n next time
+ *                             sequenced: as retry, with a warning
+ *   reject                    dead (rejected)
+ *   oversize, undecodable     dead (oversize, deserialize)
+ *   timeout                   as the configured outcome says, but a reject is dead (timeout)
+ *   crashed                   again at once, n next time
+ *                             when its crashes reach max_crashes: dead (crashed)
  *
  * A hold where there is no hold topic, or on a sequenced topic, where a copy that travels could be
  * overtaken, is a wait in place. Dead without a DLQ is discarded. Nothing else in shove decides any
