@@ -7,7 +7,6 @@
  */
 #include "control/json_reader.h"
 
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -102,13 +101,16 @@ char *shove_json_get_text(struct shove_json_reader *reader, const json_t *object
     return shove_json_copy_text(reader, json_string_value(value));
 }
 
+static bool is_whole(double number) {
+    return number >= -WHOLE_MAX && number <= WHOLE_MAX && (double)(int64_t)number == number;
+}
+
 int64_t shove_json_to_whole(struct shove_json_reader *reader, const json_t *value, const char *key,
                             int64_t min, int64_t max) {
     int64_t number;
     if (json_is_integer(value)) {
         number = json_integer_value(value);
-    } else if (json_is_real(value) && fabs(json_real_value(value)) <= WHOLE_MAX &&
-               floor(json_real_value(value)) == json_real_value(value)) {
+    } else if (json_is_real(value) && is_whole(json_real_value(value))) {
         number = (int64_t)json_real_value(value);
     } else {
         shove_json_fail(reader, key, "expected a whole number, got %s",

@@ -1,16 +1,15 @@
 /* ledger.c: what is open, and therefore where the frontier stands. Control, one per claim. Pure.
  *
  * Invariants
- *   - the open list ascends; all of it lies below next_offset, which is one past the last delivered
- * record;
- *   - marks[mark_next ..] ascend; all of them lie in [next_offset, speaks_to): delivering an offset
- * passes every mark below it, because a partition is read in order and what did not come by does
- * not exist any more;
- *   - so open entries and remaining marks together, in this order, are all that is unfinished below
- * known_end. From these the frontier is the first open entry, else the first remaining mark, else
- * known_end. Only close, deliver and abandon change any of it, and none of them can move the
- * frontier back: an entry is opened at or past next_offset, and where that is below speaks_to it
- * takes the place of its mark.
+ *   - the open list ascends, and all of it lies below next_offset;
+ *   - marks[mark_next ..] ascend, and all of them lie in [next_offset, speaks_to);
+ *   - together, in this order, they are all that is unfinished below known_end.
+ *
+ * So the frontier is the first open entry, else the first remaining mark, else known_end. Delivering
+ * an offset passes every mark below it: a partition is read in order, and what did not come by does
+ * not exist any more. Nothing moves the frontier back, because an entry is opened at or past
+ * next_offset, and where that is below speaks_to it takes the place of its mark; clip can, and is
+ * for the time before the first commit only.
  *
  * The metadata codec is in ledger_codec.c.
  */

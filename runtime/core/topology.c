@@ -85,8 +85,7 @@ int shove_topology_dlq_name(const char *queue, const char *for_group, char out[S
 int shove_topology_group_id(const char *explicit_id, const char *queue, const char *for_group,
                             bool is_fifo, char out[SHOVE_NAME_SIZE], struct shove_error *error) {
     if (explicit_id == NULL)
-        return derive(queue, for_group, is_fifo && for_group == NULL ? "-fifo" : "-consumer", out,
-                      error);
+        return derive(queue, for_group, is_fifo ? "-fifo" : "-consumer", out, error);
     size_t size = strlen(explicit_id);
     if (size == 0)
         return shove_error_set(error, SHOVE_EINVAL,

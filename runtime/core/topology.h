@@ -15,6 +15,7 @@
 
 #define SHOVE_TOPIC_NAME_MAX 249 /* Kafka's limit; [a-zA-Z0-9._-]+, not "." or ".." */
 #define SHOVE_NAME_SIZE (SHOVE_TOPIC_NAME_MAX + 1)
+#define SHOVE_ATTEMPTS_MAX 255 /* retries, and crashes, that are counted: the ledger keeps a byte of each */
 
 enum shove_sequencing { SHOVE_UNSEQUENCED, SHOVE_SEQUENCED_SKIP, SHOVE_SEQUENCED_FAIL_ALL };
 enum shove_codec { SHOVE_CODEC_JSON, SHOVE_CODEC_RAW, SHOVE_CODEC_CUSTOM };
@@ -86,7 +87,8 @@ int shove_topology_hold_name(const char *queue, const char *for_group, int64_t d
 int shove_topology_dlq_name(const char *queue, const char *for_group, char out[SHOVE_NAME_SIZE],
                             struct shove_error *error);
 
-/* The one group-id resolver: explicit if given, else {queue}-{group}-consumer, {queue}-consumer, or {queue}-fifo. */
+/* The one group-id resolver: explicit if given, else {queue}-consumer, or {queue}-fifo for fifo;
+ * {queue}-{group}-consumer, {queue}-{group}-fifo with for_group. */
 int shove_topology_group_id(const char *explicit_id, const char *queue, const char *for_group, bool is_fifo,
                             char out[SHOVE_NAME_SIZE], struct shove_error *error);
 

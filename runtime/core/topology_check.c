@@ -97,6 +97,14 @@ static int check_group_numbers(const struct shove_group *group, struct shove_err
         return shove_error_set(error, SHOVE_ECONFIG,
                                "handler_timeout of group '%s' is %lld ms: it must be longer than 0",
                                id, (long long)group->handler_timeout_ms);
+    if (group->max_retries > SHOVE_ATTEMPTS_MAX)
+        return shove_error_set(error, SHOVE_ECONFIG,
+                               "max_retries of group '%s' is %u: it can be at most %d", id,
+                               group->max_retries, SHOVE_ATTEMPTS_MAX);
+    if (group->max_crashes < 1 || group->max_crashes > SHOVE_ATTEMPTS_MAX)
+        return shove_error_set(error, SHOVE_ECONFIG,
+                               "max_crashes of group '%s' is %u: it must be 1 to %d", id,
+                               group->max_crashes, SHOVE_ATTEMPTS_MAX);
     if (group->max_message_size_bytes < 1)
         return shove_error_set(error, SHOVE_ECONFIG,
                                "max_message_size of group '%s' is %lld: it must be at least 1 byte",
