@@ -13,6 +13,7 @@
 #include <lua.h>
 #include <lualib.h>
 #include <luv/luv.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -45,6 +46,8 @@ static int add_traceback(lua_State *L) {
 }
 
 int main(int argc, char **argv) {
+    /* Writing to a program under test that has died is an error to look at, not the end. */
+    signal(SIGPIPE, SIG_IGN);
     lua_State *L = luaL_newstate();
     if (L == NULL) {
         fprintf(stderr, "spec_runner: not enough memory for a Lua state\n");
