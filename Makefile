@@ -34,7 +34,7 @@ deps-build:
 
 build:
 	@cmake --preset release --log-level=WARNING
-	@cmake --build --preset release --parallel $(JOBS)
+	@cmake --build --preset release --parallel $(JOBS) --target shove
 
 dev asan tsan clang:
 	@cmake --preset $@ --log-level=WARNING
@@ -48,7 +48,8 @@ test: deps
 	@scripts/test $(SUITES)
 
 bench: deps build
-	@scripts/bench $(ARGS)
+	@cmake --build --preset release --parallel $(JOBS) --target bench_bare_loop bench_fill
+	@luajit spec/bench/bench.lua build $(ARGS)
 
 lint: deps
 	@scripts/lint

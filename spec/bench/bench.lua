@@ -131,7 +131,7 @@ local function run_shove(case, broker, topic)
 end
 
 local function run_bare(bootstrap, topic)
-  local text, ok = sh(string.format("%s/spec/bench/bench_bare_loop %s %s %d", BUILD, bootstrap, topic, COUNT))
+  local text, ok = sh(string.format("%s/bench_bare_loop %s %s %d", BUILD, bootstrap, topic, COUNT))
   assert(ok, "the bare loop failed: " .. text)
   local count, seconds, cpu, kib = text:match "(%S+) (%S+) (%S+) (%S+)"
   return { rate = count / seconds, mib = kib / 1024, control_ns = cpu / count * 1e9, worker_ns = 0 }
@@ -177,7 +177,7 @@ local function bench_kafka()
     local topic = "bench-" .. uv.os_getpid()
     local env = string.format("BENCH_TOPIC=%s BENCH_BROKER=kafka://%s BENCH_DIR=%s BENCH_GROUP=x", topic, bootstrap, dir)
     sh(string.format("env %s %s/shove publish spec/bench/apps/bench.lua %s </dev/null", env, BUILD, topic)) -- declares it
-    assert(select(2, sh(string.format("%s/spec/bench/bench_fill %s %s %d", BUILD, bootstrap, topic, COUNT))))
+    assert(select(2, sh(string.format("%s/bench_fill %s %s %d", BUILD, bootstrap, topic, COUNT))))
     local bare, results = {}, {}
     run_bare(bootstrap, topic) -- warms the page cache
     for round = 1, ROUNDS do
@@ -204,7 +204,7 @@ local function bench_embedded(peer)
   local broker = "embedded:" .. dir .. "/bench.db"
   local env = string.format("BENCH_TOPIC=bench BENCH_BROKER=%s BENCH_DIR=%s BENCH_GROUP=x", broker, dir)
   local started_ns = uv.hrtime()
-  local text, ok = sh(string.format("%s/spec/bench/bench_fill - - %d | env %s %s/shove publish spec/bench/apps/bench.lua bench 2>&1",
+  local text, ok = sh(string.format("%s/bench_fill - - %d | env %s %s/shove publish spec/bench/apps/bench.lua bench 2>&1",
     BUILD, COUNT, env, BUILD))
   assert(ok and text:find "acknowledged", text)
   local publish_rate = COUNT / ((uv.hrtime() - started_ns) / 1e9)
