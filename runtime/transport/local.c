@@ -176,6 +176,16 @@ static void on_wake(uv_async_t *wake) {
         pump(handles->local);
 }
 
+void shove_local_check(struct shove_local *local) {
+    struct shove_error error;
+    if (local->gone_code != 0 || local->ops->check(local->store, &error) == 0)
+        return;
+    local->gone_code = error.code;
+    shove_local_notice(local, error.code, error.text);
+    for (struct shove_local_subscription *s = local->subscriptions; s; s = s->next)
+        shove_local_subscription_fail(s, error.code, error.text);
+}
+
 /* Not how records are noticed (that is at once), but what makes up for a notification the kernel
  * dropped, and what keeps the storage bounded. */
 static void on_tick(uv_timer_t *tick) {
@@ -185,13 +195,7 @@ static void on_tick(uv_timer_t *tick) {
         return;
     local->is_retention_due = true;
     shove_local_suspect(local);
-    struct shove_error error;
-    if (local->gone_code == 0 && local->ops->check(local->store, &error) < 0) {
-        local->gone_code = error.code;
-        shove_local_notice(local, error.code, error.text);
-        for (struct shove_local_subscription *s = local->subscriptions; s; s = s->next)
-            shove_local_subscription_fail(s, error.code, error.text);
-    }
+    shove_local_check(local);
 }
 
 /* ---- open and close ---- */
@@ -249,6 +253,12 @@ int shove_local_open(const struct shove_transport_config *config,
         free(local);
         return rc;
     }
+    if (ops->watch_start)
+        rc = ops->watch_start(store, local, error);
+    if (rc < 0) {
+        shove_local_close(&local->head, 0);
+        return rc;
+    }
     *out = local;
     return 0;
 }
@@ -258,6 +268,8 @@ void shove_local_close(struct shove_transport *transport, int64_t timeout_ms) {
     local->handles->local = NULL;
     uv_close((uv_handle_t *)&local->handles->wake, on_handle_closed);
     uv_close((uv_handle_t *)&local->handles->tick, on_handle_closed);
+    if (local->ops->watch_stop)
+        local->ops->watch_stop(local->store);
     bool is_free = shove_local_write_close(local, timeout_ms);
     shove_local_subscriptions_free(local);
     shove_local_batches_free(local);

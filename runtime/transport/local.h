@@ -193,6 +193,9 @@ void shove_local_close(struct shove_transport *transport, int64_t timeout_ms);
 void shove_local_wake(struct shove_local *local);
 /* Somebody else may have written: look at watermarks and topics. */
 void shove_local_suspect(struct shove_local *local);
+/* Is the storage still there? If not, all subscriptions end and nothing more is written. Loop only.
+ */
+void shove_local_check(struct shove_local *local);
 /* Tells of trouble (rate-limited), or with code 0 that it is over. */
 void shove_local_notice(struct shove_local *local, int code, const char *text);
 /* Room for one more item of `size` bytes in a growing array. 0 or ENOMEM. */

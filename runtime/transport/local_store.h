@@ -21,6 +21,7 @@
 #include "transport/transport.h"
 
 struct shove_store; /* each store's own */
+struct shove_local;
 
 struct shove_store_topic {
     uint32_t id;
@@ -68,7 +69,6 @@ struct shove_store_ops {
     bool is_blocking; /* `write` waits for a disk */
     bool has_crc;     /* blocks that come from `read` carry checksums */
     int64_t tick_ms;  /* how often `write` is asked for retention, and `check` is called */
-    int64_t default_retention_ms; /* of consumed records in MAIN topics */
 
     /* ENOTOPIC when there is none. */
     int (*topic_get)(struct shove_store *store, const char *name, struct shove_store_topic *out,
@@ -112,7 +112,13 @@ struct shove_store_ops {
     /* Called every tick on the loop's thread: is the storage still there? 0, or why it can no
      * longer be used. */
     int (*check)(struct shove_store *store, struct shove_error *error);
-    void (*free)(struct shove_store *store);
+    /* Begins to notice what other processes write, and calls shove_local_suspect then. NULL where
+     * there are none. The first look comes after this. Undone by watch_stop, after which `local` is
+     * not touched. */
+    int (*watch_start)(struct shove_store *store, struct shove_local *local,
+                       struct shove_error *error);
+    void (*watch_stop)(struct shove_store *store);
+    void (*free)(struct shove_store *store); /* on any thread's behalf, nothing else is under way */
 };
 
 #endif

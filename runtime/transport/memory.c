@@ -12,6 +12,7 @@
 #include "transport/local.h"
 
 #define TICK_MS 1000
+#define DEFAULT_RETENTION_MS 0 /* of consumed records in MAIN topics */
 
 struct memory_commit {
     uint32_t group_id;
@@ -324,8 +325,6 @@ static int64_t consumed_by_all(const struct memory_topic *topic,
     return least;
 }
 
-static const struct shove_store_ops memory_store_ops;
-
 static void retain(struct shove_store *store, int64_t now_ms) {
     for (size_t i = 0; i < store->topic_count; i++) {
         struct memory_topic *topic = store->topics[i];
@@ -335,8 +334,8 @@ static void retain(struct shove_store *store, int64_t now_ms) {
             for (size_t k = part->first; k < part->last; k++) {
                 struct shove_block_header header = header_of(part->blocks[k]);
                 int64_t end = header.base_offset + header.count;
-                if (!shove_local_is_deletable(&topic->info, memory_store_ops.default_retention_ms,
-                                              consumed, end, header.newest_ms, now_ms))
+                if (!shove_local_is_deletable(&topic->info, DEFAULT_RETENTION_MS, consumed, end,
+                                              header.newest_ms, now_ms))
                     break;
                 part->low = end;
             }
@@ -407,7 +406,6 @@ static void store_free(struct shove_store *store) {
 
 static const struct shove_store_ops memory_store_ops = {
     .tick_ms = TICK_MS,
-    .default_retention_ms = 0,
     .topic_get = topic_get,
     .declare = declare,
     .topology_version = topology_version,

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #pragma weak shove_kafka_ops
-#pragma weak shove_embedded_ops
 
 struct scheme {
     const char *prefix;
