@@ -1,0 +1,194 @@
+-- describe.lua: the app as data, for control and for the worker that runs its handlers.
+--
+-- Worker processes, after the script is loaded; needs no host. The text of encode() is the same in every
+-- process that loads the same script: fields in the order of the tables below, properties sorted.
+
+local cjson = require "cjson"
+
+local group = require "shove.group"
+local registry = require "shove.registry"
+
+local M = {}
+
+local json_string = cjson.new().encode
+
+local TOPIC_FIELDS = {
+    "name", "for_group", "holds_ms", "dlq", "partitions", "replication_factor", "retention_ms", "sequenced", "codec",
+    "external", "allow_message_loss", "at",
+}
+
+local GROUP_FIELDS = {
+    "topic", "kind", "group_id", "consumers_min", "consumers_max", "prefetch", "concurrent", "max_retries",
+    "max_crashes", "handler_timeout_ms", "timeout_outcome", "auto_offset_reset", "max_message_size_bytes",
+    "max_pending_per_key", "at",
+}
+
+local function state_of(app)
+    return registry.state_of(app) or error("describe: that is not an app", 3)
+end
+
+function M.is_app(value)
+    return registry.state_of(value) ~= nil
+end
+
+local function topic_document(state, topic)
+    return {
+        name = topic.name,
+        for_group = topic.for_group,
+        holds_ms = topic.holds_ms,
+        dlq = topic.dlq or false,
+        partitions = registry.partitions(state, topic.name),
+        replication_factor = state.replication_factor,
+        retention_ms = topic.retention_ms or 0,
+        sequenced = topic.sequenced,
+        codec = topic.codec.name,
+        external = topic.external,
+        allow_message_loss = topic.allow_message_loss,
+        at = topic.at,
+    }
+end
+
+local function group_document(state, registered)
+    local settings = group.state_of(registered.group)
+    local function value_of(key)
+        return group.value_of(settings, key)
+    end
+    return {
+        topic = registered.topic.index - 1,
+        kind = registered.kind,
+        group_id = settings.given.group_id,
+        consumers_min = settings.consumers.min,
+        consumers_max = settings.consumers.max,
+        prefetch = value_of "prefetch",
+        concurrent = value_of "concurrent",
+        max_retries = value_of "max_retries",
+        max_crashes = value_of "max_crashes",
+        handler_timeout_ms = settings.given.handler_timeout or state.handler_timeout_ms
+            or group.defaults.handler_timeout_ms,
+        timeout_outcome = value_of "on_timeout",
+        auto_offset_reset = value_of "auto_offset_reset",
+        max_message_size_bytes = value_of "max_message_size",
+        max_pending_per_key = value_of "max_pending_per_key",
+        at = registered.at,
+    }
+end
+
+local function map(list, convert, state)
+    local mapped = {}
+    for i, item in ipairs(list) do
+        mapped[i] = convert(state, item)
+    end
+    return mapped
+end
+
+local function warnings_of(state)
+    local warnings = { unpack(state.warnings) }
+    if #state.groups == 0 and not state.on_start then
+        local text = "%s: registry: no handler is registered, so there is nothing to run"
+        warnings[#warnings + 1] = text:format(state.at)
+    end
+    return warnings
+end
+
+-- The app as a table; what is null in the JSON is nil here. Refuses an app without any topic.
+function M.document(app)
+    local state = state_of(app)
+    if #state.topics == 0 then
+        error(("%s: registry: no topic is declared, so there is nothing to run"):format(state.at), 0)
+    end
+    return {
+        broker = state.broker,
+        kafka = state.kafka,
+        on_start = state.on_start ~= nil,
+        warnings = warnings_of(state),
+        topics = map(state.topics, topic_document, state),
+        groups = map(state.groups, group_document, state),
+    }
+end
+
+local scalar
+
+local function list_text(list, item_text)
+    local parts = {}
+    for i, item in ipairs(list) do
+        parts[i] = item_text(item)
+    end
+    return "[" .. table.concat(parts, ",") .. "]"
+end
+
+local function object_text(object, keys)
+    local parts = {}
+    for i, key in ipairs(keys) do
+        parts[i] = json_string(key) .. ":" .. scalar(object[key])
+    end
+    return "{" .. table.concat(parts, ",") .. "}"
+end
+
+function scalar(value)
+    if value == nil then
+        return "null"
+    elseif type(value) == "table" then
+        return list_text(value, scalar)
+    elseif type(value) == "number" then
+        return ("%.0f"):format(value)
+    end
+    return json_string(value)
+end
+
+local function sorted_keys(object)
+    local keys = {}
+    for key in pairs(object) do
+        keys[#keys + 1] = key
+    end
+    table.sort(keys)
+    return keys
+end
+
+-- The app as JSON text.
+function M.encode(app)
+    local document = M.document(app)
+    local parts = {
+        '"broker":' .. scalar(document.broker),
+        '"kafka":' .. object_text(document.kafka, sorted_keys(document.kafka)),
+        '"on_start":' .. scalar(document.on_start),
+        '"warnings":' .. scalar(document.warnings),
+        '"topics":' .. list_text(document.topics, function(one) return object_text(one, TOPIC_FIELDS) end),
+        '"groups":' .. list_text(document.groups, function(one) return object_text(one, GROUP_FIELDS) end),
+    }
+    return "{" .. table.concat(parts, ",") .. "}"
+end
+
+-- What runs for the group of each index (from 1): { handler =, codec =, topic = name, dead_letters = boolean
+-- }.
+function M.handlers(app)
+    return map(state_of(app).groups, function(_, registered)
+        return {
+            handler = registered.handler,
+            codec = registered.topic.codec,
+            topic = registered.topic.name,
+            dead_letters = registered.kind == "dead_letters",
+        }
+    end)
+end
+
+-- What publishing to a declared topic needs: topic name -> { encode =, decode =, key = function or nil,
+-- sequenced = boolean }.
+function M.topic_codecs(app)
+    local codecs = {}
+    for _, topic in ipairs(state_of(app).topics) do
+        local known = codecs[topic.name]
+        codecs[topic.name] = {
+            encode = topic.codec.encode,
+            decode = topic.codec.decode,
+            key = topic.key or (known and known.key),
+            sequenced = topic.sequenced ~= nil,
+        }
+    end
+    return codecs
+end
+
+function M.on_start(app)
+    return state_of(app).on_start
+end
+
+return M

@@ -1,0 +1,341 @@
+-- registry.lua: shove.registry { ... }: the app a script builds and returns.
+--
+-- Worker processes, while the script is loaded; needs no host. What belongs together is checked where its
+-- last part is written: a topic against the topics before it, a group against the groups before it.
+-- describe.lua reads the state.
+
+local broker = require "shove.broker"
+local group = require "shove.group"
+local names = require "shove.names"
+local object = require "shove.object"
+local topic = require "shove.topic"
+local validate = require "shove.validate"
+
+local M = {}
+
+local REPLICATION_MAX = 32767
+
+local schema = {
+    broker = broker.check,
+    handler_timeout = group.handler_timeout,
+    replication_factor = validate.integer(1, REPLICATION_MAX),
+    kafka = broker.properties,
+}
+
+local absent = {
+    partitions = "it is an option of app:topic",
+    hold = "it is an option of app:topic",
+    dlq = "it is an option of app:topic",
+    prefetch = "it is an option of shove.group",
+    concurrent = "it is an option of shove.group",
+    max_retries = "it is an option of shove.group",
+    consumers = "it is an option of shove.group",
+}
+
+-- What the command says wins over the script: `shove run --broker`.
+local function broker_override()
+    local host = package.loaded["shove.host"] or (package.preload["shove.host"] and require "shove.host")
+    local override = type(host) == "table" and host.broker or nil
+    if override == nil then
+        return nil
+    end
+    local checked, text = broker.check(override)
+    if not checked then
+        error("--broker: " .. text, 0)
+    end
+    return checked
+end
+
+local function warn(state, at, where, text)
+    state.warnings[#state.warnings + 1] = ("%s: %s: %s"):format(at, where, text)
+end
+
+-- Settings of Kafka under another broker: refused where the script says both, a warning where the command
+-- chose.
+local function check_kafka_only(state, given, is_overridden)
+    if broker.is_kafka(state.broker) then
+        return
+    end
+    local texts = {}
+    if given.kafka and next(given.kafka) then
+        texts[1] = ("kafka: %s has no librdkafka properties"):format(validate.show(state.broker))
+    end
+    if (given.replication_factor or 1) > 1 then
+        texts[#texts + 1] = ("replication_factor: %s keeps one copy of each record, not %d"):format(
+            validate.show(state.broker), given.replication_factor)
+    end
+    for _, text in ipairs(texts) do
+        if not is_overridden then
+            validate.fail("registry", "%s; leave it out, or write a kafka:// broker", text)
+        end
+        warn(state, state.at, "registry", text)
+    end
+    state.kafka, state.replication_factor = {}, 1
+end
+
+local methods = {}
+
+local class = object.class {
+    noun = "app",
+    kind = "method",
+    methods = methods,
+    absent = { register_fifo = true, autoscale = true, on_check = true, audit = true },
+    describe = function(state) return ("shove.registry at %s"):format(state.at) end,
+}
+
+M.state_of = class.state_of
+
+function M.registry(options)
+    if options == nil then
+        validate.fail("registry", "no options were given; write shove.registry { broker = \"embedded:./shove.db\" }")
+    end
+    local given = validate.options("registry", options, schema, absent)
+    local override = broker_override()
+    if not given.broker and not override then
+        validate.fail("registry", "broker is missing; " .. broker.ALLOWED)
+    end
+    local state = {
+        at = validate.position() or "?",
+        broker = override or given.broker,
+        kafka = given.kafka or {},
+        handler_timeout_ms = given.handler_timeout,
+        replication_factor = given.replication_factor or 1,
+        topics = {}, -- topic states, in the order they were declared
+        groups = {}, -- { topic =, group =, handler =, kind =, group_id =, at = }, in the order they were registered
+        warnings = {},
+        warned_groups = {}, -- a group warns once, however many topics it is used for
+        on_start = nil,
+        on_start_at = nil,
+    }
+    check_kafka_only(state, given, override ~= nil)
+    return class.new(state)
+end
+
+local function state_for(app, method)
+    local state = class.state_of(app)
+    if not state then
+        validate.fail(method, "call it with a colon, on what shove.registry returned: app:%s(...)", method)
+    end
+    return state
+end
+
+-- ---- topics
+
+local SHARED = { -- what two topics on one queue have to say alike, and how it is called
+    { "sequenced", "sequenced" }, { "codec_option", "codec" }, { "external", "external" },
+    { "retention_ms", "retention" }, { "partitions", "partitions" },
+}
+
+-- Two topics on one queue, each for its own group, describe one thing: what either says must not differ.
+local function check_shared(added, other)
+    for _, pair in ipairs(SHARED) do
+        local field, option = pair[1], pair[2]
+        local mine, theirs = added[field], other[field]
+        local is_open = (field == "partitions" or field == "retention_ms") and (mine == nil or theirs == nil)
+        if mine ~= theirs and not is_open then
+            validate.fail(added.where, "%s: it differs from the one at %s, which is the same queue", option, other.at)
+        end
+    end
+end
+
+-- "orders-dlq" of `owner` is the queue `queue`. That is allowed where the DLQ was called by its name, so was meant.
+local function check_not_queue(added, owner, queue)
+    for _, one in ipairs(owner.derived) do
+        if one.name == queue.name and not (one.what == "dlq" and type(owner.dlq) == "string") then
+            local hint = one.what == "dlq" and ('; if that is meant, write dlq = "%s"'):format(one.name) or ""
+            validate.fail(added.where, "%s is both a topic, declared at %s, and a %s of the topic at %s%s",
+                validate.show(one.name), queue.at, one.what, owner.at, hint)
+        end
+    end
+end
+
+-- A hold is made for one topic; a DLQ may be shared where one of two topics calls it by its name.
+local function check_collision(added, other)
+    check_not_queue(added, added, other)
+    check_not_queue(added, other, added)
+    for _, one in ipairs(added.derived) do
+        for _, two in ipairs(other.derived) do
+            local is_shared_dlq = one.what == "dlq" and two.what == "dlq"
+                and (type(added.dlq) == "string" or type(other.dlq) == "string")
+            if one.name == two.name and not is_shared_dlq then
+                validate.fail(added.where, "%s: the name %s is taken by the topic at %s", one.what,
+                    validate.show(one.name), other.at)
+            end
+        end
+    end
+end
+
+-- The partitions a queue was given explicitly, and the most consumers that registered groups ask of it.
+local function queue_demand(state, name)
+    local partitions, consumers, at
+    for _, declared in ipairs(state.topics) do
+        if declared.name == name then
+            partitions = partitions or declared.partitions
+        end
+    end
+    for _, registered in ipairs(state.groups) do
+        if registered.kind == "consumer" and registered.topic.name == name then
+            local max = group.state_of(registered.group).consumers.max
+            if not consumers or max > consumers then
+                consumers, at = max, registered.at
+            end
+        end
+    end
+    return partitions, consumers, at
+end
+
+-- How many partitions a queue gets: what was given, else the default or as many as a group has consumers at
+-- most.
+function M.partitions(state, name)
+    local partitions, consumers = queue_demand(state, name)
+    return partitions or math.max(topic.PARTITIONS_DEFAULT, consumers or 0)
+end
+
+function methods:topic(name, options)
+    local state = state_for(self, "topic")
+    local added = topic.build(name, options)
+    for _, other in ipairs(state.topics) do
+        if other.name == added.name and other.for_group == added.for_group then
+            validate.fail(added.where, "declared before, at %s; use that topic, or for_group for a second group",
+                other.at)
+        elseif other.name == added.name then
+            check_shared(added, other)
+        end
+        check_collision(added, other)
+    end
+    local _, consumers, at = queue_demand(state, added.name)
+    if added.partitions and consumers and added.partitions < consumers then
+        validate.fail(added.where, "partitions = %d is fewer than the consumers.max = %d of the group at %s",
+            added.partitions, consumers, at)
+    end
+    added.app = state
+    state.topics[#state.topics + 1] = added
+    added.index = #state.topics
+    for _, text in ipairs(added.warnings) do
+        warn(state, added.at, added.where, text)
+    end
+    return topic.new(added)
+end
+
+-- ---- groups
+
+local function topic_for(state, value, method)
+    local declared = topic.state_of(value)
+    if not declared then
+        validate.fail(method, "%s is not a topic; give what app:topic(...) returned as the first argument",
+            validate.show(value))
+    elseif declared.app ~= state then
+        validate.fail(method, "%s is of another app, declared at %s", declared.where, declared.at)
+    end
+    return declared
+end
+
+local function check_handler(where, handler)
+    if type(handler) == "function" then
+        return
+    elseif handler == true then
+        validate.fail(where, "the handler is true, not a function; does the module you require return its function?")
+    elseif handler == nil then
+        validate.fail(where, "there is no handler; give a function as the last argument")
+    end
+    validate.fail(where, "the handler is %s, not a function", validate.show(handler))
+end
+
+local function check_groups_before(state, added, where)
+    for _, other in ipairs(state.groups) do
+        if other.topic == added.topic and other.kind == added.kind then
+            if added.kind == "dead_letters" then
+                validate.fail(where, "its dead letters have a handler already, at %s", other.at)
+            end
+            validate.fail(where, "registered before, at %s; a second group needs a topic of its own, with for_group",
+                other.at)
+        elseif other.group_id == added.group_id then
+            validate.fail(where, "the group id %s is taken by the group at %s; give one of them a group_id",
+                validate.show(added.group_id), other.at)
+        end
+    end
+end
+
+local function add_group(state, added, where)
+    check_groups_before(state, added, where)
+    state.groups[#state.groups + 1] = added
+    if state.warned_groups[added.group] then
+        return
+    end
+    state.warned_groups[added.group] = true
+    local built = group.state_of(added.group)
+    for _, text in ipairs(built.warnings) do
+        warn(state, built.at, "group", text)
+    end
+end
+
+function methods:register(registered, options, handler)
+    local state = state_for(self, "register")
+    local declared = topic_for(state, registered, "register")
+    local where = "register " .. declared.where
+    if declared.sequenced then
+        validate.fail(where, "it is sequenced, and register is for topics that are not; "
+            .. "this release can publish to sequenced topics, not consume them")
+    elseif handler == nil and type(options) == "function" then
+        validate.fail(where, "the group's options come before the handler: "
+            .. "app:register(topic, {}, function(msg) ... end)")
+    end
+    local built = group.build(where, options)
+    check_handler(where, handler)
+    local group_state = group.state_of(built)
+    if group_state.given.max_pending_per_key then
+        validate.fail(where, "max_pending_per_key: only a sequenced topic has keys that wait; leave it out")
+    end
+    local partitions = queue_demand(state, declared.name)
+    if partitions and partitions < group_state.consumers.max then
+        validate.fail(where, "consumers.max = %d is more than the topic's partitions = %d; "
+            .. "raise partitions or lower it", group_state.consumers.max, partitions)
+    end
+    add_group(state, {
+        topic = declared,
+        group = built,
+        handler = handler,
+        kind = "consumer",
+        group_id = names.group_id(group_state.given.group_id, declared.name, declared.for_group, false),
+        at = validate.position() or "?",
+    }, where)
+end
+
+function methods:dead_letters(dead, options, handler)
+    local state = state_for(self, "dead_letters")
+    local declared = topic_for(state, dead, "dead_letters")
+    local where = "dead_letters of " .. declared.where
+    if handler == nil and type(options) == "function" then
+        options, handler = {}, options
+    end
+    if not declared.dlq_name then
+        validate.fail(where, "it has no dlq; declare it with dlq = true")
+    end
+    local built = group.build(where, options)
+    check_handler(where, handler)
+    local group_state = group.state_of(built)
+    if group_state.given.max_pending_per_key then
+        validate.fail(where, "max_pending_per_key: dead letters are not sequenced; leave it out")
+    end
+    add_group(state, {
+        topic = declared,
+        group = built,
+        handler = handler,
+        kind = "dead_letters",
+        group_id = names.group_id(group_state.given.group_id, declared.dlq_name, nil, false),
+        at = validate.position() or "?",
+    }, where)
+end
+
+function methods:on_start(start)
+    local state = state_for(self, "on_start")
+    if type(start) ~= "function" then
+        validate.fail("on_start", "%s is not a function", validate.show(start))
+    elseif state.on_start then
+        validate.fail("on_start", "it was given before, at %s", state.on_start_at)
+    end
+    state.on_start = start
+    state.on_start_at = validate.position() or "?"
+end
+
+return M
