@@ -83,6 +83,12 @@ return function(options)
         return nil, true
     end
 
+    -- Anything but a test: a file that does not load, a failing setup, no file at all.
+    function handler.error_outside(element)
+        if element.descriptor ~= "it" then handler.error() end
+        return nil, true
+    end
+
     function handler.suite_end()
         note ""
         print(("%d passed, %d failed, %d skipped"):format(handler.successesCount,
@@ -97,11 +103,8 @@ return function(options)
     busted.subscribe({ "test", "end" }, handler.test_end, { predicate = handler.cancelOnPending })
     busted.subscribe({ "failure", "it" }, handler.failure)
     busted.subscribe({ "error", "it" }, handler.error)
-    for _, descriptor in ipairs { "file", "describe", "strict_setup", "strict_teardown", "lazy_setup",
-                                  "lazy_teardown", "before_each", "after_each", "finally" } do
-        busted.subscribe({ "failure", descriptor }, handler.error)
-        busted.subscribe({ "error", descriptor }, handler.error)
-    end
+    busted.subscribe({ "failure" }, handler.error_outside)
+    busted.subscribe({ "error" }, handler.error_outside)
     busted.subscribe({ "suite", "end" }, handler.suite_end)
     return handler
 end
