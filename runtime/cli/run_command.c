@@ -1,0 +1,92 @@
+/* run_command.c: `shove run`: options, then control takes over. Cli. */
+#include "cli/app.h"
+#include "cli/command.h"
+#include "cli/lua_dir.h"
+#include "cli/report.h"
+#include "control/control.h"
+#include "core/tally.h"
+
+struct run_options {
+    struct shove_common_options common; /* first */
+    int64_t workers;
+    int64_t drain_ms;
+    int64_t worker_memory_bytes;
+};
+
+static const struct shove_option options[] = {
+    SHOVE_BROKER_OPTION,
+    {.name = "workers",
+     .kind = SHOVE_OPTION_NUMBER,
+     .argument = "N",
+     .help = "worker processes that run handlers, 1 to 256 (one per core)",
+     .at = offsetof(struct run_options, workers),
+     .least = 1,
+     .most = 256},
+    {.name = "worker-memory",
+     .kind = SHOVE_OPTION_SIZE,
+     .argument = "SIZE",
+     .help = "what one worker process may use (2GiB)",
+     .at = offsetof(struct run_options, worker_memory_bytes),
+     .least = 64 << 20},
+    {.name = "drain",
+     .kind = SHOVE_OPTION_DURATION,
+     .argument = "TIME",
+     .help = "how long the first Ctrl-C or SIGTERM waits for messages in flight (30s)",
+     .at = offsetof(struct run_options, drain_ms),
+     .most = INT32_MAX},
+    SHOVE_CONNECT_OPTION,
+    SHOVE_LOAD_OPTION,
+    SHOVE_LOG_OPTIONS,
+};
+
+static int run_app(const struct run_options *given, const char *script) {
+    char lua_dir[PATH_MAX];
+    struct shove_error error;
+    if (shove_lua_dir_find(lua_dir, &error) != 0)
+        return shove_report_error(&error);
+    struct shove_run_options how = {
+        .script = script,
+        .broker = given->common.broker,
+        .lua_dir = lua_dir,
+        .workers = (uint32_t)given->workers,
+        .drain_ms = given->drain_ms,
+        .connect_timeout_ms = given->common.connect_timeout_ms,
+        .load_timeout_ms = given->common.load_timeout_ms,
+        .worker_memory_bytes = given->worker_memory_bytes,
+    };
+    return shove_control_run(&how);
+}
+
+static int run(const struct shove_command *command, int argc, char **argv) {
+    struct run_options given = {
+        .common = SHOVE_COMMON_DEFAULTS,
+        .drain_ms = 30000,
+        .worker_memory_bytes = SHOVE_WORKER_MEMORY_DEFAULT,
+    };
+    int operands;
+    switch (shove_options_parse(command, argc, argv, &given, &operands)) {
+    case SHOVE_OPTIONS_HELP:
+        return 0;
+    case SHOVE_OPTIONS_WRONG:
+        return SHOVE_EXIT_USAGE;
+    case SHOVE_OPTIONS_OK:
+        break;
+    }
+    int exit_code = shove_common_setup_log(&given.common, "control");
+    return exit_code != 0 ? exit_code : run_app(&given, argv[operands]);
+}
+
+const struct shove_command shove_run_command = {
+    .name = "run",
+    .operands = "APP",
+    .summary = "Runs the app: consumes its topics until Ctrl-C or SIGTERM",
+    .text = "The first signal drains: nothing new is taken, what is in flight is finished. The\n"
+            "second stops at once; what was in flight is delivered again by the next run.\n"
+            "Exits 0 after a clean drain, 1 when a consumer failed, 2 when a worker process died,\n"
+            "3 when the drain timed out (3 before 2 before 1).",
+    .options = options,
+    .option_count = sizeof options / sizeof *options,
+    .operands_min = 1,
+    .operands_max = 1,
+    .run = run,
+};
