@@ -223,7 +223,7 @@ static int segment_size(int fd, const char *name, size_t *out, struct shove_erro
     return 0;
 }
 
-static bool is_inbound_sane(const struct shove_channel *channel) {
+static bool is_inbound_ours(const struct shove_channel *channel) {
     const struct channel_inbound *inbound = channel->inbound;
     return inbound->magic == CHANNEL_MAGIC && inbound->version == CHANNEL_VERSION &&
            is_power_of_two(inbound->submit_entries) && is_power_of_two(inbound->outbound_bytes) &&
@@ -236,25 +236,24 @@ static int open_worker(struct shove_channel *channel, struct shove_error *error)
     if (status == 0) {
         status = segment_size(channel->outbound_fd, "outbound", &channel->outbound_bytes, error);
     }
-    void *inbound = MAP_FAILED;
-    void *outbound = MAP_FAILED;
+    void *at = MAP_FAILED;
     if (status == 0) {
-        status =
-            map_segment(channel->inbound_fd, channel->inbound_bytes, PROT_READ, &inbound, error);
-        channel->inbound = inbound;
-    }
-    if (status == 0) {
-        status = map_segment(channel->outbound_fd, channel->outbound_bytes, PROT_READ | PROT_WRITE,
-                             &outbound, error);
-        channel->outbound = outbound;
+        status = map_segment(channel->inbound_fd, channel->inbound_bytes, PROT_READ, &at, error);
     }
     if (status != 0) {
         return status;
     }
-    if (!is_inbound_sane(channel)) {
+    channel->inbound = at;
+    if (!is_inbound_ours(channel)) {
         return shove_error_set(error, SHOVE_ECORRUPT,
                                "the channel was made by another version of shove; restart it");
     }
+    status = map_segment(channel->outbound_fd, channel->outbound_bytes, PROT_READ | PROT_WRITE, &at,
+                         error);
+    if (status != 0) {
+        return status;
+    }
+    channel->outbound = at;
     channel->arena_bytes = channel->inbound->arena_bytes;
     set_pointers(channel, channel->inbound->submit_entries, channel->inbound->arena_at,
                  channel->inbound->outbound_bytes);

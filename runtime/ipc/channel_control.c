@@ -85,6 +85,9 @@ static int advance_seen(struct shove_channel *channel, uint64_t end) {
 }
 
 static int look_for_notes(struct shove_channel *channel) {
+    if (channel->is_revealed) {
+        return 0;
+    }
     return advance_seen(
         channel, atomic_load_explicit(&channel->outbound->notes_published, memory_order_acquire));
 }
@@ -194,7 +197,8 @@ void shove_channel_release_notes(struct shove_channel *channel) {
 }
 
 void shove_channel_reveal(struct shove_channel *channel) {
-    if (!channel->is_corrupt) {
+    if (!channel->is_corrupt && !channel->is_revealed) {
+        channel->is_revealed = true;
         advance_seen(channel,
                      atomic_load_explicit(&channel->outbound->notes_written, memory_order_acquire));
     }

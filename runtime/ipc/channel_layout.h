@@ -72,7 +72,8 @@ struct shove_channel {
     uint32_t nap;       /* how often this side has slept */
     uint32_t woken_nap; /* the other side's nap that was last ended with a write to its eventfd */
     bool is_control;
-    bool is_corrupt; /* control: the worker broke the ring */
+    bool is_corrupt;  /* control: the worker broke the ring */
+    bool is_revealed; /* control: the worker is dead and all it wrote is seen */
 
     /* control: a note on its way in */
     struct shove_buffer joined;
