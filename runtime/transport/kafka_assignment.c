@@ -1,0 +1,494 @@
+/* kafka_assignment.c: answers librdkafka's rebalances, which turn into claims and take them away
+ * again.
+ *
+ * Control, loop's thread; the look-up on its own.
+ *
+ * librdkafka asks one thing at a time and waits for assign or unassign to be called before it goes
+ * on; heartbeats continue meanwhile. What it asks is queued all the same, and answered in order:
+ *
+ *   assign: committed offsets with their metadata, or else what the reset policy means, are looked
+ * up on a thread of its own and asked again until they are known; then the partitions' queues are
+ * taken out of the consumer's queue, the partitions are assigned with explicit offsets, and
+ * `assigned` is delivered. revoke: `revoking`, or `lost` where the group has given the partitions
+ * away already. When all of the claims are released, not before, the partitions are unassigned.
+ *
+ * With a cooperative assignor both speak of some partitions, with an eager one of all.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "transport/kafka.h"
+#include "transport/kafka_errors.h"
+
+#define ASK_TIMEOUT_MS 2000
+#define ASK_PAUSE_MS 100
+#define ASK_PATIENCE_MS                                                                            \
+    10000 /* for answers that ought not to come but may pass, as right after a topic was created   \
+           */
+
+/* ---- looking up where to begin ---- */
+
+struct shove_kafka_lookup {
+    struct shove_kafka_job job;
+    struct shove_kafka_client *client;
+    rd_kafka_topic_partition_list_t *partitions; /* in: which; out: offset, metadata */
+    bool *has_committed;                         /* as long as the list */
+    char *group_id;
+    enum shove_reset reset;
+    struct shove_kafka_subscription
+        *subscription; /* loop's thread only; NULL once nobody waits for the result */
+    atomic_bool is_cancelled;
+    int code;
+    struct shove_error error;
+};
+
+static rd_kafka_resp_err_t first_error(const rd_kafka_topic_partition_list_t *list,
+                                       rd_kafka_resp_err_t err) {
+    for (int i = 0; err == RD_KAFKA_RESP_ERR_NO_ERROR && i < list->cnt; i++)
+        err = list->elems[i].err;
+    return err;
+}
+
+/* What the policy means now, for the partitions nothing was committed for. */
+static rd_kafka_resp_err_t apply_reset(struct shove_kafka_lookup *lookup) {
+    rd_kafka_topic_partition_list_t *list = lookup->partitions;
+    rd_kafka_topic_partition_list_t *fresh = rd_kafka_topic_partition_list_new(list->cnt);
+    for (int i = 0; i < list->cnt; i++) {
+        if (!lookup->has_committed[i])
+            rd_kafka_topic_partition_list_add(fresh, list->elems[i].topic, list->elems[i].partition)
+                ->offset = lookup->reset == SHOVE_RESET_LATEST ? RD_KAFKA_OFFSET_END
+                                                               : RD_KAFKA_OFFSET_BEGINNING;
+    }
+    rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR_NO_ERROR;
+    if (fresh->cnt > 0) /* a time that is a logical offset asks for that offset */
+        err = first_error(fresh,
+                          rd_kafka_offsets_for_times(lookup->client->rk, fresh, ASK_TIMEOUT_MS));
+    for (int i = 0; err == RD_KAFKA_RESP_ERR_NO_ERROR && i < fresh->cnt; i++) {
+        if (fresh->elems[i].offset < 0)
+            err = RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE;
+        else
+            rd_kafka_topic_partition_list_find(list, fresh->elems[i].topic,
+                                               fresh->elems[i].partition)
+                ->offset = fresh->elems[i].offset;
+    }
+    rd_kafka_topic_partition_list_destroy(fresh);
+    return err;
+}
+
+static rd_kafka_resp_err_t ask(struct shove_kafka_lookup *lookup) {
+    rd_kafka_topic_partition_list_t *list = lookup->partitions;
+    rd_kafka_resp_err_t err =
+        first_error(list, rd_kafka_committed(lookup->client->rk, list, ASK_TIMEOUT_MS));
+    if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return err;
+    for (int i = 0; i < list->cnt; i++) {
+        lookup->has_committed[i] = list->elems[i].offset >= 0;
+        if (lookup->has_committed[i] || lookup->reset != SHOVE_RESET_NONE)
+            continue;
+        lookup->code = shove_error_set(
+            &lookup->error, SHOVE_EOFFSET,
+            "group '%s' has committed no offset for %s [%d], and auto_offset_reset is \"none\"",
+            lookup->group_id, list->elems[i].topic, (int)list->elems[i].partition);
+        return RD_KAFKA_RESP_ERR_NO_ERROR;
+    }
+    return apply_reset(lookup);
+}
+
+static void lookup_run(struct shove_kafka_job *job) {
+    struct shove_kafka_lookup *lookup = (struct shove_kafka_lookup *)job;
+    int64_t until_ms = (int64_t)(uv_hrtime() / 1000000) + ASK_PATIENCE_MS;
+    while (!atomic_load(&lookup->is_cancelled) && !shove_kafka_mailbox_is_closed(job->mailbox)) {
+        rd_kafka_resp_err_t err = ask(lookup);
+        if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+            return;
+        int code = shove_kafka_code(err);
+        bool is_final = code == SHOVE_EDENIED || code == SHOVE_EAUTH || code == SHOVE_ECLOSED;
+        if (!shove_kafka_is_temporary(err) && (int64_t)(uv_hrtime() / 1000000) > until_ms)
+            is_final = true;
+        if (is_final) {
+            lookup->code =
+                shove_error_set(&lookup->error, code, "asking for the offsets of group '%s': %s",
+                                lookup->group_id, rd_kafka_err2str(err));
+            return;
+        }
+        uv_sleep(ASK_PAUSE_MS);
+    }
+    lookup->code = SHOVE_ECLOSED;
+}
+
+static void lookup_discard(struct shove_kafka_job *job) {
+    struct shove_kafka_lookup *lookup = (struct shove_kafka_lookup *)job;
+    shove_kafka_client_release(lookup->client);
+    if (lookup->partitions != NULL)
+        rd_kafka_topic_partition_list_destroy(lookup->partitions);
+    free(lookup->has_committed);
+    free(lookup->group_id);
+    free(lookup);
+}
+
+static void lookup_done(struct shove_kafka *kafka, struct shove_kafka_job *job);
+
+static int lookup_start(struct shove_kafka_subscription *subscription,
+                        struct shove_kafka_rebalance *rebalance) {
+    struct shove_kafka_lookup *lookup = calloc(1, sizeof *lookup);
+    if (lookup == NULL)
+        return SHOVE_ENOMEM;
+    lookup->job =
+        (struct shove_kafka_job){.run = lookup_run, .done = lookup_done, .discard = lookup_discard};
+    lookup->group_id = strdup(subscription->base.group_id);
+    lookup->has_committed =
+        calloc((size_t)rebalance->partitions->cnt, sizeof *lookup->has_committed);
+    if (lookup->group_id == NULL || lookup->has_committed == NULL) {
+        lookup_discard(&lookup->job);
+        return SHOVE_ENOMEM;
+    }
+    lookup->client = shove_kafka_client_keep(subscription->client);
+    lookup->partitions = rd_kafka_topic_partition_list_copy(rebalance->partitions);
+    lookup->reset = subscription->reset;
+    lookup->subscription = subscription;
+    atomic_init(&lookup->is_cancelled, false);
+    rebalance->lookup = lookup;
+    shove_kafka_job_start(subscription->kafka->mailbox, &lookup->job);
+    return 0;
+}
+
+static void lookup_cancel(struct shove_kafka_lookup *lookup) {
+    lookup->subscription = NULL;
+    atomic_store(&lookup->is_cancelled, true);
+}
+
+/* ---- claims ---- */
+
+struct shove_kafka_claim *shove_kafka_claim_find(struct shove_kafka_subscription *subscription,
+                                                 const char *topic, int32_t partition) {
+    for (struct shove_kafka_claim *claim = subscription->claims; claim != NULL;
+         claim = claim->next) {
+        if (claim->base.partition == partition &&
+            strcmp(subscription->topics[claim->base.topic_index], topic) == 0)
+            return claim;
+    }
+    return NULL;
+}
+
+static char *copy_metadata(const rd_kafka_topic_partition_t *partition) {
+    char *text = calloc(1, partition->metadata_size + 1);
+    if (text != NULL && partition->metadata_size > 0)
+        memcpy(text, partition->metadata, partition->metadata_size);
+    return text;
+}
+
+/* NULL: out of memory, or a topic that was not subscribed to. */
+static struct shove_kafka_claim *claim_new(struct shove_kafka_subscription *subscription,
+                                           const rd_kafka_topic_partition_t *partition,
+                                           bool has_committed) {
+    uint32_t topic = 0;
+    while (topic < subscription->topic_count &&
+           strcmp(subscription->topics[topic], partition->topic) != 0)
+        topic++;
+    struct shove_kafka_claim *claim = calloc(1, sizeof *claim);
+    char *metadata = copy_metadata(partition);
+    if (topic == subscription->topic_count || claim == NULL || metadata == NULL) {
+        free(claim);
+        free(metadata);
+        return NULL;
+    }
+    claim->base = (struct shove_claim){.subscription = &subscription->base,
+                                       .topic_index = topic,
+                                       .partition = partition->partition,
+                                       .start_offset = partition->offset,
+                                       .has_committed = has_committed,
+                                       .metadata = metadata};
+    claim->next_offset = claim->last_take_offset = partition->offset;
+    /* Out of the consumer's queue before anything is fetched into it. */
+    claim->queue = rd_kafka_queue_get_partition(subscription->client->rk, partition->topic,
+                                                partition->partition);
+    if (claim->queue != NULL) {
+        uint64_t one = 1;
+        rd_kafka_queue_forward(claim->queue, NULL);
+        rd_kafka_queue_io_event_enable(
+            claim->queue, shove_kafka_mailbox_fd(subscription->kafka->mailbox), &one, sizeof one);
+    }
+    claim->next = subscription->claims;
+    if (claim->next != NULL)
+        claim->next->previous = claim;
+    subscription->claims = claim;
+    return claim;
+}
+
+/* What was fetched but not taken stays in the queue until somebody reads it: librdkafka discards it
+ * by itself only when the partition is assigned again. */
+static void drain(rd_kafka_queue_t *queue) {
+    rd_kafka_message_t *messages[256];
+    ssize_t count;
+    while ((count = rd_kafka_consume_batch_queue(queue, 0, messages, 256)) > 0) {
+        for (ssize_t i = 0; i < count; i++)
+            rd_kafka_message_destroy(messages[i]);
+    }
+}
+
+static void claim_free(struct shove_kafka_claim *claim) {
+    struct shove_kafka_subscription *subscription =
+        (struct shove_kafka_subscription *)claim->base.subscription;
+    shove_kafka_commits_forget(subscription, &claim->base);
+    if (claim->previous != NULL)
+        claim->previous->next = claim->next;
+    else
+        subscription->claims = claim->next;
+    if (claim->next != NULL)
+        claim->next->previous = claim->previous;
+    if (claim->queue != NULL) {
+        rd_kafka_queue_io_event_enable(claim->queue, -1, NULL, 0);
+        drain(claim->queue);
+        rd_kafka_queue_destroy(claim->queue);
+    }
+    free((char *)claim->base.metadata);
+    free(claim);
+}
+
+void shove_kafka_release(struct shove_transport *transport, struct shove_claim **claims,
+                         size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        struct shove_kafka_claim *claim = (struct shove_kafka_claim *)claims[i];
+        if (claim->rebalance != NULL)
+            claim->rebalance->unreleased--;
+        claim_free(claim);
+    }
+    /* The answer to librdkafka, and `ended`, come from the pump. */
+    shove_kafka_poke((struct shove_kafka *)transport);
+}
+
+static struct shove_claim **list_claims(struct shove_kafka_subscription *subscription,
+                                        enum shove_kafka_claim_state below, size_t *count) {
+    size_t most = 0;
+    for (struct shove_kafka_claim *claim = subscription->claims; claim != NULL; claim = claim->next)
+        most++;
+    struct shove_claim **list = calloc(most > 0 ? most : 1, sizeof *list);
+    *count = 0;
+    for (struct shove_kafka_claim *claim = subscription->claims; list != NULL && claim != NULL;
+         claim = claim->next) {
+        if (claim->state < below)
+            list[(*count)++] = &claim->base;
+    }
+    return list;
+}
+
+void shove_kafka_claims_lose(struct shove_kafka_subscription *subscription) {
+    size_t count;
+    struct shove_claim **list = list_claims(subscription, SHOVE_KAFKA_CLAIM_LOST, &count);
+    if (list == NULL)
+        return; /* out of memory: the next pump tries again */
+    for (size_t i = 0; i < count; i++)
+        ((struct shove_kafka_claim *)list[i])->state = SHOVE_KAFKA_CLAIM_LOST;
+    const struct shove_transport_events *events = subscription->kafka->events;
+    if (count > 0 && events->lost != NULL)
+        events->lost(subscription->kafka->ctx, &subscription->base, list, count);
+    free(list);
+}
+
+/* ---- assign ---- */
+
+static bool is_cooperative(const struct shove_kafka_subscription *subscription) {
+    const char *protocol = rd_kafka_rebalance_protocol(subscription->client->rk);
+    return protocol != NULL && strcmp(protocol, "COOPERATIVE") == 0;
+}
+
+static int call_assign(struct shove_kafka_subscription *subscription,
+                       rd_kafka_topic_partition_list_t *partitions, struct shove_error *error) {
+    rd_kafka_t *rk = subscription->client->rk;
+    if (is_cooperative(subscription)) {
+        rd_kafka_error_t *refusal = rd_kafka_incremental_assign(rk, partitions);
+        if (refusal == NULL)
+            return 0;
+        shove_error_set(error, shove_kafka_code(rd_kafka_error_code(refusal)),
+                        "taking over partitions: %s", rd_kafka_error_string(refusal));
+        rd_kafka_error_destroy(refusal);
+        return error->code;
+    }
+    rd_kafka_resp_err_t err = rd_kafka_assign(rk, partitions);
+    if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+        return 0;
+    return shove_error_set(error, shove_kafka_code(err), "taking over partitions: %s",
+                           rd_kafka_err2str(err));
+}
+
+static void pop_rebalance(struct shove_kafka_subscription *subscription) {
+    struct shove_kafka_rebalance *rebalance = subscription->rebalance;
+    subscription->rebalance = rebalance->next;
+    rd_kafka_topic_partition_list_destroy(rebalance->partitions);
+    free(rebalance);
+}
+
+static void deliver_assigned(struct shove_kafka_subscription *subscription,
+                             struct shove_claim **claims, size_t count) {
+    const struct shove_transport_events *events = subscription->kafka->events;
+    if (count > 0 && events->assigned != NULL)
+        events->assigned(subscription->kafka->ctx, &subscription->base, claims, count);
+}
+
+static void assign(struct shove_kafka_subscription *subscription,
+                   rd_kafka_topic_partition_list_t *partitions, const bool *has_committed) {
+    struct shove_error error = {.code = 0};
+    struct shove_claim **claims = calloc((size_t)partitions->cnt + 1, sizeof *claims);
+    size_t count = 0;
+    for (int i = 0; claims != NULL && i < partitions->cnt; i++) {
+        struct shove_kafka_claim *claim =
+            claim_new(subscription, &partitions->elems[i], has_committed[i]);
+        if (claim != NULL)
+            claims[count++] = &claim->base;
+    }
+    if (count < (size_t)partitions->cnt)
+        shove_error_set(&error, SHOVE_ENOMEM, "out of memory for newly assigned partitions");
+    else
+        call_assign(subscription, partitions, &error);
+    if (error.code == 0) {
+        deliver_assigned(subscription, claims, count);
+    } else {
+        while (count > 0)
+            claim_free((struct shove_kafka_claim *)claims[--count]);
+        shove_kafka_subscription_fail(subscription, error.code, "%s", error.text);
+    }
+    free(claims);
+}
+
+/* Somebody who leaves has no use for partitions, but librdkafka must hear of them before it takes
+ * them away. */
+static void assign_unused(struct shove_kafka_subscription *subscription,
+                          rd_kafka_topic_partition_list_t *partitions) {
+    struct shove_error error;
+    for (int i = 0; i < partitions->cnt; i++)
+        partitions->elems[i].offset = RD_KAFKA_OFFSET_END;
+    if (call_assign(subscription, partitions, &error) != 0)
+        shove_log(SHOVE_LOG_DEBUG, "group %s, leaving: %s", subscription->base.group_id,
+                  error.text);
+}
+
+static void lookup_done(struct shove_kafka *kafka, struct shove_kafka_job *job) {
+    struct shove_kafka_lookup *lookup = (struct shove_kafka_lookup *)job;
+    struct shove_kafka_subscription *subscription = lookup->subscription;
+    if (subscription != NULL) {
+        subscription->rebalance->lookup = NULL;
+        if (subscription->is_leaving)
+            assign_unused(subscription, lookup->partitions);
+        else if (lookup->code != 0)
+            shove_kafka_subscription_fail(subscription, lookup->code, "%s", lookup->error.text);
+        else
+            assign(subscription, lookup->partitions, lookup->has_committed);
+        pop_rebalance(subscription);
+        shove_kafka_poke(kafka);
+    }
+    lookup_discard(job);
+}
+
+static void start_assign(struct shove_kafka_subscription *subscription,
+                         struct shove_kafka_rebalance *rebalance) {
+    struct shove_error error;
+    if (subscription->is_leaving) {
+        assign_unused(subscription, rebalance->partitions);
+        pop_rebalance(subscription);
+    } else if (rebalance->partitions->cnt == 0) {
+        if (call_assign(subscription, rebalance->partitions, &error) != 0)
+            shove_kafka_subscription_fail(subscription, error.code, "%s", error.text);
+        pop_rebalance(subscription);
+    } else if (lookup_start(subscription, rebalance) != 0) {
+        shove_kafka_subscription_fail(subscription, SHOVE_ENOMEM,
+                                      "out of memory for newly assigned partitions");
+    }
+}
+
+/* ---- revoke ---- */
+
+static void call_unassign(struct shove_kafka_subscription *subscription,
+                          rd_kafka_topic_partition_list_t *partitions) {
+    rd_kafka_t *rk = subscription->client->rk;
+    if (!is_cooperative(subscription)) {
+        rd_kafka_assign(rk, NULL);
+        return;
+    }
+    rd_kafka_error_t *refusal = rd_kafka_incremental_unassign(rk, partitions);
+    if (refusal != NULL) {
+        shove_log(SHOVE_LOG_DEBUG, "group %s, giving up partitions: %s",
+                  subscription->base.group_id, rd_kafka_error_string(refusal));
+        rd_kafka_error_destroy(refusal);
+    }
+}
+
+static void start_revoke(struct shove_kafka_subscription *subscription,
+                         struct shove_kafka_rebalance *rebalance) {
+    struct shove_claim **claims = calloc((size_t)rebalance->partitions->cnt + 1, sizeof *claims);
+    if (claims == NULL) {
+        shove_kafka_subscription_fail(subscription, SHOVE_ENOMEM,
+                                      "out of memory giving up partitions");
+        return;
+    }
+    bool is_lost = rd_kafka_assignment_lost(subscription->client->rk) != 0;
+    size_t count = 0;
+    for (int i = 0; i < rebalance->partitions->cnt; i++) {
+        const rd_kafka_topic_partition_t *partition = &rebalance->partitions->elems[i];
+        struct shove_kafka_claim *claim =
+            shove_kafka_claim_find(subscription, partition->topic, partition->partition);
+        if (claim == NULL || claim->rebalance != NULL)
+            continue;
+        claim->rebalance = rebalance;
+        claim->state = is_lost ? SHOVE_KAFKA_CLAIM_LOST : SHOVE_KAFKA_CLAIM_REVOKING;
+        claims[count++] = &claim->base;
+    }
+    rebalance->unreleased = count;
+    const struct shove_transport_events *events = subscription->kafka->events;
+    void (*event)(void *, struct shove_subscription *, struct shove_claim **, size_t) =
+        is_lost ? events->lost : events->revoking;
+    if (count > 0 && event != NULL)
+        event(subscription->kafka->ctx, &subscription->base, claims, count);
+    free(claims);
+}
+
+/* ---- the queue ---- */
+
+void shove_kafka_rebalance_add(struct shove_kafka_subscription *subscription, bool is_assign,
+                               rd_kafka_topic_partition_list_t *partitions) {
+    struct shove_kafka_rebalance *rebalance = calloc(1, sizeof *rebalance);
+    if (rebalance == NULL) {
+        rd_kafka_topic_partition_list_destroy(partitions);
+        shove_kafka_subscription_fail(subscription, SHOVE_ENOMEM, "out of memory for a rebalance");
+        return;
+    }
+    rebalance->partitions = partitions;
+    rebalance->is_assign = is_assign;
+    struct shove_kafka_rebalance **link = &subscription->rebalance;
+    while (*link != NULL)
+        link = &(*link)->next;
+    *link = rebalance;
+}
+
+void shove_kafka_rebalance_step(struct shove_kafka_subscription *subscription) {
+    struct shove_kafka_rebalance *rebalance;
+    while (subscription->failure == 0 && (rebalance = subscription->rebalance) != NULL) {
+        if (!rebalance->is_started) {
+            rebalance->is_started = true;
+            if (rebalance->is_assign) {
+                start_assign(subscription, rebalance);
+                continue;
+            }
+            start_revoke(subscription, rebalance);
+        }
+        if (rebalance->is_assign || rebalance->unreleased > 0) {
+            /* Who leaves need not know where to begin. */
+            if (subscription->is_leaving && rebalance->lookup != NULL)
+                atomic_store(&rebalance->lookup->is_cancelled, true);
+            return;
+        }
+        call_unassign(subscription, rebalance->partitions);
+        pop_rebalance(subscription);
+    }
+}
+
+void shove_kafka_rebalances_free(struct shove_kafka_subscription *subscription) {
+    for (struct shove_kafka_claim *claim = subscription->claims; claim != NULL; claim = claim->next)
+        claim->rebalance = NULL;
+    while (subscription->rebalance != NULL) {
+        if (subscription->rebalance->lookup != NULL)
+            lookup_cancel(subscription->rebalance->lookup);
+        pop_rebalance(subscription);
+    }
+}

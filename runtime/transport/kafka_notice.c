@@ -1,0 +1,182 @@
+/* kafka_notice.c: what librdkafka has to say besides records and results, told to a person
+ * sparingly.
+ *
+ * Control and cli, loop's thread. Nothing of librdkafka's reaches standard error by itself: its log
+ * lines become debug lines of shove's. A notice is given when all brokers are gone, and one when
+ * they are back; librdkafka does not say the second by itself, so while it is down a job asks for
+ * metadata. Trouble with one broker of several is told at most once in NOTICE_INTERVAL_MS, with the
+ * number of what was left out.
+ */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "transport/kafka.h"
+#include "transport/kafka_errors.h"
+
+#define NOTICE_INTERVAL_MS 10000
+#define PROBE_TIMEOUT_MS 1000
+
+void shove_kafka_notice(struct shove_kafka *kafka, int code, const char *format, ...) {
+    char text[768];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    if (kafka->events->notice != NULL)
+        kafka->events->notice(kafka->ctx, code, text);
+}
+
+struct probe {
+    struct shove_kafka_job job;
+    struct shove_kafka_client *client;
+    bool has_answer;
+};
+
+static void probe_run(struct shove_kafka_job *job) {
+    struct probe *probe = (struct probe *)job;
+    while (!probe->has_answer && !shove_kafka_mailbox_is_closed(job->mailbox)) {
+        /* A topic nobody has: the question matters, not the answer. rd_kafka_metadata without a
+         * topic may create some. */
+        rd_kafka_topic_t *rkt = rd_kafka_topic_new(probe->client->rk, "__shove_probe", NULL);
+        const struct rd_kafka_metadata *metadata = NULL;
+        if (rkt == NULL)
+            return;
+        if (rd_kafka_metadata(probe->client->rk, 0, rkt, &metadata, PROBE_TIMEOUT_MS) ==
+            RD_KAFKA_RESP_ERR_NO_ERROR) {
+            rd_kafka_metadata_destroy(metadata);
+            probe->has_answer = true;
+        }
+        rd_kafka_topic_destroy(rkt);
+    }
+}
+
+static void probe_discard(struct shove_kafka_job *job) {
+    shove_kafka_client_release(((struct probe *)job)->client);
+    free(job);
+}
+
+static void probe_done(struct shove_kafka *kafka, struct shove_kafka_job *job) {
+    bool has_answer = ((struct probe *)job)->has_answer;
+    probe_discard(job);
+    kafka->notices.is_probing = false;
+    if (!has_answer || !kafka->notices.is_down)
+        return;
+    kafka->notices.is_down = false;
+    int64_t down_ms = shove_kafka_now_ms(kafka) - kafka->notices.down_since_ms;
+    shove_kafka_notice(kafka, 0, "Kafka at %s answers again after %.1f s", kafka->address,
+                       (double)down_ms / 1000);
+}
+
+static void probe_start(struct shove_kafka *kafka) {
+    struct probe *probe = calloc(1, sizeof *probe);
+    if (probe == NULL)
+        return;
+    probe->job =
+        (struct shove_kafka_job){.run = probe_run, .done = probe_done, .discard = probe_discard};
+    probe->client = shove_kafka_client_keep(kafka->admin);
+    kafka->notices.is_probing = true;
+    shove_kafka_job_start(kafka->mailbox, &probe->job);
+}
+
+void shove_kafka_notice_tick(struct shove_kafka *kafka) {
+    if (kafka->notices.is_down && !kafka->notices.is_probing)
+        probe_start(kafka);
+}
+
+static void all_down(struct shove_kafka *kafka, const char *words) {
+    if (kafka->notices.is_down)
+        return;
+    kafka->notices.is_down = true;
+    kafka->notices.down_since_ms = shove_kafka_now_ms(kafka);
+    shove_kafka_notice(kafka, SHOVE_EUNREACHABLE, "no broker of %s can be reached, trying on: %s",
+                       kafka->address, words);
+}
+
+static void one_down(struct shove_kafka *kafka, int code, const char *words) {
+    struct shove_kafka_notices *notices = &kafka->notices;
+    int64_t now_ms = shove_kafka_now_ms(kafka);
+    if (notices->is_down ||
+        (notices->last_ms != 0 && now_ms - notices->last_ms < NOTICE_INTERVAL_MS)) {
+        notices->suppressed++;
+        return;
+    }
+    notices->last_ms = now_ms;
+    if (notices->suppressed > 0)
+        shove_kafka_notice(kafka, code, "%s (and %" PRIu32 " like it before)", words,
+                           notices->suppressed);
+    else
+        shove_kafka_notice(kafka, code, "%s", words);
+    notices->suppressed = 0;
+}
+
+/* "TOPIC [N]: offset reset (...) to ...": the only way librdkafka tells of it. */
+static void offset_reset(struct shove_kafka *kafka, struct shove_kafka_subscription *subscription,
+                         const char *text) {
+    const char *bracket = strstr(text, " [");
+    if (subscription != NULL && bracket != NULL) {
+        char topic[SHOVE_NAME_SIZE];
+        snprintf(topic, sizeof topic, "%.*s", (int)(bracket - text), text);
+        struct shove_kafka_claim *claim =
+            shove_kafka_claim_find(subscription, topic, (int32_t)strtol(bracket + 2, NULL, 10));
+        if (claim != NULL)
+            claim->may_go_back = true;
+    }
+    shove_kafka_notice(kafka, SHOVE_EOFFSET,
+                       "the offset to read from is not in the log any more: %s", text);
+}
+
+static void take_log(struct shove_kafka *kafka, struct shove_kafka_subscription *subscription,
+                     rd_kafka_event_t *event) {
+    const char *facility = NULL;
+    const char *text = NULL;
+    int level = 0;
+    if (rd_kafka_event_log(event, &facility, &text, &level) != 0)
+        return;
+    /* librdkafka puts "[thrd:NAME]: " in front. */
+    const char *bare = strncmp(text, "[thrd:", 6) == 0 ? strstr(text, "]: ") : NULL;
+    bare = bare != NULL ? bare + 3 : text;
+    if (strcmp(facility, "OFFSET") == 0 && level <= 4)
+        offset_reset(kafka, subscription, bare);
+    shove_log(SHOVE_LOG_DEBUG, "librdkafka: %s: %s", facility, bare);
+}
+
+static void take_error(struct shove_kafka *kafka, struct shove_kafka_subscription *subscription,
+                       rd_kafka_event_t *event) {
+    rd_kafka_resp_err_t err = rd_kafka_event_error(event);
+    const char *words = rd_kafka_event_error_string(event);
+    int code = shove_kafka_code(err);
+    bool is_fatal = rd_kafka_event_error_is_fatal(event) != 0;
+    if (err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
+        all_down(kafka, words);
+    else if (subscription != NULL &&
+             (is_fatal || code == SHOVE_EDENIED || code == SHOVE_EOFFSET || code == SHOVE_ECONFIG))
+        shove_kafka_subscription_fail(subscription, is_fatal ? SHOVE_EFATAL : code, "%s", words);
+    else if (code == SHOVE_EAUTH && subscription != NULL)
+        shove_kafka_subscription_fail(subscription, code, "%s", words);
+    else if (err == RD_KAFKA_RESP_ERR__MAX_POLL_EXCEEDED)
+        shove_kafka_notice(kafka, SHOVE_EREVOKED, "%s", words);
+    else if (code == SHOVE_ENOTOPIC)
+        shove_kafka_notice(kafka, code, "%s", words);
+    else if (!is_fatal) /* of a producer: kafka_producer.c looks for that itself */
+        one_down(kafka, code, words);
+}
+
+bool shove_kafka_notice_event(struct shove_kafka *kafka,
+                              struct shove_kafka_subscription *subscription,
+                              rd_kafka_event_t *event) {
+    switch (rd_kafka_event_type(event)) {
+    case RD_KAFKA_EVENT_LOG:
+        take_log(kafka, subscription, event);
+        return true;
+    case RD_KAFKA_EVENT_ERROR:
+        take_error(kafka, subscription, event);
+        return true;
+    default:
+        return false;
+    }
+}

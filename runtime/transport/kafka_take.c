@@ -1,0 +1,238 @@
+/* kafka_take.c: records out of a partition's queue. The hot path.
+ *
+ * Control, loop's thread.
+ *
+ * A batch is an array of librdkafka's messages and an array of records that point into them; both
+ * are kept for the next batch, so nothing is allocated per message. Headers are the exception: they
+ * are encoded, for the records that have any, into one buffer of the batch. A batch keeps its
+ * client alive, not its claim.
+ *
+ * A rebalance makes librdkafka pause what stays assigned and fetch again from the last offset it
+ * knows to have been taken. It may not yet know of the very last take, and then gives those records
+ * a second time in the same assignment; they are dropped here, because for the subscriber a claim
+ * only ever goes forward. Going back further than that is a real reset (the log was truncated), and
+ * is passed on.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/record.h"
+#include "transport/kafka.h"
+#include "transport/kafka_errors.h"
+
+#define FREE_BATCHES_MAX 64
+#define BATCH_CAPACITY_MIN 256
+
+static bool grow(struct shove_kafka_batch *batch, size_t capacity) {
+    rd_kafka_message_t **messages = realloc(batch->messages, capacity * sizeof *messages);
+    if (messages == NULL)
+        return false;
+    batch->messages = messages;
+    struct shove_record *records = realloc(batch->records, capacity * sizeof *records);
+    if (records == NULL)
+        return false;
+    batch->records = records;
+    batch->capacity = capacity;
+    return true;
+}
+
+static void free_memory(struct shove_kafka_batch *batch) {
+    free(batch->messages);
+    free(batch->records);
+    shove_buffer_release(&batch->headers);
+    free(batch);
+}
+
+struct shove_kafka_batch *shove_kafka_batch_new(struct shove_kafka *kafka,
+                                                struct shove_kafka_client *client, size_t max) {
+    struct shove_kafka_batch *batch = kafka->free_batches;
+    if (batch != NULL) {
+        kafka->free_batches = batch->next;
+        kafka->free_batch_count--;
+    } else if ((batch = calloc(1, sizeof *batch)) != NULL) {
+        shove_buffer_init(&batch->headers);
+    } else {
+        return NULL;
+    }
+    size_t capacity = max > BATCH_CAPACITY_MIN ? max : BATCH_CAPACITY_MIN;
+    if (batch->capacity < capacity && !grow(batch, capacity)) {
+        free_memory(batch);
+        return NULL;
+    }
+    batch->client = shove_kafka_client_keep(client);
+    batch->message_count = 0;
+    batch->previous = NULL;
+    batch->next = kafka->live_batches;
+    if (batch->next != NULL)
+        batch->next->previous = batch;
+    kafka->live_batches = batch;
+    return batch;
+}
+
+void shove_kafka_batch_free(struct shove_kafka *kafka, struct shove_kafka_batch *batch) {
+    for (size_t i = 0; i < batch->message_count; i++)
+        rd_kafka_message_destroy(batch->messages[i]);
+    shove_kafka_client_release(batch->client);
+    if (batch->previous != NULL)
+        batch->previous->next = batch->next;
+    else
+        kafka->live_batches = batch->next;
+    if (batch->next != NULL)
+        batch->next->previous = batch->previous;
+    shove_buffer_clear(&batch->headers);
+    if (kafka->free_batch_count == FREE_BATCHES_MAX) {
+        free_memory(batch);
+        return;
+    }
+    batch->next = kafka->free_batches;
+    kafka->free_batches = batch;
+    kafka->free_batch_count++;
+}
+
+void shove_kafka_batches_free(struct shove_kafka *kafka) {
+    while (kafka->live_batches != NULL)
+        shove_kafka_batch_free(kafka, kafka->live_batches);
+    while (kafka->free_batches != NULL) {
+        struct shove_kafka_batch *next = kafka->free_batches->next;
+        free_memory(kafka->free_batches);
+        kafka->free_batches = next;
+    }
+}
+
+/* Leaves the block's offset in the buffer where its address belongs: the buffer may still move. */
+static void encode_headers(struct shove_buffer *block, const rd_kafka_message_t *message,
+                           struct shove_record *record) {
+    rd_kafka_headers_t *headers;
+    if (rd_kafka_message_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return;
+    size_t from = block->size;
+    const char *name;
+    const void *value;
+    size_t size;
+    for (size_t i = 0;
+         rd_kafka_header_get_all(headers, i, &name, &value, &size) == RD_KAFKA_RESP_ERR_NO_ERROR;
+         i++)
+        shove_headers_append(block, name, strlen(name), value, size);
+    record->headers_size = block->size - from;
+    record->headers = (const void *)(uintptr_t)from;
+}
+
+int shove_kafka_batch_fill(struct shove_kafka_batch *batch) {
+    struct shove_buffer *block = &batch->headers;
+    for (size_t i = 0; i < batch->message_count; i++) {
+        const rd_kafka_message_t *message = batch->messages[i];
+        struct shove_record *record = &batch->records[i];
+        record->key = message->key;
+        record->payload = message->payload;
+        record->headers = NULL;
+        record->key_size = message->key_len;
+        record->payload_size = message->len;
+        record->headers_size = 0;
+        record->timestamp_ms = rd_kafka_message_timestamp(message, NULL);
+        record->offset = message->offset;
+        encode_headers(block, message, record);
+    }
+    if (block->size == 0)
+        return block->is_failed ? SHOVE_ENOMEM : 0;
+    for (size_t i = 0; i < batch->message_count; i++) {
+        struct shove_record *record = &batch->records[i];
+        record->headers =
+            record->headers_size > 0 ? block->data + (uintptr_t)record->headers : NULL;
+    }
+    return block->is_failed ? SHOVE_ENOMEM : 0;
+}
+
+/* An error in a partition's queue is news of the partition, never a record. */
+static void take_error(struct shove_kafka_claim *claim, const rd_kafka_message_t *message) {
+    struct shove_kafka_subscription *subscription =
+        (struct shove_kafka_subscription *)claim->base.subscription;
+    int code = shove_kafka_code(message->err);
+    const char *topic = subscription->topics[claim->base.topic_index];
+    if (code == SHOVE_EDENIED || code == SHOVE_EAUTH || code == SHOVE_EOFFSET) {
+        claim->code = code;
+        shove_kafka_subscription_fail(subscription, code, "%s [%d]: %s", topic,
+                                      (int)claim->base.partition, rd_kafka_message_errstr(message));
+    }
+}
+
+static bool is_repeated(const struct shove_kafka_claim *claim, int64_t offset) {
+    return offset < claim->next_offset && offset >= claim->last_take_offset && !claim->may_go_back;
+}
+
+/* Keeps the messages that are records, in order. */
+static void sift(struct shove_kafka_claim *claim, struct shove_kafka_batch *batch) {
+    size_t kept = 0;
+    for (size_t i = 0; i < batch->message_count; i++) {
+        rd_kafka_message_t *message = batch->messages[i];
+        if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR && !is_repeated(claim, message->offset)) {
+            batch->messages[kept++] = message;
+            continue;
+        }
+        if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR)
+            take_error(claim, message);
+        rd_kafka_message_destroy(message);
+    }
+    batch->message_count = kept;
+}
+
+/* The usual case, told apart without touching each message twice: ascending from where the last
+ * take ended. */
+static bool is_clean(const struct shove_kafka_claim *claim, const struct shove_kafka_batch *batch) {
+    for (size_t i = 0; i < batch->message_count; i++) {
+        if (batch->messages[i]->err != RD_KAFKA_RESP_ERR_NO_ERROR)
+            return false;
+    }
+    return batch->messages[0]->offset >= claim->next_offset;
+}
+
+long shove_kafka_take(struct shove_transport *transport, struct shove_claim *base, size_t max,
+                      struct shove_batch *out) {
+    struct shove_kafka *kafka = (struct shove_kafka *)transport;
+    struct shove_kafka_claim *claim = (struct shove_kafka_claim *)base;
+    struct shove_kafka_subscription *subscription =
+        (struct shove_kafka_subscription *)base->subscription;
+    if (claim->state == SHOVE_KAFKA_CLAIM_LOST)
+        return SHOVE_EREVOKED;
+    if (claim->code != 0 || max == 0 || claim->queue == NULL)
+        return claim->code;
+    struct shove_kafka_batch *batch = shove_kafka_batch_new(kafka, subscription->client, max);
+    if (batch == NULL)
+        return SHOVE_ENOMEM;
+    ssize_t count = rd_kafka_consume_batch_queue(claim->queue, 0, batch->messages, max);
+    batch->message_count = count > 0 ? (size_t)count : 0;
+    if (count > 0 && !is_clean(claim, batch))
+        sift(claim, batch);
+    int code = batch->message_count > 0 ? shove_kafka_batch_fill(batch) : claim->code;
+    if (code != 0 || batch->message_count == 0) {
+        shove_kafka_batch_free(kafka, batch);
+        return code;
+    }
+    claim->last_take_offset = batch->messages[0]->offset;
+    claim->next_offset = batch->messages[batch->message_count - 1]->offset + 1;
+    claim->may_go_back = false;
+    *out = (struct shove_batch){
+        .records = batch->records, .count = batch->message_count, .owner = batch};
+    return (long)batch->message_count;
+}
+
+void shove_kafka_batch_release(struct shove_transport *transport, struct shove_batch *batch) {
+    if (batch->owner != NULL)
+        shove_kafka_batch_free((struct shove_kafka *)transport, batch->owner);
+    *batch = (struct shove_batch){.records = NULL};
+}
+
+int64_t shove_kafka_backlog(struct shove_transport *transport, const struct shove_claim *base) {
+    (void)transport;
+    const struct shove_kafka_claim *claim = (const struct shove_kafka_claim *)base;
+    const struct shove_kafka_subscription *subscription =
+        (const struct shove_kafka_subscription *)base->subscription;
+    int64_t low;
+    int64_t high;
+    rd_kafka_resp_err_t err = rd_kafka_get_watermark_offsets(
+        subscription->client->rk, subscription->topics[base->topic_index], base->partition, &low,
+        &high);
+    if (err != RD_KAFKA_RESP_ERR_NO_ERROR || high < 0)
+        return -1;
+    return high > claim->next_offset ? high - claim->next_offset : 0;
+}
