@@ -3,8 +3,6 @@
 
 #include <string.h>
 
-#pragma weak shove_kafka_ops
-
 struct scheme {
     const char *prefix;
     const struct shove_transport_ops *ops;
@@ -23,9 +21,6 @@ int shove_transport_find(const char *broker, const struct shove_transport_ops **
         if (strncmp(broker, schemes[i].prefix, size) != 0)
             continue;
         const char *rest = broker + size;
-        if (!schemes[i].ops)
-            return shove_error_set(error, SHOVE_EUNSUPPORTED, "this build cannot speak to '%s'",
-                                   broker);
         bool is_memory = schemes[i].ops == &shove_memory_ops;
         if (is_memory != (*rest == '\0'))
             break;
