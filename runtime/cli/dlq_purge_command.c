@@ -81,8 +81,7 @@ static int purge_all(struct shove_dlq *dlq) {
     if (code == 0)
         return 0;
     shove_error_prefix(&error, "the purge did not finish (run it again to go on)");
-    int exit_code = shove_report_error(&error);
-    return exit_code == SHOVE_EXIT_UNAVAILABLE ? exit_code : SHOVE_EXIT_FAILURE;
+    return shove_report_stop(&error);
 }
 
 static int purge(struct shove_dlq *dlq) {

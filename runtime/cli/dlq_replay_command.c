@@ -249,8 +249,7 @@ static int replay_all(struct replay *replay) {
     if (code == 0)
         return 0;
     shove_error_prefix(&error, "the replay did not finish (run it again to go on)");
-    int exit_code = shove_report_error(&error);
-    return exit_code == SHOVE_EXIT_UNAVAILABLE ? exit_code : SHOVE_EXIT_FAILURE;
+    return shove_report_stop(&error);
 }
 
 static int replay_command(struct shove_dlq *dlq) {

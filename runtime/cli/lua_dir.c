@@ -15,7 +15,7 @@
 static const char *const candidates[] = {"../share/shove/lua", "../lua", "../../lua"};
 
 static bool holds_modules(const char *folder) {
-    char file[PATH_MAX + 32];
+    char file[3 * PATH_MAX];
     snprintf(file, sizeof file, "%s/shove/init.lua", folder);
     return access(file, R_OK) == 0;
 }

@@ -376,9 +376,7 @@ static int finish(struct publishing *publishing) {
         shove_error_set(&error, publishing->stop.code,
                         "%s; stopped there: all %" PRIu64 " sent before are acknowledged",
                         publishing->stop.text, publishing->sent);
-    /* The input's fault, not the command line's nor the configuration's. */
-    int exit_code = shove_report_error(&error);
-    return exit_code == SHOVE_EXIT_UNAVAILABLE ? exit_code : SHOVE_EXIT_FAILURE;
+    return shove_report_stop(&error);
 }
 
 static int check_partition(struct publishing *publishing) {

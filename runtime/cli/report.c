@@ -8,7 +8,7 @@
 
 #include "base/log.h"
 #include "base/utf8.h"
-#include "core/tally.h"
+#include "control/exit_code.h"
 
 size_t shove_report_bytes(FILE *out, const void *bytes, size_t size, size_t max_chars,
                           int keeps_lines) {
@@ -61,16 +61,11 @@ int shove_report(int exit_code, const char *format, ...) {
 
 int shove_report_error(const struct shove_error *error) {
     print_failure(error->text);
-    switch (error->code) {
-    case SHOVE_EUSAGE:
-        return SHOVE_EXIT_USAGE;
-    case SHOVE_ECONFIG:
-        return SHOVE_EXIT_CONFIG;
-    case SHOVE_EUNREACHABLE:
-    case SHOVE_ETIMEOUT:
-    case SHOVE_EAUTH:
-        return SHOVE_EXIT_UNAVAILABLE;
-    default:
-        return SHOVE_EXIT_FAILURE;
-    }
+    return shove_exit_code_for(error->code);
+}
+
+int shove_report_stop(const struct shove_error *error) {
+    bool is_away = error->code == SHOVE_EUNREACHABLE || error->code == SHOVE_ETIMEOUT;
+    print_failure(error->text);
+    return is_away ? SHOVE_EXIT_UNAVAILABLE : SHOVE_EXIT_FAILURE;
 }

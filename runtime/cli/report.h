@@ -12,9 +12,11 @@
 /* One "shove: ..." on standard error (a log line under --log json). Returns exit_code. */
 int shove_report(int exit_code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* The same for an error; the exit code follows from its code: 69 when the broker cannot be reached,
- * 78 for a bad script or configuration, 64 for wrong usage, else 1. */
+/* The same for an error; the exit code follows from its code (control/exit_code.h). */
 int shove_report_error(const struct shove_error *error);
+
+/* The same for what stopped a command that was under way: 69 when the broker went away, else 1. */
+int shove_report_stop(const struct shove_error *error);
 
 /* Writes bytes that came from outside so that a terminal shows them and obeys none of them: control
  * characters and what is not UTF-8 become escapes; at most `max_chars` characters, then "...".
