@@ -20,6 +20,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "control/age.h"
 #include "control/commit.h"
 #include "control/control_end.h"
 #include "control/declare.h"
@@ -145,6 +146,8 @@ static void on_watch_timer(uv_timer_t *timer) {
     struct shove_control *control = timer->data;
     control->now_ms = (int64_t)uv_now(&control->loop);
     shove_pool_watch(control);
+    if (control->phase == SHOVE_PHASE_RUNNING)
+        shove_age_watch(control);
 }
 
 static void on_report_timer(uv_timer_t *timer) {

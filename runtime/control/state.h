@@ -159,6 +159,7 @@ struct shove_flow { /* a group that is consumed */
     struct shove_delivery_list recording;
     struct shove_tally tally;
     struct shove_log_limit log_limit;
+    int64_t age_line_ms; /* loop time before which no line about old messages is written */
 };
 
 enum shove_worker_state {

@@ -1,0 +1,128 @@
+-- What handlers did, in a file they append to themselves, and the verdict that follows from it.
+--
+-- The app's handler writes one line before it returns: "id retry_count verb wall_ms pid". Lines are appended with one
+-- write each, so they survive whatever is killed afterwards, and nothing of shove's own bookkeeping is believed.
+--
+--     local j = journal.new(dir)
+--     local source = j:app { broker = url, queue = "q", ... }   an app whose handler keeps the journal
+--     j:expect(ids)                                            what was published and acknowledged
+--     j:missing(), j:verdict()
+
+local tmp = require "spec.support.tmp"
+
+local M = {}
+local Journal = {}
+Journal.__index = Journal
+
+M.HOLD_MS = 1000
+
+-- Of 20 messages one is rejected, two are retried once, one is retried twice, one is deferred once.
+local SOURCE = [[
+local shove = require "shove"
+local uv = require "luv"
+
+local app = shove.registry {
+  broker = %q,
+  kafka = %s,
+}
+local queue = app:topic(%q, { hold = { "1s" }, dlq = true, partitions = %d, codec = "raw" })
+local file = assert(uv.fs_open(%q, "a", tonumber("644", 8)))
+
+local function wall_ms()
+  local seconds, micros = uv.gettimeofday()
+  return seconds * 1000 + micros / 1000
+end
+
+local function write(msg, verb)
+  local line = string.format("%%s %%d %%s %%.0f %%d\n", msg.payload, msg.retry_count, verb, wall_ms(), uv.os_getpid())
+  assert(uv.fs_write(file, line, -1) == #line)
+end
+
+app:register(queue, shove.group { consumers = { min = 2, max = 2 }, prefetch = %d, concurrent = true }, function(msg)
+  local number = tonumber(msg.payload:match "%%d+$")
+  write(msg, "began")
+  shove.sleep(%g)
+  local retries = ({ [3] = 1, [7] = 1, [11] = 2 })[number %% 20] or 0
+  if msg.retry_count < retries then
+    write(msg, "retried")
+    return shove.retry "as planned"
+  end
+  if number %% 20 == 15 then
+    write(msg, "rejected")
+    return shove.reject "as planned"
+  end
+  write(msg, "acked")
+  return shove.ack
+end)
+return app
+]]
+
+function M.new(dir)
+    return setmetatable({ path = dir .. "/journal", expected = {} }, Journal)
+end
+
+-- options: broker, queue, partitions (4), prefetch (10), work_seconds (0.002), instance (Kafka: a static member id, so
+-- that a restart after SIGKILL does not wait for the dead member's session).
+function Journal:app(options)
+    local kafka = "nil"
+    if options.broker:find "^kafka:" then
+        kafka = ('{ ["session.timeout.ms"] = "6000", ["heartbeat.interval.ms"] = "300"%s }'):format(
+            options.instance and (', ["group.instance.id"] = %q'):format(options.instance) or "")
+    end
+    return SOURCE:format(options.broker, kafka, options.queue, options.partitions or 4, self.path,
+        options.prefetch or 10, options.work_seconds or 0.002)
+end
+
+function Journal:expect(ids)
+    for _, id in ipairs(ids) do self.expected[id] = true end
+end
+
+function Journal:lines()
+    local ok, text = pcall(tmp.read, self.path)
+    local lines = {}
+    if not ok then return lines end
+    for id, retry_count, verb, wall_ms, pid in text:gmatch "(%S+) (%d+) (%a+) (%d+) (%d+)\n" do
+        table.insert(lines, {
+            id = id, retry_count = tonumber(retry_count), verb = verb, wall_ms = tonumber(wall_ms), pid = tonumber(pid),
+        })
+    end
+    return lines
+end
+
+-- ids that were expected and have not come to their end (acked, or rejected).
+function Journal:missing()
+    local ended = {}
+    for _, line in ipairs(self:lines()) do
+        if line.verb == "acked" or line.verb == "rejected" then ended[line.id] = true end
+    end
+    local missing = {}
+    for id in pairs(self.expected) do
+        if not ended[id] then table.insert(missing, id) end
+    end
+    return missing
+end
+
+-- { handled, repeated, strangers, early }: handled: lines that began; repeated: beginnings beyond the first of the same
+-- message at the same retry count; strangers: ids nobody published; early: retries that began before their hold was over.
+function Journal:verdict()
+    local began, first_retry_ms = {}, {}
+    local verdict = { handled = 0, repeated = 0, strangers = {}, early = {} }
+    for _, line in ipairs(self:lines()) do
+        local attempt = line.id .. "/" .. line.retry_count
+        if not self.expected[line.id] then table.insert(verdict.strangers, line.id) end
+        if line.verb == "retried" then
+            first_retry_ms[attempt] = math.min(first_retry_ms[attempt] or math.huge, line.wall_ms)
+        elseif line.verb == "began" then
+            verdict.handled = verdict.handled + 1
+            if began[attempt] then verdict.repeated = verdict.repeated + 1 end
+            began[attempt] = true
+            local before = line.id .. "/" .. (line.retry_count - 1)
+            local due_ms = line.retry_count > 0 and (first_retry_ms[before] or math.huge) + M.HOLD_MS or 0
+            -- The journal's clock is read by two processes: one millisecond is rounding.
+            if line.wall_ms < due_ms - 1 then table.insert(verdict.early, attempt) end
+        end
+    end
+    return verdict
+end
+
+return M

@@ -1,0 +1,73 @@
+-- A queue, messages in it, and shove running over it again and again until all are handled: what crash specs share.
+
+local app = require "spec.support.app"
+local journal = require "spec.crash.journal"
+local kafka = require "spec.support.kafka"
+local wait = require "spec.support.wait"
+
+local M = {}
+local Scene = {}
+Scene.__index = Scene
+
+local RUN_MS = 90000
+local number = 0
+
+-- The brokers a crash spec runs on, by name.
+M.brokers = {
+    embedded = function(dir) return "embedded:" .. dir .. "/queue.db" end,
+    kafka = function() return kafka.shared().url end,
+}
+
+-- options: url, and those of journal:app.
+function M.new(options)
+    number = number + 1
+    local scene = setmetatable({ published = 0 }, Scene)
+    local holder = app.new { source = "" }
+    local url = type(options.url) == "function" and options.url(holder.dir) or options.url
+    scene.queue = options.queue or ("crash-%d-%d"):format(require("luv").os_getpid(), number)
+    scene.journal = journal.new(holder.dir)
+    local settings = { broker = url, queue = scene.queue, instance = url:find "^kafka" and "member-1" or nil }
+    for name, value in pairs(options) do settings[name] = value end
+    settings.broker = url
+    if options.instance == false then settings.instance = nil end
+    scene.app = app.new { source = scene.journal:app(settings) }
+    return scene
+end
+
+-- Publishes `count` messages; every one that was acknowledged must be handled.
+function Scene:publish(count)
+    local ids = {}
+    for i = 1, count do ids[i] = ("m%d"):format(self.published + i) end
+    self.published = self.published + count
+    local result = self.app:command("publish", { self.queue, "--raw", stdin = { text = table.concat(ids, "\n") .. "\n" } },
+        RUN_MS)
+    assert.equal(0, result.code, result.stderr)
+    self.journal:expect(ids)
+end
+
+function Scene:run(env)
+    return self.app:run { "--workers", "2", "--drain", "10s", env = env }
+end
+
+-- Runs until every message has come to its end, then drains. Returns the exit code.
+function Scene:finish(p)
+    p = p or self:run()
+    wait.until_true(function()
+        assert(not p.code, "shove ended by itself\n" .. p:transcript())
+        return #self.journal:missing() == 0
+    end, RUN_MS, "all messages to be handled")
+    return app.drain(p), p
+end
+
+-- Nothing lost, nothing invented, no hold early, and no more repeated than `allowed`.
+function Scene:judge(allowed)
+    assert.same({}, self.journal:missing())
+    local verdict = self.journal:verdict()
+    assert.same({}, verdict.strangers)
+    assert.same({}, verdict.early)
+    assert.is_true(verdict.repeated <= allowed,
+        ("%d handlings were repeated, at most %d were allowed"):format(verdict.repeated, allowed))
+    return verdict
+end
+
+return M
