@@ -7,10 +7,11 @@ local cjson = require "cjson"
 
 local group = require "shove.group"
 local registry = require "shove.registry"
+local show = require "shove.show"
 
 local M = {}
 
-local json_string = cjson.new().encode
+local scalar_text = cjson.new().encode
 
 local TOPIC_FIELDS = {
     "name", "for_group", "holds_ms", "dlq", "partitions", "replication_factor", "retention_ms", "sequenced", "codec",
@@ -119,7 +120,7 @@ end
 local function object_text(object, keys)
     local parts = {}
     for i, key in ipairs(keys) do
-        parts[i] = json_string(key) .. ":" .. scalar(object[key])
+        parts[i] = scalar_text(key) .. ":" .. scalar(object[key])
     end
     return "{" .. table.concat(parts, ",") .. "}"
 end
@@ -132,7 +133,7 @@ function scalar(value)
     elseif type(value) == "number" then
         return ("%.0f"):format(value)
     end
-    return json_string(value)
+    return scalar_text(type(value) == "string" and show.utf8(value) or value)
 end
 
 local function sorted_keys(object)

@@ -25,4 +25,42 @@ function M.value(value)
     return "a " .. kind
 end
 
+local SEQUENCES = { -- well-formed UTF-8 beyond ASCII, by first byte
+    "^[\194-\223][\128-\191]",
+    "^\224[\160-\191][\128-\191]",
+    "^[\225-\236\238\239][\128-\191][\128-\191]",
+    "^\237[\128-\159][\128-\191]",
+    "^\240[\144-\191][\128-\191][\128-\191]",
+    "^[\241-\243][\128-\191][\128-\191][\128-\191]",
+    "^\244[\128-\143][\128-\191][\128-\191]",
+}
+
+local function sequence_end(text, at)
+    for _, pattern in ipairs(SEQUENCES) do
+        local _, last = text:find(pattern, at)
+        if last then
+            return last
+        end
+    end
+    return nil
+end
+
+-- The text with "?" for every byte that is not UTF-8, which JSON cannot carry.
+function M.utf8(text)
+    local parts, at = {}, 1
+    while true do
+        local bad = text:find("[\128-\255]", at)
+        if not bad then
+            parts[#parts + 1] = text:sub(at)
+            return table.concat(parts)
+        end
+        local last = sequence_end(text, bad)
+        parts[#parts + 1] = text:sub(at, last or bad - 1)
+        if not last then
+            parts[#parts + 1] = "?"
+        end
+        at = (last or bad) + 1
+    end
+end
+
 return M

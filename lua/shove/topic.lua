@@ -193,6 +193,8 @@ function M.build(name, options)
     check_sequenced(state.where, given)
     if state.external and state.retention_ms then
         validate.fail(state.where, "retention: an external topic is never changed; leave it out")
+    elseif state.external and given.partitions then
+        validate.fail(state.where, "partitions: an external topic has as many as it has; leave it out")
     end
     state.derived = derive(state)
     check_derived(state)
