@@ -269,20 +269,27 @@ static void deliver_acks(struct shove_local *local, const struct shove_local_set
     }
 }
 
-static void deliver_commits(struct shove_local *local, struct shove_local_set *set) {
-    for (size_t i = 0; i < set->call_count; i++) {
-        struct shove_local_call *call = &set->calls[i];
-        struct shove_commit *commits = set->commits + call->first;
-        for (size_t k = 0; k < call->count; k++)
-            if (commits[k].code == 0)
-                commits[k].code = set->write.code;
-        if (local->events->committed)
-            local->events->committed(local->ctx, &call->subscription->head, commits, call->count,
-                                     call->opaque);
-        for (size_t k = 0; k < call->count; k++)
-            shove_local_claim_drop((struct shove_local_claim *)commits[k].claim);
-        call->subscription->calls_under_way--;
+/* A claim that was released meanwhile is told as NULL: its subscriber has forgotten it. */
+static void deliver_call(struct shove_local *local, struct shove_local_set *set,
+                         const struct shove_local_call *call) {
+    struct shove_commit *commits = set->commits + call->first;
+    for (size_t k = 0; k < call->count; k++) {
+        struct shove_local_claim *claim = (struct shove_local_claim *)commits[k].claim;
+        if (commits[k].code == 0)
+            commits[k].code = set->write.code;
+        if (claim->is_released)
+            commits[k].claim = NULL;
+        shove_local_claim_drop(claim);
     }
+    if (local->events->committed)
+        local->events->committed(local->ctx, &call->subscription->head, commits, call->count,
+                                 call->opaque);
+    call->subscription->calls_under_way--;
+}
+
+static void deliver_commits(struct shove_local *local, struct shove_local_set *set) {
+    for (size_t i = 0; i < set->call_count; i++)
+        deliver_call(local, set, &set->calls[i]);
 }
 
 void shove_local_write_deliver(struct shove_local *local) {
