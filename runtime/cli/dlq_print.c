@@ -22,8 +22,9 @@
 /* --- A table row */
 
 static void print_cell(FILE *out, const void *bytes, size_t size, size_t width) {
-    size_t columns = bytes == NULL ? (size_t)fprintf(out, "-")
-                                   : shove_report_bytes(out, bytes, size, width - 3, 0);
+    size_t columns =
+        bytes == NULL ? (size_t)fprintf(out, "-")
+                      : shove_report_bytes(out, bytes, size, size <= width ? width : width - 3, 0);
     fprintf(out, "%*s", (int)(columns < width ? width - columns : 0) + 2, "");
 }
 

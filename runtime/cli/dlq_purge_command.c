@@ -80,7 +80,8 @@ static int purge_all(struct shove_dlq *dlq) {
            settling.settled == 1 ? "" : "s", dlq->name);
     if (code == 0)
         return 0;
-    shove_error_prefix(&error, "the purge did not finish (run it again to go on)");
+    if (code != SHOVE_EUNSUPPORTED) /* which says by itself what to do */
+        shove_error_prefix(&error, "the purge did not finish (run it again to go on)");
     return shove_report_stop(&error);
 }
 

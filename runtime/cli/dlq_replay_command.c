@@ -248,7 +248,8 @@ static int replay_all(struct replay *replay) {
     print_result(replay, "replayed", settling.settled);
     if (code == 0)
         return 0;
-    shove_error_prefix(&error, "the replay did not finish (run it again to go on)");
+    if (code != SHOVE_EUNSUPPORTED) /* which says by itself what to do */
+        shove_error_prefix(&error, "the replay did not finish (run it again to go on)");
     return shove_report_stop(&error);
 }
 
