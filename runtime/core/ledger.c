@@ -5,11 +5,11 @@
  *   - marks[mark_next ..] ascend, and all of them lie in [next_offset, speaks_to);
  *   - together, in this order, they are all that is unfinished below known_end.
  *
- * So the frontier is the first open entry, else the first remaining mark, else known_end. Delivering
- * an offset passes every mark below it: a partition is read in order, and what did not come by does
- * not exist any more. Nothing moves the frontier back, because an entry is opened at or past
- * next_offset, and where that is below speaks_to it takes the place of its mark; clip can, and is
- * for the time before the first commit only.
+ * So the frontier is the first open entry, else the first remaining mark, else known_end.
+ * Delivering an offset passes every mark below it: a partition is read in order, and what did not
+ * come by does not exist any more. Nothing moves the frontier back, because an entry is opened at
+ * or past next_offset, and where that is below speaks_to it takes the place of its mark; clip can,
+ * and is for the time before the first commit only.
  *
  * The metadata codec is in ledger_codec.c.
  */
@@ -119,11 +119,6 @@ bool shove_ledger_close(struct shove_ledger *ledger, struct shove_ledger_entry *
     bool is_first = ledger->first == entry;
     unlink_entry(ledger, entry);
     return is_first;
-}
-
-void shove_ledger_count(struct shove_ledger_entry *entry, uint32_t attempts, uint32_t crashes) {
-    entry->attempts = attempts < UINT8_MAX ? (uint8_t)attempts : UINT8_MAX;
-    entry->crashes = crashes < UINT8_MAX ? (uint8_t)crashes : UINT8_MAX;
 }
 
 void shove_ledger_abandon(struct shove_ledger *ledger,

@@ -37,7 +37,7 @@ struct shove_ledger_entry {
     struct shove_ledger_entry *previous;
     struct shove_ledger_entry *next;
     int64_t offset;
-    uint8_t attempts; /* saturates at 255: see shove_ledger_count */
+    uint8_t attempts; /* the caller's to count; kept in the metadata; saturates at 255 */
     uint8_t crashes;
     bool is_open;
 };
@@ -91,9 +91,6 @@ enum shove_ledger_verdict shove_ledger_deliver(struct shove_ledger *ledger,
 /* Closes an open entry. Returns true when the frontier moved. Closing twice is a no-op that returns
  * false. */
 bool shove_ledger_close(struct shove_ledger *ledger, struct shove_ledger_entry *entry);
-
-/* Notes the counts to be kept durable for an open entry; larger ones are kept as 255. */
-void shove_ledger_count(struct shove_ledger_entry *entry, uint32_t attempts, uint32_t crashes);
 
 /* Unlinks every open entry without finishing it (the epoch ends); calls `forget` (may be NULL,
  * may free the entry) for each, oldest first. The frontier stays where it was and what was
