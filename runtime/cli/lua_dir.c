@@ -53,6 +53,9 @@ int shove_lua_dir_find(char out[PATH_MAX], struct shove_error *error) {
         if (holds_modules(folder) && realpath(folder, out) != NULL)
             return 0;
     }
+    /* A package manager may have moved the program away from its prefix: LuaRocks does. */
+    if (holds_modules(SHOVE_INSTALLED_LUA_DIR) && realpath(SHOVE_INSTALLED_LUA_DIR, out) != NULL)
+        return 0;
     return shove_error_set(
         error, SHOVE_ECONFIG,
         "shove's Lua modules were not found in %s, %s or %s of %s: install them, "
