@@ -149,7 +149,7 @@ function Transport:wait(is_done, what, deadline_ms)
         if left <= 0 then
             error(("waited %d ms for %s"):format(deadline_ms or DEADLINE_MS, what), 2)
         end
-        C.recorder_run(self.recorder, math.min(left, 1000))
+        C.recorder_run(self.recorder, math.min(left, 20))
         self:drain()
     end
 end
@@ -234,7 +234,7 @@ local function decode_record(record, partition)
     }
 end
 
--- Queues one record: { key, payload, headers, partition, timestamp_ms }, nil is null. Gives its opaque, or nil and the code.
+-- Queues one record: { key, payload, headers, partition, timestamp_ms }, nil is null. Gives its opaque, or nil, code.
 function Transport:produce(topic, record)
     self.opaque = self.opaque + 1
     local block = encode_headers(record.headers)
