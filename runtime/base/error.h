@@ -1,10 +1,11 @@
 /* error.h: the one table of error codes, and the caller-owned message that goes with a failure.
  *
- * Any process. A fallible function returns 0 (or a count) or one of the negative SHOVE_E* codes below, and fills a
- * struct shove_error with a sentence: what failed, where, what to do. Foreign codes (librdkafka, LMDB, errno, Lua)
- * are translated in the file that called the library. Codes cross between control and worker as numbers, so their
- * values are explicit and never reused. The short name is what Lua code sees as the third return value of a failed
- * operation, and what logs print.
+ * Any process. A fallible function returns 0 (or a count) or one of the negative SHOVE_E* codes
+ * below, and fills a struct shove_error with a sentence: what failed, where, what to do. Foreign
+ * codes (librdkafka, LMDB, errno, Lua) are translated in the file that called the library. Codes
+ * cross between control and worker as numbers, so their values are explicit and never reused. The
+ * short name is what Lua code sees as the third return value of a failed operation, and what logs
+ * print.
  */
 #ifndef SHOVE_BASE_ERROR_H
 #define SHOVE_BASE_ERROR_H
@@ -49,7 +50,8 @@ struct shove_error {
     char text[SHOVE_ERROR_TEXT_SIZE];
 };
 
-/* Sets code and formatted text; `error` may be NULL. Returns `code`, so that `return shove_error_set(...)` reads well. */
+/* Sets code and formatted text; `error` may be NULL. Returns `code`, so that `return
+ * shove_error_set(...)` reads well. */
 int shove_error_set(struct shove_error *error, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
@@ -57,7 +59,8 @@ int shove_error_set(struct shove_error *error, int code, const char *format, ...
 int shove_error_prefix(struct shove_error *error, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* "ENOTOPIC" for SHOVE_ENOTOPIC; "EUNKNOWN" for a number that is not in the table (it may come from a worker). */
+/* "ENOTOPIC" for SHOVE_ENOTOPIC; "EUNKNOWN" for a number that is not in the table (it may come from
+ * a worker). */
 const char *shove_error_name(int code);
 
 /* The table's sentence, never NULL. */

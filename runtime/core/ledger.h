@@ -31,8 +31,8 @@
  * shove uses at most. */
 #define SHOVE_LEDGER_METADATA_MAX 3072
 
-/* Embedded in whatever the caller keeps per message; the ledger never allocates or frees it. Zeroed
- * before first use. */
+/* Embedded in whatever the caller keeps per message; the ledger never allocates or frees it.
+ * Zeroed before first use. */
 struct shove_ledger_entry {
     struct shove_ledger_entry *previous;
     struct shove_ledger_entry *next;
@@ -83,13 +83,13 @@ int shove_ledger_restore(struct shove_ledger *ledger, const char *text, size_t t
  * written after a truncation are not taken for old ones. */
 void shove_ledger_clip(struct shove_ledger *ledger, int64_t log_end);
 
-/* The record at `offset` came by. On OPENED, `entry` is linked with the attempts and crashes known
- * for it. */
+/* The record at `offset` came by. On OPENED, `entry` is linked with the attempts and crashes
+ * known for it. */
 enum shove_ledger_verdict shove_ledger_deliver(struct shove_ledger *ledger,
                                                struct shove_ledger_entry *entry, int64_t offset);
 
-/* Closes an open entry. Returns true when the frontier moved. Closing twice is a no-op that returns
- * false. */
+/* Closes an open entry. Returns true when the frontier moved. Closing twice is a no-op that
+ * returns false. */
 bool shove_ledger_close(struct shove_ledger *ledger, struct shove_ledger_entry *entry);
 
 /* Unlinks every open entry without finishing it (the epoch ends); calls `forget` (may be NULL,

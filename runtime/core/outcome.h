@@ -1,5 +1,5 @@
-/* outcome.h: what becomes of a message. The one decision function that every settle path uses. Pure; control only.
- * Design section 3 step 4; behaviours.md "Outcomes".
+/* outcome.h: what becomes of a message. The one decision function that every settle path uses.
+ * Pure; control only. Design section 3 step 4; behaviours.md "Outcomes".
  */
 #ifndef SHOVE_CORE_OUTCOME_H
 #define SHOVE_CORE_OUTCOME_H
@@ -7,7 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What a handler, or the runtime on its behalf, says of one message. Crosses the completion ring as a number. */
+/* What a handler, or the runtime on its behalf, says of one message. Crosses the completion ring as
+ * a number. */
 enum shove_outcome {
     SHOVE_OUTCOME_ACK = 1,
     SHOVE_OUTCOME_RETRY,
@@ -38,7 +39,8 @@ enum shove_reason { SHOVE_REASON_TABLE(SHOVE_REASON_ENUM) SHOVE_REASON_COUNT_ };
 #undef SHOVE_REASON_ENUM
 const char *shove_reason_name(enum shove_reason reason);
 
-struct shove_policy { /* what a group and its topic say; see core/topology.h */
+/* What a group and its topic say; see core/topology.h. */
+struct shove_policy {
     const int64_t *holds_ms; /* borrowed, ascending */
     uint32_t hold_count;
     uint32_t max_retries;
@@ -55,26 +57,27 @@ struct shove_attempt { /* what is known of the message */
 };
 
 enum shove_hop_kind {
-    SHOVE_HOP_DONE,    /* close the slot */
-    SHOVE_HOP_HOLD,    /* produce to the hold topic of `tier`, close when acknowledged */
-    SHOVE_HOP_WAIT,    /* no hold topic (or sequenced): stay open, handle again after delay_ms */
-    SHOVE_HOP_AGAIN,   /* handle again at once (after a crash) */
-    SHOVE_HOP_DEAD,    /* produce to the DLQ, close when acknowledged */
-    SHOVE_HOP_DISCARD  /* no DLQ: close, warn, count as discarded */
+    SHOVE_HOP_DONE,   /* close the slot */
+    SHOVE_HOP_HOLD,   /* produce to the hold topic of `tier`, close when acknowledged */
+    SHOVE_HOP_WAIT,   /* no hold topic (or sequenced): stay open, handle again after delay_ms */
+    SHOVE_HOP_AGAIN,  /* handle again at once (after a crash) */
+    SHOVE_HOP_DEAD,   /* produce to the DLQ, close when acknowledged */
+    SHOVE_HOP_DISCARD /* no DLQ: close, warn, count as discarded */
 };
 
 struct shove_hop {
     enum shove_hop_kind kind;
-    enum shove_reason reason; /* of DEAD and DISCARD */
-    uint32_t tier;            /* of HOLD */
-    uint32_t retry_count;     /* of the next handling */
-    int64_t delay_ms;         /* of HOLD and WAIT */
+    enum shove_reason reason;   /* of DEAD and DISCARD */
+    uint32_t tier;              /* of HOLD */
+    uint32_t retry_count;       /* of the next handling */
+    int64_t delay_ms;           /* of HOLD and WAIT */
     bool warns_defer_sequenced; /* defer on a sequenced topic was taken as retry */
 };
 
 /* Without holds a retry waits this long where it is. */
 #define SHOVE_RETRY_WITHOUT_HOLD_MS 1000
 
-struct shove_hop shove_outcome_decide(const struct shove_policy *policy, const struct shove_attempt *attempt);
+struct shove_hop shove_outcome_decide(const struct shove_policy *policy,
+                                      const struct shove_attempt *attempt);
 
 #endif

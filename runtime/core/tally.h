@@ -7,9 +7,9 @@
 
 #include "core/outcome.h"
 
-struct shove_tally { /* per group */
+struct shove_tally {                         /* per group */
     uint64_t consumed[SHOVE_OUTCOME_COUNT_]; /* settled messages by outcome */
-    uint64_t failed[SHOVE_REASON_COUNT_];    /* dead letters, counted when acknowledged, and discards */
+    uint64_t failed[SHOVE_REASON_COUNT_];    /* discards, and acknowledged dead letters */
     uint64_t discarded;
     uint64_t redelivered_after_crash;
     bool is_failed; /* the consumer stopped with an error */

@@ -1,7 +1,9 @@
-/* topology.h: the app as data: topics, groups, and every name derived from them. Pure; control and cli.
+/* topology.h: the app as data: topics, groups, and every name derived from them. Pure; control and
+ * cli.
  *
- * Validation that a user sees at his own line is done in Lua (lua/shove/); here are the rules about names, defaults and
- * numbers that control needs, each in one function, so that no two places can derive a group id or a hold name.
+ * Validation that a user sees at his own line is done in Lua (lua/shove/); here are the rules about
+ * names, defaults and numbers that control needs, each in one function, so that no two places can
+ * derive a group id or a hold name.
  */
 #ifndef SHOVE_CORE_TOPOLOGY_H
 #define SHOVE_CORE_TOPOLOGY_H
@@ -15,7 +17,8 @@
 
 #define SHOVE_TOPIC_NAME_MAX 249 /* Kafka's limit; [a-zA-Z0-9._-]+, not "." or ".." */
 #define SHOVE_NAME_SIZE (SHOVE_TOPIC_NAME_MAX + 1)
-#define SHOVE_ATTEMPTS_MAX 255 /* retries, and crashes, that are counted: the ledger keeps a byte of each */
+/* Retries, and crashes, that can be counted: the ledger keeps a byte of each. */
+#define SHOVE_ATTEMPTS_MAX 255
 
 enum shove_sequencing { SHOVE_UNSEQUENCED, SHOVE_SEQUENCED_SKIP, SHOVE_SEQUENCED_FAIL_ALL };
 enum shove_codec { SHOVE_CODEC_JSON, SHOVE_CODEC_RAW, SHOVE_CODEC_CUSTOM };
@@ -23,10 +26,10 @@ enum shove_reset { SHOVE_RESET_EARLIEST, SHOVE_RESET_LATEST, SHOVE_RESET_NONE };
 enum shove_group_kind { SHOVE_GROUP_CONSUMER, SHOVE_GROUP_DEAD_LETTERS };
 
 struct shove_topic {
-    char *name;      /* the queue */
-    char *for_group; /* NULL: the default group */
-    char *dlq;       /* resolved name, NULL: none */
-    char **holds;    /* resolved names, hold_count of them */
+    char *name;        /* the queue */
+    char *for_group;   /* NULL: the default group */
+    char *dlq;         /* resolved name, NULL: none */
+    char **holds;      /* resolved names, hold_count of them */
     int64_t *holds_ms; /* ascending */
     uint32_t hold_count;
     int32_t partitions;
@@ -42,10 +45,10 @@ struct shove_topic {
 struct shove_group {
     uint32_t topic; /* index into shove_topology.topics */
     enum shove_group_kind kind;
-    char *group_id;   /* resolved */
+    char *group_id; /* resolved */
     uint32_t consumers_min;
     uint32_t consumers_max;
-    uint32_t prefetch;     /* as configured */
+    uint32_t prefetch; /* as configured */
     bool is_concurrent;
     uint32_t max_retries;
     uint32_t max_crashes;
@@ -78,10 +81,11 @@ struct shove_topology {
 /* Frees everything the topology owns and zeroes it. A zeroed topology is valid and empty. */
 void shove_topology_release(struct shove_topology *topology);
 
-/* {queue}-hold-{N}s, or {queue}-hold-{N}ms when not whole seconds; {queue}-{group}-hold-... with for_group.
- * SHOVE_EINVAL when the name would be longer than Kafka allows. `for_group` may be NULL. */
-int shove_topology_hold_name(const char *queue, const char *for_group, int64_t delay_ms, char out[SHOVE_NAME_SIZE],
-                             struct shove_error *error);
+/* {queue}-hold-{N}s, or {queue}-hold-{N}ms when not whole seconds; {queue}-{group}-hold-... with
+ * for_group. SHOVE_EINVAL when the name would be longer than Kafka allows. `for_group` may be
+ * NULL. */
+int shove_topology_hold_name(const char *queue, const char *for_group, int64_t delay_ms,
+                             char out[SHOVE_NAME_SIZE], struct shove_error *error);
 
 /* {queue}-dlq, {queue}-{group}-dlq. */
 int shove_topology_dlq_name(const char *queue, const char *for_group, char out[SHOVE_NAME_SIZE],
@@ -89,8 +93,8 @@ int shove_topology_dlq_name(const char *queue, const char *for_group, char out[S
 
 /* The one group-id resolver: explicit if given, else {queue}-consumer, or {queue}-fifo for fifo;
  * {queue}-{group}-consumer, {queue}-{group}-fifo with for_group. */
-int shove_topology_group_id(const char *explicit_id, const char *queue, const char *for_group, bool is_fifo,
-                            char out[SHOVE_NAME_SIZE], struct shove_error *error);
+int shove_topology_group_id(const char *explicit_id, const char *queue, const char *for_group,
+                            bool is_fifo, char out[SHOVE_NAME_SIZE], struct shove_error *error);
 
 int shove_topology_check_name(const char *name, struct shove_error *error);
 
@@ -100,14 +104,18 @@ uint32_t shove_group_effective_prefetch(const struct shove_group *group);
 /* In-flight limit of `consumers` consumers of the group. */
 uint64_t shove_group_capacity(const struct shove_group *group, uint32_t consumers);
 
-/* The policy of a group's messages, borrowing the topology. A dead-letter group has neither holds nor DLQ. */
-struct shove_policy shove_topology_policy(const struct shove_topology *topology, const struct shove_group *group);
+/* The policy of a group's messages, borrowing the topology. A dead-letter group has neither holds
+ * nor DLQ. */
+struct shove_policy shove_topology_policy(const struct shove_topology *topology,
+                                          const struct shove_group *group);
 
 /* The topic a group consumes: the queue, or for a dead-letter group its DLQ. Borrows. */
-const char *shove_topology_source(const struct shove_topology *topology, const struct shove_group *group);
+const char *shove_topology_source(const struct shove_topology *topology,
+                                  const struct shove_group *group);
 
-/* Cross-checks the whole (indices, duplicate names, a dlq equal to its queue, hold order, numbers in range): the last
- * line of defence behind the Lua checks. 0 or SHOVE_ECONFIG with the user's line. */
+/* Cross-checks the whole (indices, duplicate names, a dlq equal to its queue, hold order,
+ * numbers in range): the last line of defence behind the Lua checks. 0 or SHOVE_ECONFIG with the
+ * user's line. */
 int shove_topology_check(const struct shove_topology *topology, struct shove_error *error);
 
 #endif
