@@ -1,0 +1,107 @@
+-- What `shove check` shows of an app.
+local ffi = require "ffi"
+local C = require("spec.support.c").include("control/topology_json.h", "control/topology_print.h")
+
+ffi.cdef [[
+FILE *open_memstream(char **data, size_t *size);
+int fclose(FILE *file);
+void free(void *data);
+]]
+
+local function print_topology(topology)
+    local data, size = ffi.new "char *[1]", ffi.new "size_t[1]"
+    local file = C.open_memstream(data, size)
+    C.shove_topology_print(topology, file)
+    C.fclose(file)
+    local text = ffi.string(data[0], size[0])
+    C.free(data[0])
+    return text
+end
+
+-- The app that `build(app, shove)` declares, printed.
+local function shown(build)
+    local shove = require "shove"
+    local app = shove.registry { broker = "embedded:./orders.db" }
+    build(app, shove)
+    local json = require("shove.describe").encode(app)
+    local topology, err = ffi.gc(ffi.new "struct shove_topology", C.shove_topology_release), ffi.new "struct shove_error"
+    assert(C.shove_topology_parse(json, #json, topology, err) == 0, ffi.string(err.text))
+    return print_topology(topology)
+end
+
+local function example(app, shove)
+    local orders = app:topic("orders", { hold = { "500ms", "5s", "5m" }, dlq = true })
+    app:register(orders, shove.group { consumers = { min = 2, max = 2 }, prefetch = 20, concurrent = true }, function() end)
+    app:dead_letters(orders, function() end)
+    local plain = app:topic("receipts", { codec = "raw", partitions = 12 })
+    app:register(plain, shove.group { handler_timeout = "90s", max_retries = 3 }, function() end)
+end
+
+-- The line that begins with a name.
+local function line_of(text, name)
+    return assert(("\n" .. text):match("\n  " .. name:gsub("%p", "%%%0") .. "%s+([^\n]*)"), "no line for " .. name)
+end
+
+describe("An app is shown", function()
+    it("with its broker", function()
+        assert.are.equal("Broker\n  embedded:./orders.db\n", shown(example):match "^[^\n]*\n[^\n]*\n")
+    end)
+
+    it("with every topic that will exist, and what it is for", function()
+        local text = shown(example)
+        assert.truthy(line_of(text, "orders"):match "^queue +8 +json +%S*topology_print_spec%.lua:%d+$")
+        assert.are.equal("hold: waits 500ms before retry 1", line_of(text, "orders-hold-500ms"))
+        assert.are.equal("hold: waits 5s before retry 2", line_of(text, "orders-hold-5s"))
+        assert.are.equal("hold: waits 5m before retry 3 and later ones", line_of(text, "orders-hold-300s"))
+        assert.are.equal("dlq: dead letters", line_of(text, "orders-dlq"))
+        assert.truthy(line_of(text, "receipts"):match "^queue +12 +raw ")
+    end)
+
+    it("with every group: consumers, prefetch in effect, retries, timeout", function()
+        local text = shown(example)
+        assert.truthy(line_of(text, "orders-consumer"):match "^orders +2 +20 +10 +30s +%S+:%d+$")
+        assert.truthy(line_of(text, "orders-dlq-consumer"):match "^orders%-dlq %(dead letters%) +1 +1 +10 +30s ")
+        assert.truthy(line_of(text, "receipts-consumer"):match "^receipts +1 +1 +3 +90s ")
+    end)
+
+    it("with prefetch 1 where it is not concurrent, and the warning that says so", function()
+        local text = shown(function(app, shove)
+            app:register(app:topic "orders", shove.group { prefetch = 5 }, function() end)
+        end)
+        assert.truthy(line_of(text, "orders-consumer"):match "^orders +1 +1 +10 ")
+        assert.truthy(text:match "\nWarnings\n[^\n]*prefetch")
+    end)
+
+    it("in columns that line up, without spaces at the end of a line", function()
+        local text = shown(example)
+        assert.is_nil(text:find " \n")
+        local columns = {}
+        for line in text:gmatch "[^\n]+" do
+            local at = line:find "%S*topology_print_spec%.lua" or line:find "DECLARED AT" or line:find "REGISTERED AT"
+            if at then
+                local table_name = (line:find "json" or line:find "raw" or line:find "DECLARED") and "topics" or "groups"
+                columns[table_name] = columns[table_name] or at
+                assert.are.equal(columns[table_name], at, line)
+            end
+        end
+        assert.is_truthy(columns.topics and columns.groups)
+    end)
+
+    it("without a control byte of the user's reaching the terminal", function()
+        local line = "evil\27[2J.lua:1"
+        local topics = ffi.new "struct shove_topic[1]"
+        topics[0].name, topics[0].at, topics[0].partitions = ffi.cast("char *", "orders"), ffi.cast("char *", line), 1
+        local warnings = ffi.new("char *[1]", { ffi.cast("char *", "one\27]0;x\7\127") })
+        local text = print_topology(ffi.new("struct shove_topology", {
+            topics = topics, topic_count = 1, warnings = warnings, warning_count = 1,
+        }))
+        assert.is_nil(text:gsub("\n", ""):find "[%c\127]")
+        assert.truthy(text:find("evil?[2J.lua:1", 1, true))
+        assert.truthy(text:find("one?]0;x??", 1, true))
+    end)
+
+    it("even when there is nothing in it", function()
+        assert.are.equal("Broker\n  none\n\nTopics\n  none\n\nGroups\n  none: no handler is registered\n",
+            print_topology(ffi.new "struct shove_topology"))
+    end)
+end)
