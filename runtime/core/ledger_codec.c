@@ -271,7 +271,7 @@ int shove_ledger_decode(const char *text, size_t text_size, int64_t frontier,
     if (size < 0)
         return shove_error_set(error, SHOVE_ECORRUPT,
                                "the commit's metadata is not shove's: it is not base64");
-    const uint8_t *tokens;
+    const uint8_t *tokens = raw;
     int rc = read_head(raw, (size_t)size, frontier, &tokens, error);
     if (rc < 0)
         return rc;

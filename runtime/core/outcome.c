@@ -111,7 +111,7 @@ const char *shove_outcome_name(enum shove_outcome outcome) {
 
 const char *shove_reason_name(enum shove_reason reason) {
     static const char *const names[SHOVE_REASON_COUNT_] = {
-#define REASON_NAME(code, text) [code] = text,
+#define REASON_NAME(code, text) [code] = (text),
         SHOVE_REASON_TABLE(REASON_NAME)
 #undef REASON_NAME
     };
