@@ -30,10 +30,18 @@ int shove_kafka_watermarks(struct shove_transport *transport, const char *topic,
                            int64_t *low, int64_t *high, int64_t timeout_ms,
                            struct shove_error *error) {
     struct shove_kafka *kafka = (struct shove_kafka *)transport;
-    rd_kafka_resp_err_t err = rd_kafka_query_watermark_offsets(kafka->admin->rk, topic, partition,
-                                                               low, high, (int)timeout_ms);
-    if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
-        return 0;
+    int64_t until_ms = shove_kafka_now_ms(kafka) + timeout_ms;
+    rd_kafka_resp_err_t err;
+    for (;;) { /* a topic that was created a moment ago has no leader yet */
+        int64_t left_ms = until_ms - shove_kafka_now_ms(kafka);
+        err = rd_kafka_query_watermark_offsets(kafka->admin->rk, topic, partition, low, high,
+                                               left_ms > 0 ? (int)left_ms : 1);
+        if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+            return 0;
+        if (shove_kafka_code(err) != SHOVE_EUNREACHABLE || left_ms <= 0)
+            break;
+        uv_sleep(20);
+    }
     return shove_error_set(error, shove_kafka_code(err), "offsets of %s [%d]: %s", topic,
                            (int)partition, rd_kafka_err2str(err));
 }
