@@ -8,6 +8,7 @@
 --     broker:produce(topic, { { key = "k", value = "v", headers = { { "name", "\0\255" } }, timestamp_ms = 1 } })
 --     broker:read(topic, { count = 3 })    every record exactly: nil for null, headers in order, duplicates and all
 --     broker:kcat_produce / kcat_read      the same through kcat, a stranger's client
+--     broker:commit(group, topic, partition, offset, metadata)
 --     broker:committed(group, topic), :lag(group, topic), :group(group), :partitions(topic), :watermarks(topic)
 
 local ffi = require "ffi"
@@ -238,6 +239,18 @@ function Broker:committed(group, topic)
     rdkafka.rd_kafka_topic_partition_list_destroy(list)
     check(code, "committed offsets of " .. group)
     return found
+end
+
+-- Commits for a group without members, as an operator's tool would.
+function Broker:commit(group, topic, partition, offset, metadata)
+    local list = rdkafka.rd_kafka_topic_partition_list_new(1)
+    local element = rdkafka.rd_kafka_topic_partition_list_add(list, topic, partition)
+    local bytes = ffi.new("char[?]", #metadata + 1, metadata)
+    element.offset, element.metadata, element.metadata_size = offset, bytes, #metadata
+    local code = rdkafka.rd_kafka_commit(self:consumer(group), list, 0)
+    element.metadata, element.metadata_size = nil, 0 -- the list would free what is ours
+    rdkafka.rd_kafka_topic_partition_list_destroy(list)
+    check(code, "committing for " .. group)
 end
 
 -- partition -> { low, high }

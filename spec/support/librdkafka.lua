@@ -103,6 +103,7 @@ void rd_kafka_topic_partition_list_destroy(rd_kafka_topic_partition_list_t *list
 rd_kafka_topic_partition_t *rd_kafka_topic_partition_list_add(rd_kafka_topic_partition_list_t *list, const char *topic,
                                                               int32_t partition);
 int rd_kafka_committed(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *partitions, int timeout_ms);
+int rd_kafka_commit(rd_kafka_t *rk, const rd_kafka_topic_partition_list_t *partitions, int async);
 int rd_kafka_list_groups(rd_kafka_t *rk, const char *group, const struct rd_kafka_group_list **grplistp,
                          int timeout_ms);
 void rd_kafka_group_list_destroy(const struct rd_kafka_group_list *grplist);
