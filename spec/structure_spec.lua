@@ -145,6 +145,21 @@ describe("The source tree", function()
         assert.same({}, offenders)
     end)
 
+    it("runs every spec in a suite of scripts/test", function()
+        local roots = {}
+        for row in tmp.read("scripts/test"):gmatch '\n    "(%w+ *|[^"\n]*)"' do
+            for root in row:gmatch "spec/%S+" do table.insert(roots, root) end
+        end
+        for _, path in ipairs(find_files("spec", "_spec%.lua$", {})) do
+            local is_run = false
+            for _, root in ipairs(roots) do
+                is_run = is_run or path == root or path:sub(1, #root + 1) == root .. "/"
+            end
+            if not is_run then table.insert(offenders, path .. " is in no suite") end
+        end
+        assert.same({}, offenders)
+    end)
+
     it("has a C file behind every unit spec", function()
         for _, path in ipairs(find_files("spec/unit", "_spec%.lua$", {})) do
             local mirrored = path:gsub("^spec/unit/", "runtime/"):gsub("_spec%.lua$", "")
