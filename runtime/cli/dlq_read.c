@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "cli/dlq.h"
 
@@ -65,10 +66,19 @@ long shove_dlq_partition_read(struct shove_dlq *dlq, struct shove_dlq_partition 
     struct shove_client *client = &dlq->client;
     if (partition->next >= partition->high)
         return 0;
+    int64_t started_ms = shove_clock_mono_ms();
     long count = client->ops->read(client->transport, dlq->name, partition->number, partition->next,
                                    max, client->timeout_ms, batch, error);
     if (count < 0)
         return count;
+    /* Nothing, at once: markers or holes up to the end. Nothing, after all that time: who knows. */
+    if (count == 0 && shove_clock_mono_ms() - started_ms >= client->timeout_ms)
+        return shove_error_set(
+            error, SHOVE_ETIMEOUT,
+            "%s/%d: nothing from offset %lld on came within %g s, and the end is "
+            "at %lld",
+            dlq->name, partition->number, (long long)partition->next,
+            (double)client->timeout_ms / 1000.0, (long long)partition->high);
     size_t used = 0;
     while (used < (size_t)count && batch->records[used].offset < partition->high)
         used++;

@@ -27,6 +27,7 @@ local PRODUCER, CONSUMER = 0, 1
 local TIMEOUT_MS = 15000
 local START_MS = 90000
 local ERR_PARTITION_EOF = -191
+local ERR_NOT_LEADER = 6
 local OFFSET_BEGINNING = -2
 local V_TOPIC, V_PARTITION, V_VALUE, V_KEY, V_TIMESTAMP, V_HEADER = 1, 3, 4, 5, 8, 9
 
@@ -258,8 +259,12 @@ function Broker:watermarks(topic)
     local found = {}
     local low, high = ffi.new "int64_t[1]", ffi.new "int64_t[1]"
     for partition = 0, existing_partitions(self, topic) - 1 do
-        check(rdkafka.rd_kafka_query_watermark_offsets(self:consumer "", topic, partition, low, high, TIMEOUT_MS),
-            "watermarks of " .. topic)
+        local code
+        wait.until_true(function() -- a topic that was created a moment ago may have no leader yet
+            code = rdkafka.rd_kafka_query_watermark_offsets(self:consumer "", topic, partition, low, high, TIMEOUT_MS)
+            return code ~= ERR_NOT_LEADER
+        end, TIMEOUT_MS, "a leader of " .. topic)
+        check(code, "watermarks of " .. topic)
         found[partition] = { low = tonumber(low[0]), high = tonumber(high[0]) }
     end
     return found
