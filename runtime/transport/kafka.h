@@ -125,6 +125,8 @@ struct shove_kafka_commit {
     rd_kafka_topic_partition_list_t *offsets; /* same order as commits */
     void *opaque;
     size_t count;
+    bool is_apart;                 /* one partition at a time */
+    size_t sent;                   /* answered so far */
     struct shove_commit commits[]; /* claim is NULL once it was released; metadata is not kept */
 };
 
@@ -142,7 +144,7 @@ struct shove_kafka_subscription {
     struct shove_kafka_commit *commit;       /* the first is on its way when is_committing */
     bool is_committing;
     bool is_leaving;           /* unsubscribe was called */
-    bool is_failing;           /* its claims were declared lost; ends when they are released */
+    bool is_closing;           /* librdkafka was told to leave the group */
     int64_t leave_deadline_ms; /* 0: not running; after it the handle is dropped without waiting for
                                   the broker */
     int failure;               /* not 0: it cannot go on */

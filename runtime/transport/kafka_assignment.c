@@ -327,29 +327,8 @@ static void deliver_assigned(struct shove_kafka_subscription *subscription,
         events->assigned(subscription->kafka->ctx, &subscription->base, claims, count);
 }
 
-static void assign(struct shove_kafka_subscription *subscription,
-                   rd_kafka_topic_partition_list_t *partitions, const bool *has_committed) {
-    struct shove_error error = {.code = 0};
-    struct shove_claim **claims = calloc((size_t)partitions->cnt + 1, sizeof *claims);
-    size_t count = 0;
-    for (int i = 0; claims != NULL && i < partitions->cnt; i++) {
-        struct shove_kafka_claim *claim =
-            claim_new(subscription, &partitions->elems[i], has_committed[i]);
-        if (claim != NULL)
-            claims[count++] = &claim->base;
-    }
-    if (count < (size_t)partitions->cnt)
-        shove_error_set(&error, SHOVE_ENOMEM, "out of memory for newly assigned partitions");
-    else
-        call_assign(subscription, partitions, &error);
-    if (error.code == 0) {
-        deliver_assigned(subscription, claims, count);
-    } else {
-        while (count > 0)
-            claim_free((struct shove_kafka_claim *)claims[--count]);
-        shove_kafka_subscription_fail(subscription, error.code, "%s", error.text);
-    }
-    free(claims);
+static bool is_parting(const struct shove_kafka_subscription *subscription) {
+    return subscription->is_leaving || subscription->failure != 0;
 }
 
 /* Somebody who leaves has no use for partitions, but librdkafka must hear of them before it takes
@@ -364,17 +343,45 @@ static void assign_unused(struct shove_kafka_subscription *subscription,
                   error.text);
 }
 
+static void assign(struct shove_kafka_subscription *subscription,
+                   rd_kafka_topic_partition_list_t *partitions, const bool *has_committed) {
+    struct shove_error error = {.code = 0};
+    struct shove_claim **claims = calloc((size_t)partitions->cnt + 1, sizeof *claims);
+    size_t count = 0;
+    for (int i = 0; claims != NULL && i < partitions->cnt; i++) {
+        struct shove_kafka_claim *claim =
+            claim_new(subscription, &partitions->elems[i], has_committed[i]);
+        if (claim != NULL)
+            claims[count++] = &claim->base;
+    }
+    bool is_whole = count == (size_t)partitions->cnt;
+    if (!is_whole)
+        shove_error_set(&error, SHOVE_ENOMEM, "out of memory for newly assigned partitions");
+    else
+        call_assign(subscription, partitions, &error);
+    if (error.code == 0) {
+        deliver_assigned(subscription, claims, count);
+    } else {
+        while (count > 0)
+            claim_free((struct shove_kafka_claim *)claims[--count]);
+        shove_kafka_subscription_fail(subscription, error.code, "%s", error.text);
+        if (!is_whole)
+            assign_unused(subscription, partitions);
+    }
+    free(claims);
+}
+
 static void lookup_done(struct shove_kafka *kafka, struct shove_kafka_job *job) {
     struct shove_kafka_lookup *lookup = (struct shove_kafka_lookup *)job;
     struct shove_kafka_subscription *subscription = lookup->subscription;
     if (subscription != NULL) {
         subscription->rebalance->lookup = NULL;
-        if (subscription->is_leaving)
-            assign_unused(subscription, lookup->partitions);
-        else if (lookup->code != 0)
+        if (!is_parting(subscription) && lookup->code != 0)
             shove_kafka_subscription_fail(subscription, lookup->code, "%s", lookup->error.text);
-        else
+        if (!is_parting(subscription))
             assign(subscription, lookup->partitions, lookup->has_committed);
+        else
+            assign_unused(subscription, lookup->partitions);
         pop_rebalance(subscription);
         shove_kafka_poke(kafka);
     }
@@ -384,17 +391,18 @@ static void lookup_done(struct shove_kafka *kafka, struct shove_kafka_job *job) 
 static void start_assign(struct shove_kafka_subscription *subscription,
                          struct shove_kafka_rebalance *rebalance) {
     struct shove_error error;
-    if (subscription->is_leaving) {
-        assign_unused(subscription, rebalance->partitions);
-        pop_rebalance(subscription);
-    } else if (rebalance->partitions->cnt == 0) {
-        if (call_assign(subscription, rebalance->partitions, &error) != 0)
-            shove_kafka_subscription_fail(subscription, error.code, "%s", error.text);
-        pop_rebalance(subscription);
-    } else if (lookup_start(subscription, rebalance) != 0) {
+    bool is_empty = rebalance->partitions->cnt == 0;
+    if (!is_parting(subscription) && !is_empty) {
+        if (lookup_start(subscription, rebalance) == 0)
+            return;
         shove_kafka_subscription_fail(subscription, SHOVE_ENOMEM,
                                       "out of memory for newly assigned partitions");
     }
+    if (is_parting(subscription))
+        assign_unused(subscription, rebalance->partitions);
+    else if (call_assign(subscription, rebalance->partitions, &error) != 0)
+        shove_kafka_subscription_fail(subscription, error.code, "%s", error.text);
+    pop_rebalance(subscription);
 }
 
 /* ---- revoke ---- */
@@ -431,10 +439,12 @@ static void start_revoke(struct shove_kafka_subscription *subscription,
         if (claim == NULL || claim->rebalance != NULL)
             continue;
         claim->rebalance = rebalance;
+        rebalance->unreleased++;
+        if (claim->state == SHOVE_KAFKA_CLAIM_LOST)
+            continue; /* said before */
         claim->state = is_lost ? SHOVE_KAFKA_CLAIM_LOST : SHOVE_KAFKA_CLAIM_REVOKING;
         claims[count++] = &claim->base;
     }
-    rebalance->unreleased = count;
     const struct shove_transport_events *events = subscription->kafka->events;
     void (*event)(void *, struct shove_subscription *, struct shove_claim **, size_t) =
         is_lost ? events->lost : events->revoking;
@@ -463,7 +473,7 @@ void shove_kafka_rebalance_add(struct shove_kafka_subscription *subscription, bo
 
 void shove_kafka_rebalance_step(struct shove_kafka_subscription *subscription) {
     struct shove_kafka_rebalance *rebalance;
-    while (subscription->failure == 0 && (rebalance = subscription->rebalance) != NULL) {
+    while ((rebalance = subscription->rebalance) != NULL) {
         if (!rebalance->is_started) {
             rebalance->is_started = true;
             if (rebalance->is_assign) {
@@ -474,7 +484,7 @@ void shove_kafka_rebalance_step(struct shove_kafka_subscription *subscription) {
         }
         if (rebalance->is_assign || rebalance->unreleased > 0) {
             /* Who leaves need not know where to begin. */
-            if (subscription->is_leaving && rebalance->lookup != NULL)
+            if (is_parting(subscription) && rebalance->lookup != NULL)
                 atomic_store(&rebalance->lookup->is_cancelled, true);
             return;
         }

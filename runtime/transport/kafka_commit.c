@@ -92,23 +92,31 @@ static void set_codes(struct shove_kafka_commit *commit, int code) {
         commit->commits[i].code = code;
 }
 
+/* Refusals of single partitions. librdkafka tells them for the whole commit, as if all had failed.
+ */
+static bool is_of_one_partition(rd_kafka_resp_err_t err) {
+    return err == RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE ||
+           err == RD_KAFKA_RESP_ERR_INVALID_COMMIT_OFFSET_SIZE ||
+           err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
+           err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+}
+
 static void take_result(struct shove_kafka_subscription *subscription, rd_kafka_event_t *event) {
     struct shove_kafka_commit *commit = subscription->commit;
     if (commit == NULL || rd_kafka_event_type(event) != RD_KAFKA_EVENT_OFFSET_COMMIT)
         return;
     rd_kafka_resp_err_t err = rd_kafka_event_error(event);
-    set_codes(commit, shove_kafka_code(err));
-    rd_kafka_topic_partition_list_t *list = rd_kafka_event_topic_partition_list(event);
-    for (size_t i = 0; list != NULL && i < commit->count; i++) {
-        const rd_kafka_topic_partition_t *asked = &commit->offsets->elems[i];
-        const rd_kafka_topic_partition_t *found =
-            rd_kafka_topic_partition_list_find(list, asked->topic, asked->partition);
-        if (found != NULL && found->err != RD_KAFKA_RESP_ERR_NO_ERROR)
-            commit->commits[i].code = shove_kafka_code(found->err);
-        else if (found != NULL && err == RD_KAFKA_RESP_ERR_NO_ERROR)
-            commit->commits[i].code = 0;
+    subscription->is_committing = false;
+    if (commit->is_apart) {
+        commit->commits[commit->sent++].code = shove_kafka_code(err);
+    } else if (commit->count > 1 && is_of_one_partition(err)) {
+        commit->is_apart = true; /* again, one by one, to tell who is meant */
+    } else {
+        set_codes(commit, shove_kafka_code(err));
+        commit->sent = commit->count;
     }
-    deliver(subscription);
+    if (commit->sent == commit->count)
+        deliver(subscription);
 }
 
 static bool is_lost(const struct shove_kafka_subscription *subscription,
@@ -124,14 +132,29 @@ static bool is_lost(const struct shove_kafka_subscription *subscription,
     return false;
 }
 
+static rd_kafka_resp_err_t send_offsets(struct shove_kafka_subscription *subscription,
+                                        struct shove_kafka_commit *commit) {
+    rd_kafka_t *rk = subscription->client->rk;
+    if (!commit->is_apart)
+        return rd_kafka_commit_queue(rk, commit->offsets, subscription->commit_queue, NULL, NULL);
+    rd_kafka_topic_partition_list_t *all = rd_kafka_topic_partition_list_copy(commit->offsets);
+    for (int i = all->cnt - 1; i >= 0; i--) {
+        if ((size_t)i != commit->sent)
+            rd_kafka_topic_partition_list_del_by_idx(all, i);
+    }
+    rd_kafka_resp_err_t err =
+        rd_kafka_commit_queue(rk, all, subscription->commit_queue, NULL, NULL);
+    rd_kafka_topic_partition_list_destroy(all);
+    return err;
+}
+
 /* Sends the first that can be sent; those that cannot are answered. */
 static void send_next(struct shove_kafka_subscription *subscription) {
     while (!subscription->is_committing && subscription->commit != NULL) {
         struct shove_kafka_commit *commit = subscription->commit;
         int code = SHOVE_EREVOKED;
         if (!is_lost(subscription, commit))
-            code = shove_kafka_code(rd_kafka_commit_queue(subscription->client->rk, commit->offsets,
-                                                          subscription->commit_queue, NULL, NULL));
+            code = shove_kafka_code(send_offsets(subscription, commit));
         if (code == 0) {
             subscription->is_committing = true;
             return;

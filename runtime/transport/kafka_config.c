@@ -101,10 +101,14 @@ static const struct setting producer_defaults[] = {
 static const struct setting consumer_defaults[] = {
     /* librdkafka 2.2 and newer; otherwise a full queue stops fetching for a second. */
     {"fetch.queue.backoff.ms", "5"},
-    /* Both bound one partition, since each has its own queue. */
-    {"queued.min.messages", "20000"},
+    /* Both bound one partition, since each has its own queue; a message there costs 400 bytes
+       besides its own. */
+    {"queued.min.messages", "16000"},
     {"queued.max.messages.kbytes", "8192"},
-    {"fetch.wait.max.ms", "500"},
+    /* How far a queue may overshoot: a fetch of 1 MiB, the usual size, is 15,000 small messages. */
+    {"fetch.message.max.bytes", "262144"},
+    /* Members hear of a rebalance with their next heartbeat. */
+    {"heartbeat.interval.ms", "1000"},
 };
 
 /* What nobody may change. */

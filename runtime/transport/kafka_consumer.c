@@ -19,6 +19,7 @@
 #include "transport/kafka_errors.h"
 
 #define LEAVE_TIMEOUT_MS 7000
+#define FAILED_LEAVE_TIMEOUT_MS 2000
 #define EXIST_TIMEOUT_MS 30000
 #define EXIST_PATIENCE_MS 2000
 
@@ -202,19 +203,29 @@ int shove_kafka_subscribe(struct shove_transport *transport, const struct shove_
     return 0;
 }
 
+/* librdkafka revokes what is owned, leaves the group, and says so; all of that needs the pump. */
+static void begin_close(struct shove_kafka_subscription *subscription) {
+    subscription->is_closing = true;
+    rd_kafka_error_t *error =
+        rd_kafka_consumer_close_queue(subscription->client->rk, subscription->client->queue);
+    if (error == NULL)
+        return;
+    /* Fatal: there is nothing to leave in order. */
+    if (subscription->failure == 0) {
+        subscription->failure = shove_kafka_code(rd_kafka_error_code(error));
+        snprintf(subscription->failure_text, sizeof subscription->failure_text, "%s",
+                 rd_kafka_error_string(error));
+    }
+    subscription->leave_deadline_ms = shove_kafka_now_ms(subscription->kafka);
+    rd_kafka_error_destroy(error);
+}
+
 void shove_kafka_unsubscribe(struct shove_transport *transport, struct shove_subscription *base) {
     struct shove_kafka_subscription *subscription = (struct shove_kafka_subscription *)base;
     if (subscription->is_leaving || subscription->failure != 0)
         return; /* `ended` comes in any case */
     subscription->is_leaving = true;
-    rd_kafka_error_t *error =
-        rd_kafka_consumer_close_queue(subscription->client->rk, subscription->client->queue);
-    if (error != NULL) { /* fatal: there is nothing to leave in order */
-        subscription->failure = shove_kafka_code(rd_kafka_error_code(error));
-        snprintf(subscription->failure_text, sizeof subscription->failure_text, "%s",
-                 rd_kafka_error_string(error));
-        rd_kafka_error_destroy(error);
-    }
+    begin_close(subscription);
     shove_kafka_poke((struct shove_kafka *)transport);
 }
 
@@ -253,51 +264,38 @@ static void end(struct shove_kafka_subscription *subscription, int code, const c
         link = &(*link)->next;
     *link = subscription->next;
     shove_kafka_commits_fail(subscription, SHOVE_ECLOSED);
-    /* After a failure the group should not have to wait for the session timeout. */
-    subscription->client->is_leaving_group = code != 0;
     if (kafka->events->ended != NULL)
         kafka->events->ended(kafka->ctx, &subscription->base, code, text);
     shove_kafka_subscription_free(subscription);
 }
 
-/* True when the subscription is gone. */
-static bool step_failure(struct shove_kafka_subscription *subscription) {
-    if (!subscription->is_failing) {
-        subscription->is_failing = true;
-        shove_kafka_claims_lose(subscription);
-    }
-    if (subscription->claims != NULL)
-        return false;
-    end(subscription, subscription->failure, subscription->failure_text);
-    return true;
-}
-
-static bool step_leaving(struct shove_kafka_subscription *subscription) {
+static void step_end(struct shove_kafka_subscription *subscription) {
     bool is_closed = rd_kafka_consumer_closed(subscription->client->rk) != 0;
-    if (subscription->claims != NULL) {
-        if (is_closed) /* librdkafka gave up on its own */
-            shove_kafka_claims_lose(subscription);
-        return false;
-    }
+    /* After a failure nothing of it can be used any more; and librdkafka may close on its own. */
+    if (subscription->failure != 0 || is_closed)
+        shove_kafka_claims_lose(subscription);
+    if (subscription->claims != NULL)
+        return;
+    if (!subscription->is_closing)
+        begin_close(subscription);
     int64_t now_ms = shove_kafka_now_ms(subscription->kafka);
     if (subscription->leave_deadline_ms == 0)
-        subscription->leave_deadline_ms = now_ms + LEAVE_TIMEOUT_MS;
+        subscription->leave_deadline_ms =
+            now_ms + (subscription->failure != 0 ? FAILED_LEAVE_TIMEOUT_MS : LEAVE_TIMEOUT_MS);
     if (!is_closed && now_ms < subscription->leave_deadline_ms)
-        return false;
-    end(subscription, 0, is_closed ? "left the group" : "the broker did not answer in time");
-    return true;
+        return;
+    if (subscription->failure != 0)
+        end(subscription, subscription->failure, subscription->failure_text);
+    else
+        end(subscription, 0, is_closed ? "left the group" : "the broker did not answer in time");
 }
 
 static void step(struct shove_kafka_subscription *subscription) {
     read_events(subscription);
     shove_kafka_commit_pump(subscription);
-    if (subscription->failure != 0) {
-        step_failure(subscription);
-        return;
-    }
     shove_kafka_rebalance_step(subscription);
-    if (subscription->is_leaving)
-        step_leaving(subscription);
+    if (subscription->is_leaving || subscription->failure != 0)
+        step_end(subscription);
 }
 
 void shove_kafka_consumer_pump(struct shove_kafka *kafka) {

@@ -63,11 +63,18 @@ void shove_kafka_reader_close(struct shove_kafka *kafka) {
 }
 
 static int reader_start(struct shove_kafka *kafka, const char *topic, int32_t partition,
-                        int64_t offset, struct shove_error *error) {
+                        int64_t offset, int64_t timeout_ms, struct shove_error *error) {
     if (kafka->reader_topic != NULL && kafka->reader_partition == partition &&
         kafka->reader_offset == offset &&
         strcmp(rd_kafka_topic_name(kafka->reader_topic), topic) == 0)
         return 0;
+    /* librdkafka would wait for a topic that is not there. */
+    long count = shove_kafka_partition_count(&kafka->base, topic, timeout_ms, error);
+    if (count < 0)
+        return (int)count;
+    if (partition >= count)
+        return shove_error_set(error, SHOVE_ENOTOPIC, "topic '%s' has no partition %d, only %ld",
+                               topic, (int)partition, count);
     reader_stop(kafka);
     if (kafka->reader == NULL) {
         int code = shove_kafka_client_new(kafka, SHOVE_KAFKA_READER, NULL, SHOVE_RESET_EARLIEST,
@@ -149,7 +156,7 @@ long shove_kafka_read(struct shove_transport *transport, const char *topic, int3
                       struct shove_error *error) {
     struct shove_kafka *kafka = (struct shove_kafka *)transport;
     *out = (struct shove_batch){.records = NULL};
-    int code = reader_start(kafka, topic, partition, offset, error);
+    int code = reader_start(kafka, topic, partition, offset, timeout_ms, error);
     if (code != 0)
         return code;
     struct shove_kafka_batch *batch = shove_kafka_batch_new(kafka, kafka->reader, max);
