@@ -132,7 +132,7 @@ static bool parse_rfc3339(const char *text, int64_t *out_ms) {
 
 int shove_value_moment(const char *text, int64_t now_ms, int64_t *out_ms,
                        struct shove_error *error) {
-    int64_t ago_ms;
+    int64_t ago_ms = 0;
     if (shove_value_duration(text, &ago_ms, NULL) == 0) {
         *out_ms = now_ms - ago_ms;
         return 0;

@@ -82,8 +82,8 @@ int shove_declare_specs(const struct shove_topology *topology, struct shove_topi
 
 static int declare(struct shove_transport *transport, const struct shove_topology *topology,
                    const char *only, struct shove_error *error) {
-    struct shove_topic_spec *specs;
-    size_t count;
+    struct shove_topic_spec *specs = NULL;
+    size_t count = 0;
     int code = shove_declare_specs(topology, &specs, &count, error);
     if (code != 0)
         return code;
