@@ -212,11 +212,11 @@ describe("the script", function()
         local source = [[
             local ffi = require "ffi"
             ffi.cdef "int raise(int);"
-            ffi.C.raise(11)
+            ffi.C.raise(9)
         ]]
         local result = app.new({ source = source }):command "check"
         assert.are.equal(CONFIG, result.code)
-        assert.matches("signal 11", result.stderr, 1, true)
+        assert.matches("signal 9", result.stderr, 1, true)
     end)
 end)
 
