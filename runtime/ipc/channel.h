@@ -1,21 +1,25 @@
-/* channel.h: what control and one worker share. Both processes; the comments say which side may call.
+/* channel.h: what control and one worker share. Both processes; the comments say which side may
+ * call.
  *
  * Two memfd segments, each written by one side only:
  *
- *   inbound   control writes; sealed so that the worker can only map it read-only: header, submit ring, arena.
- *   outbound  worker writes; control maps it read-only: header (running word, heartbeat), outbound byte ring.
+ *   inbound   control writes; sealed so that the worker can only map it read-only: header, submit
+ * ring, arena. outbound  worker writes; control maps it read-only: header (running word,
+ * heartbeat), outbound byte ring.
  *
- * So whatever a worker scribbles, the messages control still answers for are out of its reach, and everything control
- * reads from `outbound` is copied first and checked before use.
+ * So whatever a worker scribbles, the messages control still answers for are out of its reach, and
+ * everything control reads from `outbound` is copied first and checked before use.
  *
  * Submit ring (control -> worker): fixed entries, single producer, single consumer.
- * Outbound ring (worker -> control): a byte stream of records, 16-byte aligned, each with a struct shove_note header;
- * a note whose payload is larger than a quarter of the ring travels in several records marked SHOVE_NOTE_MORE.
+ * Outbound ring (worker -> control): a byte stream of records, 16-byte aligned, each with a struct
+ * shove_note header; a note whose payload is larger than a quarter of the ring travels in several
+ * records marked SHOVE_NOTE_MORE.
  *
- * Wake-ups: each side has an eventfd. A side that is about to block stores 1 in its own `is_asleep` word, looks at the
- * ring once more, and blocks; the other side writes to the eventfd only when it sees the word set after publishing
- * (sequentially consistent on both sides, the classic store-load pairing). One wake-up per batch, none when busy. The
- * eventfds are non-blocking; who was woken reads its own empty.
+ * Wake-ups: each side has an eventfd. A side that is about to block stores 1 in its own `is_asleep`
+ * word, looks at the ring once more, and blocks; the other side writes to the eventfd only when it
+ * sees the word set after publishing (sequentially consistent on both sides, the classic store-load
+ * pairing). One wake-up per batch, none when busy. The eventfds are non-blocking; who was woken
+ * reads its own empty.
  */
 #ifndef SHOVE_IPC_CHANNEL_H
 #define SHOVE_IPC_CHANNEL_H
@@ -32,8 +36,9 @@ enum shove_submit_type {
     SHOVE_SUBMIT_MESSAGE = 1, /* slot, generation, offset of a struct shove_envelope in the arena */
     SHOVE_SUBMIT_PUBLISHED,   /* slot = request id, generation = -error code (0: acknowledged) */
     SHOVE_SUBMIT_START,       /* run app:on_start once */
-    SHOVE_SUBMIT_CANCEL,      /* slot, generation: stop caring for that message (its coroutine is not resumed again) */
-    SHOVE_SUBMIT_STOP         /* exit 0 when nothing is running any more */
+    SHOVE_SUBMIT_CANCEL, /* slot, generation: stop caring for that message (its coroutine is not
+                            resumed again) */
+    SHOVE_SUBMIT_STOP    /* exit 0 when nothing is running any more */
 };
 
 struct shove_submit {
@@ -44,9 +49,10 @@ struct shove_submit {
     uint64_t arena_offset; /* from the start of the arena */
 };
 
-/* A message in the arena: this header, then key, payload, headers block, id bytes, in that order, unpadded. */
+/* A message in the arena: this header, then key, payload, headers block, id bytes, in that order,
+ * unpadded. */
 struct shove_envelope {
-    int64_t offset;       /* source position in the main topic: what msg.offset shows, also after holds */
+    int64_t offset; /* source position in the main topic: what msg.offset shows, also after holds */
     int64_t timestamp_ms; /* original */
     uint32_t group;       /* index in the topology */
     int32_t partition;
@@ -57,7 +63,8 @@ struct shove_envelope {
     uint32_t headers_size; /* originals only: shove's own block is never shown */
     uint32_t id_size;      /* 0: derived from topic/partition/offset by the worker on first touch */
     uint32_t death_count;
-    uint32_t death_size; /* JSON text after the id, for dead-letter handlers: reason, original_queue, ...; else 0 */
+    uint32_t death_size; /* JSON text after the id, for dead-letter handlers: reason,
+                            original_queue, ...; else 0 */
 };
 #define SHOVE_ENVELOPE_NULL_KEY 1u
 #define SHOVE_ENVELOPE_NULL_PAYLOAD 2u
@@ -67,12 +74,14 @@ enum shove_note_type {
     SHOVE_NOTE_SETTLED = 1, /* slot, generation, outcome; payload: reason text (may be empty) */
     SHOVE_NOTE_PUBLISH,     /* slot = request id; payload: struct shove_publish_note + its parts */
     SHOVE_NOTE_DESCRIPTION, /* payload: the app as JSON (contract: topology_json.h) */
-    SHOVE_NOTE_LOAD_ERROR,  /* payload: why the script did not load, with file:line; outcome = SHOVE_EXIT_* */
+    SHOVE_NOTE_LOAD_ERROR,  /* payload: why the script did not load, with file:line; outcome =
+                               SHOVE_EXIT_* */
     SHOVE_NOTE_READY,       /* the script is loaded and handlers can run */
     SHOVE_NOTE_STARTED,     /* app:on_start returned; payload: error text or empty */
     SHOVE_NOTE_STOPPING     /* nothing runs any more, exiting */
 };
-#define SHOVE_NOTE_MORE 0x8000u /* or'ed into type: the payload goes on in the next record of this type */
+#define SHOVE_NOTE_MORE                                                                            \
+    0x8000u /* or'ed into type: the payload goes on in the next record of this type */
 
 struct shove_note {
     uint32_t size; /* payload bytes in this record */
@@ -87,8 +96,8 @@ struct shove_publish_note { /* then: topic, key, payload, headers block */
     uint32_t key_size;
     uint32_t payload_size;
     uint32_t headers_size;
-    uint32_t flags; /* SHOVE_ENVELOPE_NULL_KEY, SHOVE_ENVELOPE_NULL_PAYLOAD */
-    int32_t partition; /* -1: by key */
+    uint32_t flags;       /* SHOVE_ENVELOPE_NULL_KEY, SHOVE_ENVELOPE_NULL_PAYLOAD */
+    int32_t partition;    /* -1: by key */
     int64_t timestamp_ms; /* -1: now */
 };
 
@@ -110,8 +119,8 @@ int shove_channel_new(const struct shove_channel_options *options, struct shove_
                       struct shove_error *error);
 void shove_channel_free(struct shove_channel *channel);
 
-/* Descriptors to hand to the child, in the order shove_channel_attach expects: inbound, outbound, worker wake, control
- * wake. Borrowed. */
+/* Descriptors to hand to the child, in the order shove_channel_attach expects: inbound, outbound,
+ * worker wake, control wake. Borrowed. */
 #define SHOVE_CHANNEL_FD_COUNT 4
 void shove_channel_fds(const struct shove_channel *channel, int fds[SHOVE_CHANNEL_FD_COUNT]);
 
@@ -121,58 +130,71 @@ uint8_t *shove_channel_arena(struct shove_channel *channel);
 /* Appends to the submit ring without publishing. false: the ring is full (flush and try later). */
 bool shove_channel_submit(struct shove_channel *channel, const struct shove_submit *entry);
 uint32_t shove_channel_submit_room(const struct shove_channel *channel);
-/* Publishes what was appended and wakes the worker if it sleeps. Cheap when nothing was appended. */
+/* Publishes what was appended and wakes the worker if it sleeps. Cheap when nothing was appended.
+ */
 void shove_channel_flush(struct shove_channel *channel);
 
-/* Takes the next note. 1: *note is a checked copy and *payload points at its note->size payload bytes (whole, joined
- * from several records if need be), valid until the next call on this channel; 0: none; SHOVE_ECORRUPT: the worker broke
- * the ring (it must be killed; the channel yields no more); SHOVE_ENOMEM. */
-int shove_channel_next_note(struct shove_channel *channel, struct shove_note *note, const uint8_t **payload);
-/* Tells the worker how far control has read, so that it may write on. Call once per portion, not per note. */
+/* Takes the next note. 1: *note is a checked copy and *payload points at its note->size payload
+ * bytes (whole, joined from several records if need be), valid until the next call on this channel;
+ * 0: none; SHOVE_ECORRUPT: the worker broke the ring (it must be killed; the channel yields no
+ * more); SHOVE_ENOMEM. */
+int shove_channel_next_note(struct shove_channel *channel, struct shove_note *note,
+                            const uint8_t **payload);
+/* Tells the worker how far control has read, so that it may write on. Call once per portion, not
+ * per note. */
 void shove_channel_release_notes(struct shove_channel *channel);
 
-/* The slot whose coroutine is on the worker's CPU, with its generation; false when none. For the culprit after a death and
- * for the watchdog; values are the worker's word, to be checked against control's own tables. */
-bool shove_channel_running(const struct shove_channel *channel, uint32_t *slot, uint32_t *generation,
-                           int64_t *since_mono_ms);
+/* The slot whose coroutine is on the worker's CPU, with its generation; false when none. For the
+ * culprit after a death and for the watchdog; values are the worker's word, to be checked against
+ * control's own tables. */
+bool shove_channel_running(const struct shove_channel *channel, uint32_t *slot,
+                           uint32_t *generation, int64_t *since_mono_ms);
 
-/* When the worker last passed through its loop, as it says; 0 before it did. Tells a worker that is stuck outside of any
- * handler (a luv callback, a require) only while submits wait: an idle worker passes as seldom as it likes. */
+/* When the worker last passed through its loop, as it says; 0 before it did. Tells a worker that is
+ * stuck outside of any handler (a luv callback, a require) only while submits wait: an idle worker
+ * passes as seldom as it likes. */
 int64_t shove_channel_heartbeat(const struct shove_channel *channel);
 
-/* Once the worker is dead: next_note goes on to what it had appended but not published, so that what was settled before
- * the death is not handled again. */
+/* Once the worker is dead: next_note goes on to what it had appended but not published, so that
+ * what was settled before the death is not handled again. */
 void shove_channel_reveal(struct shove_channel *channel);
 
-/* Before control blocks: marks it asleep on this channel; true when a note is already there (do not block). */
+/* Before control blocks: marks it asleep on this channel; true when a note is already there (do not
+ * block). */
 bool shove_channel_control_sleeps(struct shove_channel *channel);
 void shove_channel_control_wakes(struct shove_channel *channel);
 
 /* ---- worker ---- */
 
-/* Maps what was inherited in `fds`, and keeps the worker's own children from inheriting them. gives *out. */
-int shove_channel_attach(const int fds[SHOVE_CHANNEL_FD_COUNT], struct shove_channel **out, struct shove_error *error);
+/* Maps what was inherited in `fds`, and keeps the worker's own children from inheriting them. gives
+ * *out. */
+int shove_channel_attach(const int fds[SHOVE_CHANNEL_FD_COUNT], struct shove_channel **out,
+                         struct shove_error *error);
 int shove_channel_worker_wake_fd(const struct shove_channel *channel);
 
 /* Copies the next submit entry; false when there is none. */
 bool shove_channel_next_submit(struct shove_channel *channel, struct shove_submit *entry);
 /* Lets control reuse the ring entries read so far. Once per portion. */
 void shove_channel_release_submits(struct shove_channel *channel);
-const struct shove_envelope *shove_channel_envelope(const struct shove_channel *channel, uint64_t arena_offset);
+const struct shove_envelope *shove_channel_envelope(const struct shove_channel *channel,
+                                                    uint64_t arena_offset);
 
-/* Appends a note made of `part_count` parts. When the ring is full: publishes, wakes control, and waits (control never
- * waits for a worker, so this ends). Does not publish otherwise. */
+/* Appends a note made of `part_count` parts. When the ring is full: publishes, wakes control, and
+ * waits (control never waits for a worker, so this ends). Does not publish otherwise. */
 struct shove_part {
     const void *data;
     size_t size;
 };
-void shove_channel_note(struct shove_channel *channel, const struct shove_note *head, const struct shove_part *parts,
-                        unsigned part_count);
-void shove_channel_publish_notes(struct shove_channel *channel); /* and wakes control if it sleeps */
+void shove_channel_note(struct shove_channel *channel, const struct shove_note *head,
+                        const struct shove_part *parts, unsigned part_count);
+void shove_channel_publish_notes(
+    struct shove_channel *channel); /* and wakes control if it sleeps */
 
-void shove_channel_set_running(struct shove_channel *channel, uint32_t slot, uint32_t generation, int64_t since_mono_ms);
+void shove_channel_set_running(struct shove_channel *channel, uint32_t slot, uint32_t generation,
+                               int64_t since_mono_ms);
 void shove_channel_clear_running(struct shove_channel *channel);
-void shove_channel_beat(struct shove_channel *channel, int64_t mono_ms); /* once per turn of the loop */
+void shove_channel_beat(struct shove_channel *channel,
+                        int64_t mono_ms); /* once per turn of the loop */
 
 /* Before the worker blocks: true when an entry is already there (do not block). */
 bool shove_channel_worker_sleeps(struct shove_channel *channel);

@@ -6,14 +6,14 @@
 #include <stdint.h>
 
 struct shove_worker_options {
-    const char *script;      /* path as the user gave it */
-    const char *lua_dir;     /* folder that holds shove/init.lua */
-    int channel_fds[4];      /* see ipc/channel.h */
-    uint32_t index;          /* 0.. */
-    bool is_describe_only;   /* load, send the description, exit */
-    const char *broker;      /* --broker, overrides the script's; NULL: none */
+    const char *script;         /* path as the user gave it */
+    const char *lua_dir;        /* folder that holds shove/init.lua */
+    int channel_fds[4];         /* see ipc/channel.h */
+    uint32_t index;             /* 0.. */
+    bool is_describe_only;      /* load, send the description, exit */
+    const char *broker;         /* --broker, overrides the script's; NULL: none */
     int64_t memory_limit_bytes; /* RLIMIT_DATA; 0: none */
-    int parent_pid;          /* exit when it is gone */
+    int parent_pid;             /* exit when it is gone */
 };
 
 /* Runs until STOP or the end of control. Returns the process's exit code. */

@@ -1,0 +1,141 @@
+-- run.lua: loads the script in a worker process, and is the body of every message's coroutine.
+--
+-- Worker processes only: needs the host. A message's coroutine calls its handler in protected mode and hands the
+-- result to host.finish itself, so it arrives whoever resumed the coroutine last: the runtime, or a luv callback of
+-- the script. coroutine.resume is replaced, so that a handler resumed by a script runs under its message's name all
+-- the same (for the watchdog, and for the blame when the process dies), and so that one which timed out, or waits in
+-- shove.sleep or shove.publish, cannot be resumed at all.
+
+local host = require "shove.host"
+
+local codec = require "shove.codec"
+local describe = require "shove.describe"
+local message = require "shove.message"
+local names = require "shove.names"
+local outcome = require "shove.outcome"
+local publish = require "shove.publish"
+local show = require "shove.show"
+
+local M = {}
+
+local TRACEBACK_LINES_MAX = 10
+
+local finish, new_message, describe_error = host.finish, host.new_message, host.describe_error
+
+local function run(handler, id)
+    return finish(id, xpcall(handler, describe_error, new_message(id)))
+end
+
+local function start(on_start, id)
+    return finish(id, xpcall(on_start, describe_error))
+end
+
+-- coroutine.resume
+
+local lanes, enter, leave = host.lanes(), host.enter, host.leave
+local resume, status = coroutine.resume, coroutine.status
+
+local function left(id, previous, co, is_ok, ...)
+    leave(id, previous, status(co) == "dead", not is_ok and tostring((...)) or nil)
+    return is_ok, ...
+end
+
+local function resume_any(co, ...)
+    local lane = lanes[co]
+    if lane == nil then
+        return resume(co, ...)
+    end
+    local id, previous = enter(lane)
+    if not id then
+        return false, previous
+    end
+    return left(id, previous, co, resume(co, ...))
+end
+
+-- Loading
+
+local here = debug.getinfo(1, "S").source:match "^@(.*[/\\])" or "shove/"
+
+local function text_of(err)
+    local is_ok, text = pcall(tostring, err)
+    return is_ok and type(text) == "string" and text or show.value(err)
+end
+
+-- The message, and below it the script's own frames when there is more than the line that the message names.
+local function describe_load_error(err)
+    local frames = {}
+    for line in debug.traceback("", 2):gmatch "\n\t([^\n]+)" do
+        if not line:find("[C]:", 1, true) and line:sub(1, #here) ~= here then
+            frames[#frames + 1] = "\t" .. line
+        end
+    end
+    if #frames <= 1 then
+        return text_of(err)
+    end
+    return text_of(err) .. "\n" .. table.concat(frames, "\n", 1, math.min(#frames, TRACEBACK_LINES_MAX))
+end
+
+local function load_app(path)
+    local chunk, text = loadfile(path)
+    if not chunk then
+        return nil, text
+    end
+    local is_ok, app = xpcall(chunk, describe_load_error)
+    if not is_ok then
+        return nil, app
+    elseif not describe.is_app(app) then
+        return nil, ('%s must end with "return app", the app that shove.registry made; it returned %s'):format(path,
+            app == nil and "nothing" or show.value(app))
+    end
+    return app
+end
+
+-- What a group consumes: the queue, or its DLQ for dead letters.
+local function source_of(topic, kind)
+    if kind ~= "dead_letters" then
+        return topic.name
+    end
+    return type(topic.dlq) == "string" and topic.dlq or names.dlq(topic.name, topic.for_group)
+end
+
+local function configure(app)
+    local document = describe.document(app)
+    local groups = {}
+    for index, registered in ipairs(describe.handlers(app)) do
+        local group = document.groups[index]
+        groups[index] = {
+            handler = registered.handler,
+            decode = registered.codec.decode,
+            topic = source_of(document.topics[group.topic + 1], group.kind),
+            timeout_ms = group.handler_timeout_ms,
+            dead_letters = registered.dead_letters,
+        }
+    end
+    publish.configure(describe.topic_codecs(app))
+    host.configure {
+        run = run,
+        start = start,
+        on_start = describe.on_start(app),
+        json_decode = codec.json.decode,
+        message_metatable = message.metatable,
+        outcomes = { outcome.ack, outcome.retry, outcome.reject, outcome.defer },
+        groups = groups,
+    }
+end
+
+-- Runs the script. Returns the description of its app as JSON, or nil and what is wrong with it.
+function M.load(path)
+    coroutine.resume = resume_any -- luacheck: ignore 122
+    local app, text = load_app(path)
+    if not app then
+        return nil, text
+    end
+    local is_ok, result = pcall(describe.encode, app)
+    if not is_ok then
+        return nil, text_of(result)
+    end
+    configure(app)
+    return result
+end
+
+return M

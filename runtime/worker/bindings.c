@@ -1,0 +1,87 @@
+/* bindings.c: the one list of what makes up `shove.host`, and what the bindings share. Worker only.
+ */
+#include "worker/bindings.h"
+
+#include <string.h>
+
+#include "worker/tasks.h"
+
+static const luaL_Reg *const bindings[] = {
+    shove_coroutine_binding, shove_log_binding,     shove_message_binding, shove_outcome_binding,
+    shove_process_binding,   shove_publish_binding, shove_sleep_binding,
+};
+
+int shove_open_host(lua_State *L) {
+    struct shove_host *host = shove_host_of(L);
+    lua_createtable(L, 0, 32);
+    for (size_t i = 0; i < sizeof bindings / sizeof *bindings; i++) {
+        for (const luaL_Reg *function = bindings[i]; function->name != NULL; function++) {
+            lua_pushlightuserdata(L, host);
+            lua_pushcclosure(L, function->func, 1);
+            lua_setfield(L, -2, function->name);
+        }
+    }
+    lua_pushstring(L, host->options->broker); /* nil without --broker */
+    lua_setfield(L, -2, "broker");
+    return 1;
+}
+
+void shove_push_text(lua_State *L, int index) {
+    int type = lua_type(L, index);
+    if (type == LUA_TSTRING || type == LUA_TNUMBER) {
+        lua_pushvalue(L, index);
+        lua_tostring(L, -1);
+        return;
+    }
+    lua_pushvalue(L, index);
+    if (luaL_getmetafield(L, -1, "__tostring")) {
+        lua_insert(L, -2);
+        if (lua_pcall(L, 1, 1, 0) == 0 && lua_type(L, -1) == LUA_TSTRING) {
+            return;
+        }
+    }
+    lua_pop(L, 1);
+    if (type == LUA_TNIL || type == LUA_TBOOLEAN) {
+        lua_pushstring(L, type == LUA_TNIL ? "nil" : lua_toboolean(L, index) ? "true" : "false");
+    } else {
+        lua_pushfstring(L, "a %s", lua_typename(L, type));
+    }
+}
+
+void shove_push_traceback(lua_State *L, int level) {
+    static const char body[] = "\n\t[C]: in function 'xpcall'";
+    luaL_traceback(L, L, lua_tostring(L, -1), level);
+    const char *text = lua_tostring(L, -1);
+    const char *end = NULL;
+    for (const char *at = strstr(text, body); at != NULL; at = strstr(at + 1, body)) {
+        end = at;
+    }
+    if (end != NULL) {
+        lua_pushlstring(L, text, (size_t)(end - text));
+        lua_replace(L, -2);
+    }
+    lua_replace(L, -2);
+}
+
+bool shove_check_can_wait(lua_State *L, const char *what) {
+    struct shove_host *host = shove_host_of(L);
+    if (shove_task_of_thread(host, L) == NULL) {
+        lua_pushfstring(L,
+                        host->current != NULL
+                            ? "%s waits, so it must be called from the handler itself, not from a "
+                              "coroutine of your own"
+                            : "%s waits, so it can only be called from a handler, not while the "
+                              "script is loaded and not from a luv callback",
+                        what);
+        return false;
+    }
+    if (!lua_isyieldable(L)) {
+        lua_pushfstring(
+            L,
+            "%s waits, which is not possible inside a metamethod, an iterator, a codec, "
+            "or a function called by table.sort, string.gsub and the like",
+            what);
+        return false;
+    }
+    return true;
+}

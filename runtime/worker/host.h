@@ -1,0 +1,142 @@
+/* host.h: what a worker process keeps: its loop, its Lua state, its tasks. Worker only, one thread.
+ *
+ * A *task* is a coroutine and the message that it handles. The task owns the coroutine and both are
+ * used again for later messages; the serial number tells one message from the next. Lua code never
+ * sees a task, only an *id* (serial and index in one number), so whatever it keeps from an earlier
+ * message is noticed and reaches nothing.
+ *
+ * A task is FREE, or ON_CPU (between lua_resume and its return), or WAITING (its coroutine has
+ * yielded). What it waits for says who may resume it: the runtime after a sleep or a publication,
+ * the script's own luv callback otherwise.
+ */
+#ifndef SHOVE_WORKER_HOST_H
+#define SHOVE_WORKER_HOST_H
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+#include <uv.h>
+
+#include "base/buffer.h"
+#include "base/uuid.h"
+#include "core/outcome.h"
+#include "ipc/channel.h"
+#include "worker/worker.h"
+
+enum shove_task_state { SHOVE_TASK_FREE, SHOVE_TASK_ON_CPU, SHOVE_TASK_WAITING };
+
+enum shove_task_wait {
+    SHOVE_WAIT_FOREIGN, /* the handler yielded by itself: somebody in the script resumes it */
+    SHOVE_WAIT_SLEEP,
+    SHOVE_WAIT_PUBLISH
+};
+
+/* Stands for app:on_start in the running word: no message has this slot. */
+#define SHOVE_START_SLOT (UINT32_MAX - 1)
+
+struct shove_host;
+
+struct shove_task {
+    struct shove_host *host;
+    lua_State *thread;
+    int thread_ref;
+    const struct shove_envelope *envelope; /* in the arena; NULL for on_start, and once settled */
+    uint32_t index;
+    uint32_t serial;
+    uint32_t slot; /* control's */
+    uint32_t generation;
+    uint32_t group;
+    uint8_t state;
+    uint8_t wait;
+    bool is_start;
+    bool is_settled;   /* control has been told */
+    char *undecodable; /* why the codec refused the payload: decides over whatever the handler says;
+                          else NULL */
+    bool has_foreign_yield; /* somebody else may hold the coroutine: it is not used again */
+    bool is_timed;          /* a member of its group's list of timeouts */
+    int64_t deadline_mono_ms;
+    struct shove_task *previous; /* in the list of timeouts */
+    struct shove_task *next;     /* there, or in the list of free tasks */
+    uv_timer_t sleep;            /* data: the task */
+
+    uint32_t publishing; /* answers that are still to come */
+    uint32_t published;  /* messages asked for in this call */
+    bool is_batch;
+    struct shove_buffer failed; /* struct shove_publish_failure of each refused message */
+};
+
+struct shove_publish_failure {
+    uint32_t ordinal; /* from 1, in the batch */
+    int code;
+};
+
+struct shove_handler_group { /* one registration of the script, under control's group index */
+    int64_t timeout_ms;
+    int handler_ref;
+    int decode_ref;
+    char *topic; /* what it consumes: the queue, or the DLQ for dead letters */
+    bool is_dead_letters;
+    struct shove_task *timed_first; /* waiting tasks in the order of their deadlines */
+    struct shove_task *timed_last;
+};
+
+struct shove_publish_request { /* one message control was asked to publish */
+    uint32_t task;             /* index */
+    uint32_t serial;
+    uint32_t ordinal;
+    uint32_t next_free;
+};
+
+struct shove_host {
+    const struct shove_worker_options *options;
+    struct shove_channel *channel;
+    uv_loop_t loop;
+    uv_poll_t wake;
+    uv_timer_t timeout;         /* for the earliest deadline of all groups */
+    int64_t timeout_at_mono_ms; /* what it is set to; INT64_MAX: not set */
+    lua_State *L;
+    int run_ref;           /* Lua: function(handler, id), the body of every message's coroutine */
+    int start_ref;         /* Lua: function(start, id), that of on_start */
+    int start_handler_ref; /* LUA_NOREF: the app has none */
+    int json_decode_ref;
+    int message_metatable_ref;
+    int lanes_ref;                                 /* Lua: weak table coroutine -> id */
+    const void *outcomes[SHOVE_OUTCOME_DEFER + 1]; /* identity of shove.ack etc. by code */
+    int outcome_metatable_ref;
+
+    struct shove_handler_group *groups;
+    uint32_t group_count;
+
+    struct shove_task **tasks;
+    uint32_t task_count;
+    uint32_t task_capacity;
+    uint32_t busy_count; /* tasks that are not free */
+    struct shove_task *free_tasks;
+    struct shove_task *current;    /* whose coroutine is on the CPU */
+    struct shove_task *start_task; /* while app:on_start runs */
+
+    struct shove_publish_request *requests;
+    uint32_t request_count;
+    uint32_t request_capacity;
+    uint32_t free_request; /* UINT32_MAX: none */
+
+    struct shove_buffer scratch;
+    struct shove_uuid_source ids;
+    int64_t now_mono_ms;       /* coarse, when the current task came on the CPU */
+    int64_t published_mono_ms; /* when notes were last published */
+    bool is_stopping;
+    bool is_describing;
+};
+
+/* The kernel's tick (1 to 4 ms old): read for every message, where the exact clock would cost a
+ * tenth of the time. */
+static inline int64_t shove_host_coarse_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+#endif

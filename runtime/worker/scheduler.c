@@ -1,0 +1,220 @@
+/* scheduler.c: see scheduler.h. Worker only.
+ *
+ * One lua_resume per message, of a coroutine that is used again and again; a message that is
+ * handled without waiting costs no allocation outside of Lua and no system call. The coroutine's
+ * body (lua/shove/run.lua) calls the handler in protected mode and then host.finish, so whoever
+ * resumes a coroutine last, its outcome arrives; an error that gets past it (no memory even for the
+ * call) comes back from lua_resume and is settled here.
+ *
+ * The running word names the message from before its coroutine gets the CPU until after it has left
+ * it, also when coroutines are resumed from within each other: a mark restores the outer one.
+ *
+ * Notes become visible to control in portions, but never later than a tick of the coarse clock (a
+ * few milliseconds) plus one stretch of one handler.
+ */
+#include "worker/scheduler.h"
+
+#include <string.h>
+
+#include "base/log.h"
+#include "base/utf8.h"
+#include "worker/publishing.h"
+#include "worker/tasks.h"
+#include "worker/timeouts.h"
+
+#define PORTION 64
+
+static void show_running(struct shove_host *host, const struct shove_task *task) {
+    if (task == NULL) {
+        shove_channel_clear_running(host->channel);
+    } else {
+        shove_channel_set_running(host->channel, task->slot, task->generation, host->now_mono_ms);
+    }
+}
+
+void shove_scheduler_enter(struct shove_task *task, struct shove_cpu_mark *mark) {
+    struct shove_host *host = task->host;
+    mark->previous = host->current;
+    host->now_mono_ms = shove_host_coarse_ms();
+    host->current = task;
+    task->state = SHOVE_TASK_ON_CPU;
+    show_running(host, task);
+}
+
+void shove_scheduler_leave(struct shove_host *host, const struct shove_cpu_mark *mark) {
+    host->current = mark->previous;
+    show_running(host, mark->previous);
+}
+
+void shove_scheduler_flush(struct shove_host *host) {
+    host->published_mono_ms = host->now_mono_ms;
+    shove_channel_release_submits(host->channel);
+    shove_channel_publish_notes(host->channel);
+}
+
+void shove_scheduler_settle(struct shove_task *task, enum shove_outcome outcome, const char *text,
+                            size_t size) {
+    struct shove_note note = {.type = task->is_start ? SHOVE_NOTE_STARTED : SHOVE_NOTE_SETTLED,
+                              .outcome = (uint16_t)outcome,
+                              .slot = task->slot,
+                              .generation = task->generation};
+    struct shove_part part = {.data = text, .size = size};
+    if (size > SHOVE_OUTCOME_TEXT_MAX) {
+        part.size = shove_utf8_cut(text, size, SHOVE_OUTCOME_TEXT_MAX);
+    }
+    task->envelope = NULL;
+    task->is_settled = true;
+    shove_channel_note(task->host->channel, &note, &part, part.size != 0);
+}
+
+void shove_scheduler_end(struct shove_task *task, enum shove_outcome outcome, const char *text,
+                         size_t size, bool is_coroutine_spent) {
+    if (!task->is_settled) {
+        shove_scheduler_settle(task, outcome, text, size);
+    }
+    shove_timeouts_remove(task);
+    if (task->wait == SHOVE_WAIT_SLEEP) {
+        uv_timer_stop(&task->sleep);
+    }
+    if (task->is_start) {
+        task->host->start_task = NULL;
+    }
+    shove_task_give(task, is_coroutine_spent);
+}
+
+void shove_scheduler_yielded(struct shove_task *task) {
+    task->state = SHOVE_TASK_WAITING;
+    if (task->wait == SHOVE_WAIT_FOREIGN) {
+        task->has_foreign_yield = true;
+    }
+    shove_timeouts_add(task);
+}
+
+static void run(struct shove_task *task, int argument_count) {
+    lua_State *thread = task->thread;
+    struct shove_cpu_mark mark;
+    shove_scheduler_enter(task, &mark);
+    if (task->host->now_mono_ms != task->host->published_mono_ms) {
+        shove_scheduler_flush(task->host);
+    }
+    int status = lua_resume(thread, argument_count);
+    shove_scheduler_leave(task->host, &mark);
+    if (status == LUA_YIELD) {
+        lua_settop(thread, 0);
+        shove_scheduler_yielded(task);
+        return;
+    }
+    size_t size = 0;
+    const char *text = NULL;
+    if (status != 0) {
+        /* An error got past the body: no memory for the call itself, or a broken stack. */
+        text = lua_tolstring(thread, -1, &size);
+    }
+    shove_scheduler_end(task, SHOVE_OUTCOME_ERROR, text, size, status != 0);
+    if (status == 0) {
+        lua_settop(thread, 0);
+    }
+}
+
+void shove_scheduler_resume(struct shove_task *task, int result_count) {
+    run(task, result_count);
+}
+
+static void push_call(struct shove_task *task, int body_ref, int handler_ref) {
+    lua_State *thread = task->thread;
+    lua_rawgeti(thread, LUA_REGISTRYINDEX, body_ref);
+    lua_rawgeti(thread, LUA_REGISTRYINDEX, handler_ref);
+    lua_pushnumber(thread, shove_task_id(task));
+}
+
+static void refuse_message(struct shove_host *host, const struct shove_submit *entry) {
+    static const char text[] = "the worker has no memory for another coroutine";
+    struct shove_note note = {.type = SHOVE_NOTE_SETTLED,
+                              .outcome = SHOVE_OUTCOME_ERROR,
+                              .slot = entry->slot,
+                              .generation = entry->generation};
+    struct shove_part part = {.data = text, .size = sizeof text - 1};
+    shove_channel_note(host->channel, &note, &part, 1);
+}
+
+static void begin_message(struct shove_host *host, const struct shove_submit *entry) {
+    const struct shove_envelope *envelope =
+        shove_channel_envelope(host->channel, entry->arena_offset);
+    struct shove_task *task = shove_task_take(host);
+    if (task == NULL) {
+        refuse_message(host, entry);
+        return;
+    }
+    const struct shove_handler_group *group = &host->groups[envelope->group];
+    task->envelope = envelope;
+    task->slot = entry->slot;
+    task->generation = entry->generation;
+    task->group = envelope->group;
+    push_call(task, host->run_ref, group->handler_ref);
+    run(task, 2);
+}
+
+static void begin_start(struct shove_host *host) {
+    struct shove_task *task = host->start_handler_ref == LUA_NOREF ? NULL : shove_task_take(host);
+    if (task == NULL) {
+        static const char text[] = "the worker has no memory for another coroutine";
+        struct shove_note note = {.type = SHOVE_NOTE_STARTED, .slot = SHOVE_START_SLOT};
+        struct shove_part part = {.data = text, .size = sizeof text - 1};
+        shove_channel_note(host->channel, &note, &part, host->start_handler_ref != LUA_NOREF);
+        return;
+    }
+    task->is_start = true;
+    host->start_task = task;
+    task->slot = SHOVE_START_SLOT;
+    task->generation = 0;
+    push_call(task, host->start_ref, host->start_handler_ref);
+    run(task, 2);
+}
+
+static void cancel_message(struct shove_host *host, const struct shove_submit *entry) {
+    for (uint32_t i = 0; i < host->task_count; i++) {
+        struct shove_task *task = host->tasks[i];
+        if (task->state == SHOVE_TASK_WAITING && !task->is_start && task->slot == entry->slot &&
+            task->generation == entry->generation) {
+            task->is_settled = true; /* control has settled it itself */
+            shove_scheduler_end(task, SHOVE_OUTCOME_ERROR, NULL, 0, true);
+            return;
+        }
+    }
+}
+
+static void handle(struct shove_host *host, const struct shove_submit *entry) {
+    switch (entry->type) {
+    case SHOVE_SUBMIT_MESSAGE:
+        begin_message(host, entry);
+        break;
+    case SHOVE_SUBMIT_PUBLISHED:
+        shove_publishing_answered(host, entry->slot, -(int)entry->generation);
+        break;
+    case SHOVE_SUBMIT_START:
+        begin_start(host);
+        break;
+    case SHOVE_SUBMIT_CANCEL:
+        cancel_message(host, entry);
+        break;
+    case SHOVE_SUBMIT_STOP:
+        host->is_stopping = true;
+        break;
+    default:
+        shove_log(SHOVE_LOG_ERROR, "control submitted something unknown (%u)", entry->type);
+        break;
+    }
+}
+
+bool shove_scheduler_portion(struct shove_host *host) {
+    struct shove_submit entry;
+    unsigned count = 0;
+    while (count < PORTION && shove_channel_next_submit(host->channel, &entry)) {
+        handle(host, &entry);
+        count++;
+    }
+    if (count != 0) {
+        shove_scheduler_flush(host);
+    }
+    return count != 0;
+}

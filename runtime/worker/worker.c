@@ -1,0 +1,181 @@
+/* worker.c: the worker process: starts, turns its loop, stops. Worker only, one thread.
+ *
+ * A turn: handle a portion of what control submitted; when there was nothing, mark the worker
+ * asleep, and block in libuv until control rings, a timer is due or one of the script's handles is
+ * ready. While there is work, libuv gets a look in every few portions or at every tick of the
+ * coarse clock, whichever is first, without blocking.
+ *
+ * The process owns nothing that matters: control still holds every message that is not settled. It
+ * is killed with control (PR_SET_PDEATHSIG) and ignores the signals of a terminal, whose Ctrl-C
+ * goes to the whole process group: control decides who ends, and when. Handlers rather than
+ * SIG_IGN, because what is ignored stays ignored in the programs that a script starts.
+ */
+#include "worker/worker.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "core/tally.h"
+#include "worker/host.h"
+#include "worker/lua_state.h"
+#include "worker/scheduler.h"
+#include "worker/tasks.h"
+#include "worker/timeouts.h"
+
+#define PORTIONS_PER_TURN 4
+
+static void ignore_signal(int number) {
+    (void)number;
+}
+
+static void keep_signals_away(void) {
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE};
+    struct sigaction action = {.sa_handler = ignore_signal, .sa_flags = SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        sigaction(numbers[i], &action, NULL);
+    }
+}
+
+/* False when control is gone already. */
+static bool tie_to_parent(int parent_pid) {
+    if (parent_pid <= 0) {
+        return true;
+    }
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    return getppid() == parent_pid;
+}
+
+static void limit_memory(int64_t limit_bytes) {
+    if (limit_bytes <= 0) {
+        return;
+    }
+    struct rlimit limit = {.rlim_cur = (rlim_t)limit_bytes, .rlim_max = (rlim_t)limit_bytes};
+    if (setrlimit(RLIMIT_DATA, &limit) != 0) {
+        shove_log(SHOVE_LOG_WARN, "the limit on a worker's memory cannot be set: %s",
+                  strerror(errno));
+    }
+}
+
+static void on_wake(uv_poll_t *wake, int status, int events) {
+    struct shove_host *host = wake->data;
+    uint64_t count;
+    (void)status;
+    (void)events;
+    if (read(shove_channel_worker_wake_fd(host->channel), &count, sizeof count) < 0) {
+        return; /* rung for by an earlier nap */
+    }
+}
+
+static void send_text(struct shove_host *host, enum shove_note_type type, int outcome,
+                      const char *text, size_t size) {
+    struct shove_note note = {.type = (uint16_t)type, .outcome = (uint16_t)outcome};
+    struct shove_part part = {.data = text, .size = size};
+    shove_channel_note(host->channel, &note, &part, size != 0);
+    shove_channel_publish_notes(host->channel);
+}
+
+static int open_host(struct shove_host *host, struct shove_error *error) {
+    int status = shove_channel_attach(host->options->channel_fds, &host->channel, error);
+    if (status != 0) {
+        return status;
+    }
+    status = uv_loop_init(&host->loop);
+    if (status != 0) {
+        return shove_error_set(error, SHOVE_EIO, "cannot make an event loop: %s",
+                               uv_strerror(status));
+    }
+    status = uv_poll_init(&host->loop, &host->wake, shove_channel_worker_wake_fd(host->channel));
+    if (status != 0) {
+        return shove_error_set(error, SHOVE_EIO, "cannot watch control's bell: %s",
+                               uv_strerror(status));
+    }
+    host->wake.data = host;
+    uv_poll_start(&host->wake, UV_READABLE, on_wake);
+    shove_timeouts_init(host);
+    shove_buffer_init(&host->scratch);
+    host->free_request = UINT32_MAX;
+    host->start_handler_ref = LUA_NOREF;
+    status = shove_uuid_init(&host->ids);
+    if (status != 0) {
+        return shove_error_set(error, status, "the system has no random numbers to give");
+    }
+    return shove_lua_open(host, error);
+}
+
+/* on_start counts only while it is on its way: what it waits for does not hold the process up. */
+static bool is_idle(const struct shove_host *host) {
+    return host->busy_count == (host->start_task != NULL);
+}
+
+static void block(struct shove_host *host) {
+    uv_run_mode mode = shove_channel_worker_sleeps(host->channel) ? UV_RUN_NOWAIT : UV_RUN_ONCE;
+    uv_run(&host->loop, mode);
+    shove_channel_worker_wakes(host->channel);
+}
+
+static void turn(struct shove_host *host) {
+    int64_t begun_ms = shove_host_coarse_ms();
+    shove_channel_beat(host->channel, begun_ms);
+    bool had_work = shove_scheduler_portion(host);
+    for (int i = 1; had_work && i < PORTIONS_PER_TURN && host->now_mono_ms == begun_ms; i++) {
+        had_work = shove_scheduler_portion(host);
+    }
+    if (had_work) {
+        uv_run(&host->loop, UV_RUN_NOWAIT);
+    } else if (!host->is_stopping || !is_idle(host)) {
+        block(host);
+    }
+    shove_scheduler_flush(host);
+}
+
+static void run_until_stopped(struct shove_host *host) {
+    while (!host->is_stopping || !is_idle(host)) {
+        turn(host);
+    }
+    send_text(host, SHOVE_NOTE_STOPPING, 0, NULL, 0);
+}
+
+static int load_script(struct shove_host *host) {
+    const char *text;
+    size_t size;
+    if (shove_lua_load(host, &text, &size) < 0) {
+        send_text(host, SHOVE_NOTE_LOAD_ERROR, SHOVE_EXIT_CONFIG, text, size);
+        return SHOVE_EXIT_CONFIG;
+    }
+    send_text(host, SHOVE_NOTE_DESCRIPTION, 0, text, size);
+    lua_settop(host->L, 0);
+    return 0;
+}
+
+int shove_worker_main(const struct shove_worker_options *options) {
+    struct shove_host host = {.options = options};
+    struct shove_error error;
+    if (!tie_to_parent(options->parent_pid)) {
+        return EXIT_FAILURE;
+    }
+    keep_signals_away();
+    limit_memory(options->memory_limit_bytes);
+    setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
+    if (open_host(&host, &error) != 0) {
+        shove_log(SHOVE_LOG_ERROR, "the worker cannot start: %s", error.text);
+        return EXIT_FAILURE;
+    }
+    int exit_code = load_script(&host);
+    if (exit_code == 0 && !options->is_describe_only) {
+        send_text(&host, SHOVE_NOTE_READY, 0, NULL, 0);
+        run_until_stopped(&host);
+    }
+    fflush(stdout);
+    /* The script's handles, coroutines and threads end with the process: closing them one by one
+     * would run its code again. */
+    _exit(exit_code);
+}
