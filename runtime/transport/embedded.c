@@ -24,12 +24,13 @@ struct shove_embedded_watch { /* lives until libuv has closed its handles */
 
 static void on_touched(uv_fs_event_t *event, const char *name, int events, int status) {
     (void)name;
+    (void)events; /* removal begins as a change of attributes, so every event may be one */
+    (void)status;
     struct shove_embedded_watch *watch = event->data;
     if (!watch->local)
         return;
     shove_local_suspect(watch->local);
-    if (status < 0 || (events & UV_RENAME)) /* which is also what removal looks like */
-        shove_local_check(watch->local);
+    shove_local_check(watch->local);
 }
 
 static void on_fallback(uv_timer_t *timer) {

@@ -243,8 +243,6 @@ void shove_embedded_free(struct shove_store *store) {
 
 int shove_embedded_check(struct shove_store *store, struct shove_error *error) {
     struct stat info;
-    int dead;
-    mdb_reader_check(store->env, &dead);
     bool is_there = stat(store->path, &info) == 0;
     if (is_there && info.st_dev == store->device && info.st_ino == store->inode &&
         shove_embedded_locks_are_there(store->locks))

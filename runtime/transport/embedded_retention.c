@@ -161,6 +161,8 @@ static int sweep_all(struct sweep *sweep) {
 int shove_embedded_retain(struct shove_store *store, int64_t now_ms, size_t budget,
                           struct shove_error *error) {
     struct sweep sweep = {.store = store, .now_ms = now_ms, .budget = budget};
+    int dead;
+    mdb_reader_check(store->env, &dead); /* a dead reader keeps freed pages from being used again */
     int rc = mdb_txn_begin(store->env, NULL, 0, &sweep.txn);
     if (rc == 0) {
         rc = sweep_all(&sweep);

@@ -276,6 +276,13 @@ static int gather_block(struct shove_store *store, uint32_t topic_id, int32_t pa
     }
 }
 
+/* Whether the first block of the chunk holds `offset`: a damaged tree may have lost the one that did. */
+static bool holds(const struct shove_chunk *chunk, int64_t offset) {
+    struct shove_block_header header;
+    memcpy(&header, chunk->data, sizeof(header));
+    return offset >= header.base_offset && offset < header.base_offset + (int64_t)header.count;
+}
+
 static int gather(struct shove_store *store, uint32_t topic_id, int32_t partition, int64_t offset,
                   size_t budget_bytes, struct shove_chunk **chunk) {
     MDB_val key, value;
@@ -288,6 +295,8 @@ static int gather(struct shove_store *store, uint32_t topic_id, int32_t partitio
             /* Blocks before a damaged one are good; the next call meets it first. */
             return had > 0 && rc == MDB_CORRUPTED ? 0 : rc;
         }
+        if (had == 0 && !holds(*chunk, offset))
+            return MDB_CORRUPTED;
         if ((*chunk)->size >= budget_bytes)
             return 0;
         rc = mdb_cursor_get(store->reader_cursor, &key, &value, MDB_NEXT);
@@ -428,8 +437,12 @@ int shove_embedded_write(struct shove_store *store, struct shove_store_write *wr
             shove_embedded_locks_poke(store->locks);
     }
     if (write->wants_retention) {
-        int rc = shove_embedded_retain(store, write->now_ms, SHOVE_EMBEDDED_RETAIN_PARTS, NULL);
-        write->has_more = rc > 0; /* a failure is not the records': the next tick tries again */
+        struct shove_error error;
+        int rc = shove_embedded_retain(store, write->now_ms, SHOVE_EMBEDDED_RETAIN_PARTS, &error);
+        write->has_more = rc > 0;
+        /* What was written stays acknowledged; the next tick tries to delete again. */
+        if (rc < 0 && write->run_count + write->commit_count == 0)
+            return shove_error_set(&write->error, rc, "%s", error.text);
     }
     return 0;
 }

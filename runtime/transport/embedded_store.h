@@ -86,7 +86,7 @@ struct shove_store {
 int shove_embedded_open_file(const char *path, bool may_create, int64_t timeout_ms,
                              struct shove_store **out, struct shove_error *error);
 void shove_embedded_free(struct shove_store *store);
-/* Whether PATH is still the file that was opened; forgets readers that died. */
+/* Whether PATH is still the file that was opened. */
 int shove_embedded_check(struct shove_store *store, struct shove_error *error);
 
 /* ---- embedded_pages.c: a file that LMDB must not be let near ---- */

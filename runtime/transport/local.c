@@ -37,15 +37,24 @@ void shove_local_suspect(struct shove_local *local) {
     shove_local_wake(local);
 }
 
+/* Small writes may pass where large ones fail, so trouble may come and go with every write: each
+ * kind is told at most once per interval, and its end only when its beginning was. */
 void shove_local_notice(struct shove_local *local, int code, const char *text) {
     int64_t now_ms = shove_clock_mono_ms();
-    if (code == 0 && local->trouble == 0)
-        return;
-    if (code != 0 && code == local->trouble && now_ms - local->trouble_told_ms < NOTICE_INTERVAL_MS)
-        return;
+    bool is_told;
+    if (code == 0) {
+        is_told = local->trouble != 0 && local->is_trouble_told;
+        local->is_trouble_told = false;
+    } else {
+        is_told = code != local->told_code || now_ms - local->told_ms >= NOTICE_INTERVAL_MS;
+    }
     local->trouble = code;
-    local->trouble_told_ms = now_ms;
-    if (local->events->notice)
+    if (is_told && code != 0) {
+        local->told_code = code;
+        local->told_ms = now_ms;
+        local->is_trouble_told = true;
+    }
+    if (is_told && local->events->notice)
         local->events->notice(local->ctx, code, text);
 }
 

@@ -176,9 +176,11 @@ struct shove_local {
     bool is_readable; /* to be told */
     bool is_stale;    /* high watermarks may have moved */
     bool is_pumping;
-    int trouble; /* code of the trouble last told; 0: none */
-    int64_t trouble_told_ms;
-    int gone_code; /* the storage was taken away */
+    int trouble;   /* what writing fails with now; 0: it does not */
+    int told_code; /* the trouble last told, and when */
+    int64_t told_ms;
+    bool is_trouble_told; /* so its end will be */
+    int gone_code;        /* the storage was taken away */
 };
 
 /* ---- local.c ---- */
@@ -267,6 +269,9 @@ int shove_local_committed_set(struct shove_transport *transport, const char *gro
 int shove_local_delete_before(struct shove_transport *transport, const char *topic,
                               int32_t partition, int64_t offset, int64_t timeout_ms,
                               struct shove_error *error);
+/* Deletes at once what need not be kept at now_ms (wall clock): what the tick does bit by bit. */
+int shove_local_retain(struct shove_transport *transport, int64_t now_ms,
+                       struct shove_error *error);
 /* Checks one spec against what is there (NULL: nothing) and says what it should become: pure,
  * shared by the stores. Returns 1 when `out` is to be stored, 0 when nothing is to do, or ECONFIG.
  * out->id is left to the store. */

@@ -185,3 +185,16 @@ int shove_local_delete_before(struct shove_transport *transport, const char *top
         return rc;
     return local->ops->delete_before(local->store, info.id, partition, offset, error);
 }
+
+int shove_local_retain(struct shove_transport *transport, int64_t now_ms,
+                       struct shove_error *error) {
+    struct shove_local *local = (struct shove_local *)transport;
+    struct shove_store_write write;
+    do {
+        write = (struct shove_store_write){.wants_retention = true, .now_ms = now_ms};
+        int rc = local->ops->write(local->store, &write);
+        if (rc < 0)
+            return shove_error_set(error, rc, "%s", write.error.text);
+    } while (write.has_more);
+    return 0;
+}

@@ -42,7 +42,6 @@ end
 local function wait_for_line(t, other, pattern)
     local found
     t:wait(function()
-        uv.run "nowait"
         for _, line in ipairs(other.lines) do found = found or line.text:match(pattern) end
         return found
     end, "the other process to say " .. pattern)

@@ -12,6 +12,7 @@
 -- Failing operations return nil, code, text. Everything waits with a deadline.
 
 local ffi = require "ffi"
+local uv = require "luv"
 local cleanup = require "spec.support.cleanup"
 local C = require("spec.support.c").include("transport/transport.h", "base/buffer.h", "base/clock.h")
 
@@ -150,6 +151,7 @@ function Transport:wait(is_done, what, deadline_ms)
             error(("waited %d ms for %s"):format(deadline_ms or DEADLINE_MS, what), 2)
         end
         C.recorder_run(self.recorder, math.min(left, 20))
+        uv.run "nowait" -- other programs are read meanwhile, or their pipes fill
         self:drain()
     end
 end

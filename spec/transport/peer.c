@@ -7,6 +7,9 @@
  * COUNT", "took PARTITION OFFSET PAYLOAD", until standard input ends; then leaves and prints "ended
  * CODE"
  *
+ *   transport_peer BROKER exercise TOPIC               reads all, publishes, deletes what retention
+ * allows in a year; prints "read COUNT" and "done"
+ *
  * A failure is printed as "error NAME: text"; exit code 1.
  */
 #include <inttypes.h>
@@ -15,6 +18,8 @@
 #include <string.h>
 #include <uv.h>
 
+#include "base/clock.h"
+#include "transport/local.h"
 #include "transport/transport.h"
 
 #define WINDOW 300 /* records under way when appending */
@@ -176,6 +181,47 @@ static void consume(struct peer *peer, const char *group, const char *topic) {
         uv_run(&peer->loop, UV_RUN_ONCE);
 }
 
+static uint64_t read_partition(struct peer *peer, const char *topic, int32_t partition) {
+    struct shove_error error;
+    struct shove_batch batch;
+    int64_t low, high;
+    uint64_t count = 0;
+    int rc = peer->ops->watermarks(peer->transport, topic, partition, &low, &high, 5000, &error);
+    while (rc == 0 && low < high) {
+        long got =
+            peer->ops->read(peer->transport, topic, partition, low, 500, 5000, &batch, &error);
+        if (got <= 0) {
+            rc = got < 0 ? (int)got : SHOVE_ECORRUPT;
+            break;
+        }
+        count += (uint64_t)got;
+        low = batch.records[got - 1].offset + 1;
+        peer->ops->batch_release(peer->transport, &batch);
+    }
+    if (rc < 0)
+        printf("partition %d: %s\n", (int)partition, shove_error_name(rc));
+    return count;
+}
+
+static void exercise(struct peer *peer, const char *topic) {
+    struct shove_error error;
+    uint64_t count = 0;
+    long partitions = peer->ops->partition_count(peer->transport, topic, 5000, &error);
+    if (partitions < 0)
+        fail((int)partitions, error.text);
+    for (int32_t p = 0; p < (int32_t)partitions; p++)
+        count += read_partition(peer, topic, p);
+    printf("read %" PRIu64 "\n", count);
+    publish(peer, topic, 3000, "after the damage ", UINT64_MAX);
+    int rc = shove_local_retain(peer->transport, shove_clock_wall_ms() + INT64_C(366) * 86400000,
+                                &error);
+    if (rc < 0)
+        fail(rc, error.text);
+    peer->sent = peer->answered = 0;
+    publish(peer, topic, 3000, "after retention ", UINT64_MAX);
+    printf("done\n");
+}
+
 int main(int argc, char **argv) {
     struct peer peer = {0};
     struct shove_error error;
@@ -202,6 +248,8 @@ int main(int argc, char **argv) {
     } else if (strcmp(command, "append") == 0) {
         peer.prints_acks = true;
         publish(&peer, argv[3], UINT64_MAX, "", WINDOW);
+    } else if (strcmp(command, "exercise") == 0) {
+        exercise(&peer, argv[3]);
     } else if (strcmp(command, "consume") == 0 && argc == 5) {
         consume(&peer, argv[3], argv[4]);
     } else {
