@@ -114,11 +114,9 @@ static void feed_again(struct shove_flow *flow) {
             shove_delivery_free(control, delivery);
             continue;
         }
-        struct shove_delivery_list rest = flow->again;
-        shove_delivery_list_pop(&rest);
         if (!place_again(delivery))
             return;
-        flow->again = rest;
+        shove_delivery_list_pop(&flow->again);
         control->has_progress = true;
     }
 }

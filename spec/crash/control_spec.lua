@@ -25,8 +25,9 @@ for name, url in pairs(scene.brokers) do
                 local s = scene.new { url = url }
                 s:publish(MESSAGES)
                 for kill = 1, KILLS do
-                    -- Further into the work each time.
-                    local p = s:run { SHOVE_ABORT_AT = ("%d:%d"):format(step[1], kill * 2) }
+                    -- Further into the work each time, except that two commits may already be all there is to do.
+                    local passes = step[1] == 8 and 1 or kill * 2
+                    local p = s:run { SHOVE_ABORT_AT = ("%d:%d"):format(step[1], passes) }
                     local _, signal = p:wait_exit(60000)
                     assert.equal(9, signal, p:transcript())
                 end

@@ -1,5 +1,6 @@
 -- A queue, messages in it, and shove running over it again and again until all are handled: what crash specs share.
 
+local assert = require "luassert"
 local app = require "spec.support.app"
 local journal = require "spec.crash.journal"
 local kafka = require "spec.support.kafka"
