@@ -1,8 +1,11 @@
 /* commands.c: from the command line to a command; help and version. Cli. */
 #include "cli/command.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/report.h"
 #include "cli/suggest.h"
@@ -183,6 +186,17 @@ static int flush_output(int exit_code) {
     return exit_code != 0 ? exit_code : code;
 }
 
+/* A program started without one of the standard descriptors would give its number to the next file
+ * it opens, and then print into it. The wrong direction keeps use of it an error. */
+static void fill_standard_descriptors(void) {
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) >= 0 || errno != EBADF)
+            continue;
+        if (open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+            abort(); /* the lowest free number is this one; without /dev/null nothing is safe */
+    }
+}
+
 static int dispatch(int argc, char **argv) {
     if (argc < 2) {
         print_overview(stderr, NULL);
@@ -212,5 +226,6 @@ static int dispatch(int argc, char **argv) {
 }
 
 int shove_cli_main(int argc, char **argv) {
+    fill_standard_descriptors();
     return flush_output(dispatch(argc, argv));
 }

@@ -256,3 +256,31 @@ describe("shove's Lua modules", function()
         assert.matches("SHOVE_LUA_DIR", result.stderr, 1, true)
     end)
 end)
+
+describe("a standard descriptor that is closed", function()
+    local function publish(redirection)
+        local a = app.new { source = MINIMAL }
+        return process.run {
+            "/bin/sh", "-c", 'exec "$0" publish "$1" orders $2 ' .. redirection, app.bin, a.path,
+            redirection == "<&-" and "" or "1", cwd = a.dir,
+        }
+    end
+
+    it("is not given to the next file: standard input is an error", function()
+        local result = publish "<&-"
+        assert.are.equal(1, result.code)
+        assert.matches("cannot read standard input", result.stderr, 1, true)
+    end)
+
+    it("is not given to the next file: standard output is an error", function()
+        local result = publish ">&-"
+        assert.are.equal(1, result.code)
+        assert.matches("cannot write to standard output", result.stderr, 1, true)
+    end)
+
+    it("is not given to the next file: standard error is done without", function()
+        local result = publish "2>&-"
+        assert.are.equal(0, result.code)
+        assert.matches("acknowledged 1 message", result.stdout, 1, true)
+    end)
+end)
