@@ -3,7 +3,7 @@
 -- Worker processes, while the script is loaded; needs no host. Everything raised here is a string that begins
 -- with the position of the first stack frame outside of this folder, so a mistake is reported where it was
 -- made however deep in the library it was found. Where there is no such frame (the call was the script's last
--- `return`, a tail call), the message stands without a position.
+-- `return`, a tail call), the message names the script without a line.
 --
 -- A *checker* is a function(value) that returns the converted value, or nil, text and, when the mistake is
 -- inside of the value, the path to it: ("[2]", ".min"). A *schema* maps option names to checkers.
@@ -17,13 +17,16 @@ local M = {}
 
 local here = debug.getinfo(1, "S").source:match "^(@.*[/\\])" or "@shove/"
 
--- "app.lua:12" of the script's frame nearest to the caller, or nil.
+-- The script that is being run, as the user gave it; nil outside of a worker.
+M.script = nil
+
+-- "app.lua:12" of the script's frame nearest to the caller; the script's name or nil when there is none.
 function M.position()
     local level = 2
     while true do
         local info = debug.getinfo(level, "Sl")
         if not info then
-            return nil
+            return M.script
         end
         if info.what ~= "C" and info.source:sub(1, #here) ~= here then
             local file = info.source:match "^[@=](.*)" or info.short_src
