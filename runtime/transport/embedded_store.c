@@ -276,7 +276,8 @@ static int gather_block(struct shove_store *store, uint32_t topic_id, int32_t pa
     }
 }
 
-/* Whether the first block of the chunk holds `offset`: a damaged tree may have lost the one that did. */
+/* Whether the first block of the chunk holds `offset`: a damaged tree may have lost the one that
+ * did. */
 static bool holds(const struct shove_chunk *chunk, int64_t offset) {
     struct shove_block_header header;
     memcpy(&header, chunk->data, sizeof(header));

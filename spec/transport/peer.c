@@ -245,6 +245,12 @@ int main(int argc, char **argv) {
         uint64_t count = strtoull(argv[4], NULL, 10);
         publish(&peer, argv[3], count, argv[5], UINT64_MAX);
         printf("done %" PRIu64 "\n", count);
+    } else if (strcmp(command, "declare") == 0 && argc == 5) {
+        struct shove_topic_spec spec = {.name = argv[3], .partitions = (int32_t)atoi(argv[4])};
+        rc = peer.ops->declare(peer.transport, &spec, 1, &error);
+        if (rc < 0)
+            fail(rc, error.text);
+        printf("declared\n");
     } else if (strcmp(command, "append") == 0) {
         peer.prints_acks = true;
         publish(&peer, argv[3], UINT64_MAX, "", WINDOW);
