@@ -15,6 +15,7 @@ local names = require "shove.names"
 local outcome = require "shove.outcome"
 local publish = require "shove.publish"
 local show = require "shove.show"
+local validate = require "shove.validate"
 
 local M = {}
 
@@ -126,6 +127,7 @@ end
 -- Runs the script. Returns the description of its app as JSON, or nil and what is wrong with it.
 function M.load(path)
     coroutine.resume = resume_any -- luacheck: ignore 122
+    validate.script = path
     local app, text = load_app(path)
     if not app then
         return nil, text

@@ -44,11 +44,15 @@ describe("A mistake is said to be", function()
         assert.truthy(message:find("^app.lua:3: group: prefetch"))
     end)
 
-    it("nowhere, when no frame of a script is left: the message stands alone", function()
-        local co = coroutine.create(require("shove").group)
-        local is_ok, message = coroutine.resume(co, { prefetch = 0 })
-        assert.is_false(is_ok)
-        assert.equal("group: prefetch: 0 is not allowed; write a whole number from 1 to 100000", message)
+    it("in the script, without a line, when no frame of it is left", function()
+        finally(function() validate.script = nil end)
+        for script_name, prefix in pairs { ["dir/app.lua"] = "dir/app.lua: ", [false] = "" } do
+            validate.script = script_name or nil
+            local co = coroutine.create(require("shove").group)
+            local is_ok, message = coroutine.resume(co, { prefetch = 0 })
+            assert.is_false(is_ok)
+            assert.equal(prefix .. "group: prefetch: 0 is not allowed; write a whole number from 1 to 100000", message)
+        end
     end)
 
     it("by the path that the script was given as", function()
