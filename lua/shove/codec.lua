@@ -163,17 +163,25 @@ M.raw = {
     end,
 }
 
+-- A script may raise, or return nil and a reason: half of Lua's libraries do the one, half the other.
 local function custom(encode_body, decode_payload)
     return {
         name = "custom",
         encode = function(body)
-            local payload = encode_body(body)
+            local payload, reason = encode_body(body)
             if type(payload) ~= "string" then
-                error(("the codec's encode returned %s, not a string"):format(show.value(payload)), 0)
+                error(("the codec's encode returned %s, not a string%s"):format(show.value(payload),
+                    reason ~= nil and ": " .. tostring(reason) or ""), 0)
             end
             return payload
         end,
-        decode = decode_payload,
+        decode = function(payload)
+            local body, reason = decode_payload(payload)
+            if body == nil and reason ~= nil then
+                error(reason, 0)
+            end
+            return body
+        end,
     }
 end
 

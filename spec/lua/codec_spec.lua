@@ -129,6 +129,19 @@ describe("A codec of the script's own", function()
         assert.equal("the codec's encode returned nil, not a string", refusal(custom.encode, {}))
     end)
 
+    it("may return nil and a reason instead of raising", function()
+        local custom = codec.check {
+            encode = function() return nil, "too deep" end,
+            decode = function(payload)
+                if payload == "" then return nil end
+                return nil, "bad checksum"
+            end,
+        }
+        assert.equal("the codec's encode returned nil, not a string: too deep", refusal(custom.encode, {}))
+        assert.equal("bad checksum", refusal(custom.decode, "x"))
+        assert.is_nil(custom.decode "")
+    end)
+
     it("raises what it raises", function()
         local custom = codec.check { encode = string.upper, decode = function() error("bad checksum", 0) end }
         assert.equal("bad checksum", refusal(custom.decode, "x"))

@@ -94,11 +94,11 @@ local App = {}
 ---Lets a sequenced topic do without holds or DLQ, and a topic with one of the two without a warning. Default false.
 ---@field allow_message_loss? boolean
 
----A codec of the script's own. A payload that `decode` raises on is undecodable: it is dead-lettered as `deserialize`
----without reaching the handler.
+---A codec of the script's own. A payload that `decode` raises on, or returns nil and a reason for, is undecodable: it is
+---dead-lettered as `deserialize` when the handler touches `msg.body`.
 ---@class shove.Codec
----@field encode fun(body: any): string
----@field decode fun(payload: string): any
+---@field encode fun(body: any): string?, string?
+---@field decode fun(payload: string): any, string?
 
 ---Declares a topic, which is created with its holds and its DLQ when the app runs, unless they exist.
 ---```lua
