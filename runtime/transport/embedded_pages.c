@@ -71,6 +71,7 @@ struct walk {
     uint32_t page_bytes;
     uint64_t file_pages; /* whole pages that are there */
     uint64_t last_page;
+    bool is_free_tree;
     int64_t deadline_ms;
     struct shove_error *error;
     uint8_t *pages[DEPTH_MAX * 2]; /* one buffer for each level, sub-trees included */
@@ -129,7 +130,7 @@ static int read_meta(int fd, const char *path, off_t at, struct meta *out,
 }
 
 static int read_head(int fd, const char *path, struct meta *out, struct shove_error *error) {
-    struct meta metas[2];
+    struct meta metas[2] = {0};
     int rc = read_meta(fd, path, 0, &metas[0], error);
     if (rc == 0)
         rc = read_meta(fd, path, (off_t)metas[0].free.pad, &metas[1], error);
@@ -142,7 +143,7 @@ static int read_head(int fd, const char *path, struct meta *out, struct shove_er
 }
 
 int shove_embedded_head_check(int fd, const char *path, struct shove_error *error) {
-    struct meta meta;
+    struct meta meta = {0};
     return read_head(fd, path, &meta, error);
 }
 
@@ -226,7 +227,7 @@ static int walk_node(struct walk *walk, unsigned level, uint64_t page, const str
 }
 
 static int walk_page(struct walk *walk, unsigned level, uint64_t number, unsigned depth) {
-    struct page_head head;
+    struct page_head head = {0};
     if (shove_clock_mono_ms() > walk->deadline_ms)
         return OUT_OF_TIME;
     int rc = read_page(walk, level, number, &head);
@@ -235,7 +236,8 @@ static int walk_page(struct walk *walk, unsigned level, uint64_t number, unsigne
     if ((depth == 1) != (head.flags == PAGE_LEAF))
         return say_damaged(walk, number, "is at the wrong height of its tree");
     unsigned entries = (head.lower - (unsigned)sizeof(head)) / 2;
-    if (entries == 0 || (head.flags == PAGE_BRANCH && entries < 2))
+    /* LMDB itself tolerates a branch with one child in the tree of free pages only. */
+    if (entries == 0 || (head.flags == PAGE_BRANCH && entries < 2 && !walk->is_free_tree))
         return say_damaged(walk, number, "has too few entries");
     for (unsigned i = 0; i < entries && rc == 0; i++)
         rc = walk_node(walk, level, number, &head, i, depth);
@@ -252,10 +254,10 @@ static int walk_tree(struct walk *walk, unsigned level, const struct tree *tree)
 
 int shove_embedded_pages_check(int fd, const char *path, int64_t budget_ms,
                                struct shove_error *error) {
-    struct meta meta;
+    struct meta meta = {0};
     struct stat info;
     int rc = read_head(fd, path, &meta, error);
-    if (rc < 0)
+    if (rc < 0 || meta.free.pad == 0)
         return rc;
     if (fstat(fd, &info) < 0)
         return shove_error_set(error, SHOVE_EIO, "cannot look at %s: %s", path, strerror(errno));
@@ -269,6 +271,7 @@ int shove_embedded_pages_check(int fd, const char *path, int64_t budget_ms,
     if (meta.last_page >= walk.file_pages + MISSING_PAGES_MAX)
         return say_short(&walk, meta.last_page);
     rc = walk_tree(&walk, 0, &meta.main);
+    walk.is_free_tree = true;
     if (rc == 0)
         rc = walk_tree(&walk, 0, &meta.free);
     for (size_t i = 0; i < sizeof(walk.pages) / sizeof(*walk.pages); i++)

@@ -128,7 +128,7 @@ int shove_local_committed_get(struct shove_transport *transport, const char *gro
     (void)timeout_ms;
     struct shove_local *local = (struct shove_local *)transport;
     struct shove_store_topic info;
-    uint32_t group;
+    uint32_t group = 0;
     *offset = -1;
     *metadata = NULL;
     int rc = find_partition(local, topic, partition, &info, error);
@@ -145,7 +145,7 @@ int shove_local_committed_set(struct shove_transport *transport, const char *gro
     (void)timeout_ms;
     struct shove_local *local = (struct shove_local *)transport;
     struct shove_store_topic info;
-    uint32_t group;
+    uint32_t group = 0;
     const char *text = metadata ? metadata : "";
     if (offset < 0 || strlen(text) > SHOVE_LEDGER_METADATA_MAX)
         return shove_error_set(error, SHOVE_EINVAL,

@@ -247,7 +247,7 @@ void shove_local_subscriptions_free(struct shove_local *local) {
         local->subscriptions = subscription->next;
         while (subscription->claims) {
             struct shove_local_claim *claim = subscription->claims;
-            claim_unlink(subscription, claim);
+            subscription->claims = claim->next;
             shove_local_claim_drop(claim);
         }
         subscription_free(subscription);
@@ -320,7 +320,7 @@ int shove_local_subscribe(struct shove_transport *transport, const struct shove_
                                    what->group_id, (int)uv_os_getpid());
     struct shove_local_subscription *subscription = NULL;
     int rc = subscription_new(local, what, &subscription, error);
-    if (rc < 0)
+    if (!subscription)
         return rc;
     rc = join_group(local, subscription, error);
     if (rc < 0) {

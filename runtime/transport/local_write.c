@@ -269,20 +269,25 @@ static void deliver_acks(struct shove_local *local, const struct shove_local_set
     }
 }
 
-/* A claim that was released meanwhile is told as NULL: its subscriber has forgotten it. */
+/* The commits of claims that were released meanwhile are left out: their subscriber has forgotten
+ * them. */
 static void deliver_call(struct shove_local *local, struct shove_local_set *set,
                          const struct shove_local_call *call) {
-    struct shove_commit *commits = set->commits + call->first;
+    struct shove_commit *commits = set->commits + call->first, told;
+    size_t kept = 0;
     for (size_t k = 0; k < call->count; k++) {
         struct shove_local_claim *claim = (struct shove_local_claim *)commits[k].claim;
         if (commits[k].code == 0)
             commits[k].code = set->write.code;
-        if (claim->is_released)
-            commits[k].claim = NULL;
+        if (!claim->is_released) { /* swapped, not copied: the set frees the metadata of all */
+            told = commits[k];
+            commits[k] = commits[kept];
+            commits[kept++] = told;
+        }
         shove_local_claim_drop(claim);
     }
-    if (local->events->committed)
-        local->events->committed(local->ctx, &call->subscription->head, commits, call->count,
+    if (kept > 0 && local->events->committed)
+        local->events->committed(local->ctx, &call->subscription->head, commits, kept,
                                  call->opaque);
     call->subscription->calls_under_way--;
 }

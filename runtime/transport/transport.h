@@ -1,21 +1,25 @@
-/* transport.h: the one table of operations through which shove speaks to a broker. Design section 7.
+/* transport.h: the one table of operations through which shove speaks to a broker. Design
+ * section 7.
  *
- * Control (and cli commands). Everything here is called on the loop's thread; a transport may own other threads, but
- * its events are delivered on the loop's thread only, never from inside an operation.
+ * Control (and cli commands). Everything here is called on the loop's thread; a transport may own
+ * other threads, but its events are delivered on the loop's thread only, never from inside an
+ * operation.
  *
  * Glossary
  *   topic, partition, offset, consumer group   as in Kafka
  *   subscription   membership of this process in one consumer group, over a list of topics
- *   claim          one partition, for one assignment of one subscription: from `assigned` to `release`. A partition
- *                  that leaves and returns is a new claim, so a claim is the epoch.
- *   batch          records taken from a claim in one call; their bytes stay valid until batch_release
+ *   claim          one partition, for one assignment of one subscription: from `assigned` to
+ * `release`. A partition that leaves and returns is a new claim, so a claim is the epoch. batch
+ * records taken from a claim in one call; their bytes stay valid until batch_release
  *
- * Order of things: subscribe -> assigned(claims) -> take* / commit* -> revoking(claims) -> [commit] -> release(claims).
- * `lost` claims went away without warning: nothing may be committed for them; release them all the same.
+ * Order of things: subscribe -> assigned(claims) -> take* / commit* -> revoking(claims) -> [commit]
+ * -> release(claims). `lost` claims went away without warning: nothing may be committed for them;
+ * release them all the same.
  *
- * Blocking: operations of the first table never wait for a broker, except open and declare, which run at start-up
- * before anything is consumed and are bounded by their timeout. Those of the operator table block, bounded by their
- * timeout; they serve `shove dlq`, `shove publish` and specs, never a running consumer's loop.
+ * Blocking: operations of the first table never wait for a broker, except open and declare, which
+ * run at start-up before anything is consumed and are bounded by their timeout. Those of the
+ * operator table block, bounded by their timeout; they serve `shove dlq`, `shove publish` and
+ * specs, never a running consumer's loop.
  */
 #ifndef SHOVE_TRANSPORT_TRANSPORT_H
 #define SHOVE_TRANSPORT_TRANSPORT_H
@@ -33,12 +37,12 @@ struct shove_transport;
 struct shove_subscription;
 
 enum shove_capability {
-    SHOVE_CAN_PERSIST = 1u << 0,        /* what is acknowledged survives the process */
-    SHOVE_CAN_SHARE = 1u << 1,          /* several processes may consume one group at once */
+    SHOVE_CAN_PERSIST = 1u << 0,         /* what is acknowledged survives the process */
+    SHOVE_CAN_SHARE = 1u << 1,           /* several processes may consume one group at once */
     SHOVE_CAN_PUBLISH_OUTSIDE = 1u << 2, /* another process can publish */
-    SHOVE_CAN_EXPAND = 1u << 3,         /* partitions can be added to a topic */
-    SHOVE_CAN_REPLICATE = 1u << 4,      /* replication factor means something */
-    SHOVE_HAS_PROPERTIES = 1u << 5      /* librdkafka properties apply */
+    SHOVE_CAN_EXPAND = 1u << 3,          /* partitions can be added to a topic */
+    SHOVE_CAN_REPLICATE = 1u << 4,       /* replication factor means something */
+    SHOVE_HAS_PROPERTIES = 1u << 5       /* librdkafka properties apply */
 };
 
 enum shove_topic_role { SHOVE_ROLE_MAIN, SHOVE_ROLE_HOLD, SHOVE_ROLE_DLQ };
@@ -54,13 +58,16 @@ struct shove_topic_spec { /* borrowed for the call */
     const char *at;       /* the user's line, for errors; may be NULL */
 };
 
-/* A partition in one assignment. The transport owns it until `release`; `user` belongs to the subscriber. */
+/* A partition in one assignment. The transport owns it until `release`; `user` belongs to the
+ * subscriber. */
 struct shove_claim {
     struct shove_subscription *subscription;
     uint32_t topic_index; /* into the subscription's topics */
     int32_t partition;
-    int64_t start_offset; /* the committed frontier, or what the reset policy resolved to: taking begins here */
-    bool has_committed;   /* false: start_offset came from the reset policy, and should be committed */
+    int64_t start_offset; /* the committed frontier, or what the reset policy resolved to: taking
+                             begins here */
+    bool
+        has_committed; /* false: start_offset came from the reset policy, and should be committed */
     const char *metadata; /* committed with start_offset; "" when none */
     void *user;
 };
@@ -80,7 +87,8 @@ struct shove_produce { /* all borrowed for the call; the transport copies what i
 
 struct shove_produced {
     void *opaque;
-    int code; /* 0: acknowledged and durable; else why not, and the record is not in the topic as far as is known */
+    int code; /* 0: acknowledged and durable; else why not, and the record is not in the topic as
+                 far as is known */
     int32_t partition;
     int64_t offset;
     const char *detail; /* the broker's words on failure, borrowed for the call */
@@ -93,38 +101,46 @@ struct shove_commit {
     int code;             /* in `committed`: 0 or why this one failed */
 };
 
-/* Delivered on the loop's thread, outside any operation. All pointers are borrowed for the call, claims excepted. */
+/* Delivered on the loop's thread, outside any operation. All pointers are borrowed for the call,
+ * claims excepted. */
 struct shove_transport_events {
     /* These partitions are ours from now on. */
-    void (*assigned)(void *ctx, struct shove_subscription *subscription, struct shove_claim **claims, size_t count);
-    /* To be given up: settle what can be settled, commit, then call release within the group's session. */
-    void (*revoking)(void *ctx, struct shove_subscription *subscription, struct shove_claim **claims, size_t count);
+    void (*assigned)(void *ctx, struct shove_subscription *subscription,
+                     struct shove_claim **claims, size_t count);
+    /* To be given up: settle what can be settled, commit, then call release within the group's
+     * session. */
+    void (*revoking)(void *ctx, struct shove_subscription *subscription,
+                     struct shove_claim **claims, size_t count);
     /* Gone already: call release, commit nothing. */
-    void (*lost)(void *ctx, struct shove_subscription *subscription, struct shove_claim **claims, size_t count);
+    void (*lost)(void *ctx, struct shove_subscription *subscription, struct shove_claim **claims,
+                 size_t count);
     /* There may be records to take, room to produce, or both. Coalesced. */
     void (*readable)(void *ctx);
     void (*produced)(void *ctx, const struct shove_produced *results, size_t count);
-    void (*committed)(void *ctx, struct shove_subscription *subscription, const struct shove_commit *commits,
-                      size_t count, void *opaque);
-    /* The subscription ended: after unsubscribe (code 0), or because it cannot go on (EAUTH, EDENIED, ENOTOPIC, EOFFSET,
-     * ...; `text` says it all). Its claims are already lost or released. It is freed after the call. */
+    void (*committed)(void *ctx, struct shove_subscription *subscription,
+                      const struct shove_commit *commits, size_t count, void *opaque);
+    /* The subscription ended: after unsubscribe (code 0), or because it cannot go on (EAUTH,
+     * EDENIED, ENOTOPIC, EOFFSET,
+     * ...; `text` says it all). Its claims are already lost or released. It is freed after the
+     * call. */
     void (*ended)(void *ctx, struct shove_subscription *subscription, int code, const char *text);
-    /* Something a person should know, and no more: broker down, back again, a topic deleted under way. Rate-limited by the
-     * transport. code 0: recovered. */
+    /* Something a person should know, and no more: broker down, back again, a topic deleted under
+     * way. Rate-limited by the transport. code 0: recovered. */
     void (*notice)(void *ctx, int code, const char *text);
 };
 
 struct shove_transport_config { /* borrowed for the call */
-    const char *address;        /* what follows the scheme: "host1:9092,host2:9092", "./orders.db", "" */
+    const char *address; /* what follows the scheme: "host1:9092,host2:9092", "./orders.db", "" */
     const struct shove_property *properties;
     uint32_t property_count;
-    struct uv_loop_s *loop;     /* outlives the transport */
-    const struct shove_transport_events *events; /* outlives the transport; NULL functions are not called */
+    struct uv_loop_s *loop; /* outlives the transport */
+    const struct shove_transport_events
+        *events; /* outlives the transport; NULL functions are not called */
     void *ctx;
-    int64_t timeout_ms;         /* for reaching the broker in open and declare */
+    int64_t timeout_ms;             /* for reaching the broker in open and declare */
     int64_t max_message_size_bytes; /* largest record that must pass */
-    const char *instance;       /* client id, e.g. "shove-orders"; may be NULL */
-    bool is_read_only;          /* never create the storage: `check`-like uses */
+    const char *instance;           /* client id, e.g. "shove-orders"; may be NULL */
+    bool is_read_only;              /* never create the storage: `check`-like uses */
 };
 
 struct shove_subscribe { /* borrowed for the call */
@@ -139,66 +155,76 @@ struct shove_transport_ops {
     const char *scheme; /* "kafka", "embedded", "memory" */
     unsigned capabilities;
 
-    /* Connects or opens. gives *out. EUNREACHABLE, EAUTH, EDAMAGED, EREADONLY, ECONFIG (a property refused by name) ... */
-    int (*open)(const struct shove_transport_config *config, struct shove_transport **out, struct shove_error *error);
-    /* Flushes nothing: drain first. Releases everything, bounded by timeout_ms; subscriptions still there are
-     * abandoned without a commit. takes the transport. Must not be called from inside an event. */
+    /* Connects or opens. gives *out. EUNREACHABLE, EAUTH, EDAMAGED, EREADONLY, ECONFIG (a property
+     * refused by name) ... */
+    int (*open)(const struct shove_transport_config *config, struct shove_transport **out,
+                struct shove_error *error);
+    /* Flushes nothing: drain first. Releases everything, bounded by timeout_ms; subscriptions still
+     * there are abandoned without a commit. takes the transport. Must not be called from inside an
+     * event. */
     void (*close)(struct shove_transport *transport, int64_t timeout_ms);
 
-    /* Creates what is missing, verifies what is there; idempotent. Warnings go to the log. Returns 0 or ECONFIG (wrong
-     * partition count of a keyed topic, external topic absent ...), EDENIED, ETIMEOUT. */
-    int (*declare)(struct shove_transport *transport, const struct shove_topic_spec *specs, size_t count,
-                   struct shove_error *error);
+    /* Creates what is missing, verifies what is there; idempotent. Warnings go to the log. Returns
+     * 0 or ECONFIG (wrong partition count of a keyed topic, external topic absent ...), EDENIED,
+     * ETIMEOUT. */
+    int (*declare)(struct shove_transport *transport, const struct shove_topic_spec *specs,
+                   size_t count, struct shove_error *error);
 
-    /* Joins a group. EBUSY with the other's pid in the text where a group cannot be shared. gives *out (freed after
-     * `ended`). */
+    /* Joins a group. EBUSY with the other's pid in the text where a group cannot be shared. gives
+     * *out (freed after `ended`). */
     int (*subscribe)(struct shove_transport *transport, const struct shove_subscribe *what,
                      struct shove_subscription **out, struct shove_error *error);
     /* Leaves: revoking for what it owns, then `ended`. */
     void (*unsubscribe)(struct shove_transport *transport, struct shove_subscription *subscription);
 
-    /* Up to `max` records; 0: none there now (readable will tell). The batch is valid until batch_release and survives
-     * the claim's revocation (not the transport). Negative: SHOVE_E*; the claim yields no more. */
-    long (*take)(struct shove_transport *transport, struct shove_claim *claim, size_t max, struct shove_batch *batch);
+    /* Up to `max` records; 0: none there now (readable will tell). The batch is valid until
+     * batch_release and survives the claim's revocation (not the transport). Negative: SHOVE_E*;
+     * the claim yields no more. */
+    long (*take)(struct shove_transport *transport, struct shove_claim *claim, size_t max,
+                 struct shove_batch *batch);
     void (*batch_release)(struct shove_transport *transport, struct shove_batch *batch);
 
-    /* Queues one record; the result comes as `produced`, exactly once for each call that returned 0. EAGAIN: queue full
-     * (readable will tell). ENOTOPIC, ETOOLARGE, ECLOSED at once where known. Never creates a topic. */
+    /* Queues one record; the result comes as `produced`, exactly once for each call that returned
+     * 0. EAGAIN: queue full (readable will tell). ENOTOPIC, ETOOLARGE, ECLOSED at once where known.
+     * Never creates a topic. */
     int (*produce)(struct shove_transport *transport, const struct shove_produce *what);
 
-    /* Starts a commit for claims of one subscription; the result comes as `committed`, exactly once per call that
-     * returned 0. Commits of one subscription are applied in call order. */
+    /* Starts a commit for claims of one subscription; the result comes as `committed`, exactly once
+     * per call that returned 0. Commits of one subscription are applied in call order. */
     int (*commit)(struct shove_transport *transport, struct shove_subscription *subscription,
                   const struct shove_commit *commits, size_t count, void *opaque);
-    /* The answer to revoking and lost: frees the claims; nothing may refer to them afterwards, so `committed` leaves out
-     * the commits of claims released meanwhile (and is not delivered when none is left). All claims of one revoking
-     * event may be released in any number of calls, also from inside the event. */
+    /* The answer to revoking and lost: frees the claims; nothing may refer to them afterwards, so
+     * `committed` leaves out the commits of claims released meanwhile (and is not delivered when
+     * none is left). All claims of one revoking event may be released in any number of calls, also
+     * from inside the event. */
     void (*release)(struct shove_transport *transport, struct shove_claim **claims, size_t count);
-    /* Records waiting for this claim beyond what was taken: high watermark minus the next offset to take, as known
-     * without asking the broker; -1: not known yet. */
+    /* Records waiting for this claim beyond what was taken: high watermark minus the next offset to
+     * take, as known without asking the broker; -1: not known yet. */
     int64_t (*backlog)(struct shove_transport *transport, const struct shove_claim *claim);
 
     /* ---- operator table: blocking ---- */
 
     /* Number of partitions, or ENOTOPIC, ETIMEOUT ... */
-    long (*partition_count)(struct shove_transport *transport, const char *topic, int64_t timeout_ms,
-                            struct shove_error *error);
-    int (*watermarks)(struct shove_transport *transport, const char *topic, int32_t partition, int64_t *low,
-                      int64_t *high, int64_t timeout_ms, struct shove_error *error);
-    /* Up to `max` records from `offset` on, without a group; 0 when there are none before the timeout. */
-    long (*read)(struct shove_transport *transport, const char *topic, int32_t partition, int64_t offset, size_t max,
-                 int64_t timeout_ms, struct shove_batch *batch, struct shove_error *error);
+    long (*partition_count)(struct shove_transport *transport, const char *topic,
+                            int64_t timeout_ms, struct shove_error *error);
+    int (*watermarks)(struct shove_transport *transport, const char *topic, int32_t partition,
+                      int64_t *low, int64_t *high, int64_t timeout_ms, struct shove_error *error);
+    /* Up to `max` records from `offset` on, without a group; 0 when there are none before the
+     * timeout. */
+    long (*read)(struct shove_transport *transport, const char *topic, int32_t partition,
+                 int64_t offset, size_t max, int64_t timeout_ms, struct shove_batch *batch,
+                 struct shove_error *error);
     /* Committed offset (-1: none) and metadata (given: the caller frees; NULL when none). */
     int (*committed_get)(struct shove_transport *transport, const char *group_id, const char *topic,
                          int32_t partition, int64_t *offset, char **metadata, int64_t timeout_ms,
                          struct shove_error *error);
     /* Commits for a group that nobody consumes with. */
     int (*committed_set)(struct shove_transport *transport, const char *group_id, const char *topic,
-                         int32_t partition, int64_t offset, const char *metadata, int64_t timeout_ms,
-                         struct shove_error *error);
-    /* Deletes the records below `offset`. */
-    int (*delete_before)(struct shove_transport *transport, const char *topic, int32_t partition, int64_t offset,
+                         int32_t partition, int64_t offset, const char *metadata,
                          int64_t timeout_ms, struct shove_error *error);
+    /* Deletes the records below `offset`. */
+    int (*delete_before)(struct shove_transport *transport, const char *topic, int32_t partition,
+                         int64_t offset, int64_t timeout_ms, struct shove_error *error);
 };
 
 /* Common head of every implementation's transport and subscription. */
@@ -211,13 +237,15 @@ struct shove_subscription {
     char *group_id;
 };
 
-/* "kafka://..." / "embedded:PATH" / "memory:" -> the table and the address (borrowed from `broker`).
- * ECONFIG with what is allowed. */
-int shove_transport_find(const char *broker, const struct shove_transport_ops **ops, const char **address,
-                         struct shove_error *error);
+/* "kafka://..." / "embedded:PATH" / "memory:" -> the table and the address (borrowed from
+ * `broker`). ECONFIG with what is allowed. */
+int shove_transport_find(const char *broker, const struct shove_transport_ops **ops,
+                         const char **address, struct shove_error *error);
 
-/* The partition of a key, as Java's default partitioner and librdkafka's murmur2 choose it. partition_count > 0. */
-int32_t shove_transport_partition_for_key(const void *key, size_t key_size, int32_t partition_count);
+/* The partition of a key, as Java's default partitioner and librdkafka's murmur2 choose it.
+ * partition_count > 0. */
+int32_t shove_transport_partition_for_key(const void *key, size_t key_size,
+                                          int32_t partition_count);
 
 extern const struct shove_transport_ops shove_kafka_ops;
 extern const struct shove_transport_ops shove_embedded_ops;

@@ -246,7 +246,8 @@ int main(int argc, char **argv) {
         publish(&peer, argv[3], count, argv[5], UINT64_MAX);
         printf("done %" PRIu64 "\n", count);
     } else if (strcmp(command, "declare") == 0 && argc == 5) {
-        struct shove_topic_spec spec = {.name = argv[3], .partitions = (int32_t)atoi(argv[4])};
+        struct shove_topic_spec spec = {.name = argv[3],
+                                        .partitions = (int32_t)strtol(argv[4], NULL, 10)};
         rc = peer.ops->declare(peer.transport, &spec, 1, &error);
         if (rc < 0)
             fail(rc, error.text);
