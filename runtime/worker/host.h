@@ -95,6 +95,7 @@ struct shove_host {
     struct shove_channel *channel;
     uv_loop_t loop;
     uv_poll_t wake;
+    uv_prepare_t about_to_block;
     uv_timer_t timeout;         /* for the earliest deadline of all groups */
     int64_t timeout_at_mono_ms; /* what it is set to; INT64_MAX: not set */
     lua_State *L;
@@ -103,6 +104,7 @@ struct shove_host {
     int start_handler_ref; /* LUA_NOREF: the app has none */
     int json_decode_ref;
     int message_metatable_ref;
+    int collect_ref;                               /* C: a full garbage collection */
     int lanes_ref;                                 /* Lua: weak table coroutine -> id */
     const void *outcomes[SHOVE_OUTCOME_DEFER + 1]; /* identity of shove.ack etc. by code */
     int outcome_metatable_ref;
@@ -127,6 +129,7 @@ struct shove_host {
     struct shove_uuid_source ids;
     int64_t now_mono_ms;       /* coarse, when the current task came on the CPU */
     int64_t published_mono_ms; /* when notes were last published */
+    bool is_out_of_memory;     /* a handler was: collect before the next message */
     bool is_stopping;
     bool is_describing;
 };

@@ -19,6 +19,7 @@
 
 #include "base/log.h"
 #include "worker/bindings.h"
+#include "worker/memory.h"
 
 /* Lets garbage grow to twice what is in use before a cycle begins, and makes the cycle short. */
 #define GC_PAUSE_PERCENT 200
@@ -117,6 +118,7 @@ static int prepare(lua_State *L) {
     luaL_openlibs(L);
     lua_pushcfunction(L, add_traceback);
     lua_setfield(L, LUA_REGISTRYINDEX, "shove.traceback");
+    shove_memory_prepare(L, host);
     make_lanes(L, host);
     luv_set_loop(L, &host->loop);
     luv_set_callback(L, call_back);

@@ -99,9 +99,7 @@ static void settle_error(lua_State *L, struct shove_task *task, int index) {
     }
     const char *text = lua_tolstring(L, index, &size);
     shove_scheduler_settle(task, SHOVE_OUTCOME_ERROR, text, size);
-    if (strncmp(text, "not enough memory", 17) == 0) {
-        lua_gc(L, LUA_GCCOLLECT, 0); /* the next message shall not pay for this one's garbage */
-    }
+    task->host->is_out_of_memory |= strncmp(text, "not enough memory", 17) == 0;
 }
 
 /* finish(id, is_ok, result): what the protected call of the handler gave. */

@@ -18,6 +18,7 @@
 
 #include "base/log.h"
 #include "base/utf8.h"
+#include "worker/memory.h"
 #include "worker/publishing.h"
 #include "worker/tasks.h"
 #include "worker/timeouts.h"
@@ -91,14 +92,15 @@ void shove_scheduler_yielded(struct shove_task *task) {
 }
 
 static void run(struct shove_task *task, int argument_count) {
+    struct shove_host *host = task->host;
     lua_State *thread = task->thread;
     struct shove_cpu_mark mark;
     shove_scheduler_enter(task, &mark);
-    if (task->host->now_mono_ms != task->host->published_mono_ms) {
-        shove_scheduler_flush(task->host);
+    if (host->now_mono_ms != host->published_mono_ms) {
+        shove_scheduler_flush(host);
     }
     int status = lua_resume(thread, argument_count);
-    shove_scheduler_leave(task->host, &mark);
+    shove_scheduler_leave(host, &mark);
     if (status == LUA_YIELD) {
         lua_settop(thread, 0);
         shove_scheduler_yielded(task);
@@ -113,6 +115,9 @@ static void run(struct shove_task *task, int argument_count) {
     shove_scheduler_end(task, SHOVE_OUTCOME_ERROR, text, size, status != 0);
     if (status == 0) {
         lua_settop(thread, 0);
+    }
+    if (status == LUA_ERRMEM || host->is_out_of_memory) {
+        shove_memory_recover(host);
     }
 }
 

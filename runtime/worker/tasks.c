@@ -7,6 +7,8 @@
  */
 #include "worker/tasks.h"
 
+#include "worker/memory.h"
+
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,14 +65,29 @@ static int disown_thread(lua_State *L) {
     return 0;
 }
 
+static bool call(lua_State *L, lua_CFunction function, struct shove_task *task) {
+    if (lua_cpcall(L, function, task) == 0) {
+        return true;
+    }
+    lua_pop(L, 1);
+    return false;
+}
+
+static bool give_thread(struct shove_task *task) {
+    lua_State *L = task->host->L;
+    if (call(L, make_thread, task)) {
+        return true;
+    }
+    shove_memory_recover(task->host);
+    return call(L, make_thread, task);
+}
+
 static void drop_thread(struct shove_task *task) {
     lua_State *L = task->host->L;
     if (task->thread == NULL) {
         return;
     }
-    if (lua_cpcall(L, disown_thread, task) != 0) {
-        lua_pop(L, 1);
-    }
+    call(L, disown_thread, task);
     luaL_unref(L, LUA_REGISTRYINDEX, task->thread_ref);
     task->thread = NULL;
 }
@@ -107,8 +124,7 @@ struct shove_task *shove_task_take(struct shove_host *host) {
         return NULL;
     }
     struct shove_task *task = host->free_tasks;
-    if (task->thread == NULL && lua_cpcall(host->L, make_thread, task) != 0) {
-        lua_pop(host->L, 1);
+    if (task->thread == NULL && !give_thread(task)) {
         return NULL;
     }
     host->free_tasks = task->next;

@@ -26,11 +26,13 @@
 #include "core/tally.h"
 #include "worker/host.h"
 #include "worker/lua_state.h"
+#include "worker/memory.h"
 #include "worker/scheduler.h"
 #include "worker/tasks.h"
 #include "worker/timeouts.h"
 
 #define PORTIONS_PER_TURN 4
+#define STACK_BYTES ((rlim_t)112 * 1024 * 1024) /* the kernel leaves a gap of at least 128 MiB */
 
 static void ignore_signal(int number) {
     (void)number;
@@ -54,14 +56,14 @@ static bool tie_to_parent(int parent_pid) {
     return getppid() == parent_pid;
 }
 
-static void limit_memory(int64_t limit_bytes) {
-    if (limit_bytes <= 0) {
-        return;
-    }
-    struct rlimit limit = {.rlim_cur = (rlim_t)limit_bytes, .rlim_max = (rlim_t)limit_bytes};
-    if (setrlimit(RLIMIT_DATA, &limit) != 0) {
-        shove_log(SHOVE_LOG_WARN, "the limit on a worker's memory cannot be set: %s",
-                  strerror(errno));
+/* Library functions that call back (string.gsub, table.sort) recurse on the C stack, with kilobytes
+ * for each level. LuaJIT bounds its own stack only, and reaches that bound first when the C stack
+ * is this large; pages that are not touched cost nothing. */
+static void widen_stack(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur < STACK_BYTES) {
+        limit.rlim_cur = limit.rlim_max < STACK_BYTES ? limit.rlim_max : STACK_BYTES;
+        setrlimit(RLIMIT_STACK, &limit);
     }
 }
 
@@ -73,6 +75,12 @@ static void on_wake(uv_poll_t *wake, int status, int events) {
     if (read(shove_channel_worker_wake_fd(host->channel), &count, sizeof count) < 0) {
         return; /* rung for by an earlier nap */
     }
+}
+
+/* libuv may run timers before it blocks: what they settled must not wait for what ends the block.
+ */
+static void on_about_to_block(uv_prepare_t *prepare) {
+    shove_scheduler_flush(prepare->data);
 }
 
 static void send_text(struct shove_host *host, enum shove_note_type type, int outcome,
@@ -100,6 +108,9 @@ static int open_host(struct shove_host *host, struct shove_error *error) {
     }
     host->wake.data = host;
     uv_poll_start(&host->wake, UV_READABLE, on_wake);
+    uv_prepare_init(&host->loop, &host->about_to_block);
+    host->about_to_block.data = host;
+    uv_prepare_start(&host->about_to_block, on_about_to_block);
     shove_timeouts_init(host);
     shove_buffer_init(&host->scratch);
     host->free_request = UINT32_MAX;
@@ -163,7 +174,8 @@ int shove_worker_main(const struct shove_worker_options *options) {
         return EXIT_FAILURE;
     }
     keep_signals_away();
-    limit_memory(options->memory_limit_bytes);
+    widen_stack();
+    shove_memory_limit(options->memory_limit_bytes);
     setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
     if (open_host(&host, &error) != 0) {
         shove_log(SHOVE_LOG_ERROR, "the worker cannot start: %s", error.text);
