@@ -54,12 +54,16 @@ static int need_producer(struct shove_kafka *kafka) {
     return code;
 }
 
+/* What the records of a producer that failed for good are told: that, unless the reason is one for a person to mend. */
+static int fatal_code(const struct shove_kafka_producer *producer, char *words, size_t size) {
+    int code = shove_kafka_code(rd_kafka_fatal_error(producer->client->rk, words, size));
+    return code == SHOVE_EDENIED || code == SHOVE_EAUTH ? code : SHOVE_EFATAL;
+}
+
 static void retire(struct shove_kafka *kafka) {
     struct shove_kafka_producer *producer = kafka->producer;
     char words[512];
-    rd_kafka_resp_err_t err = rd_kafka_fatal_error(producer->client->rk, words, sizeof words);
-    int code = shove_kafka_code(err);
-    producer->retired_code = code == SHOVE_EDENIED || code == SHOVE_EAUTH ? code : SHOVE_EFATAL;
+    producer->retired_code = fatal_code(producer, words, sizeof words);
     shove_kafka_topics_forget_handles(kafka);
     rd_kafka_purge(producer->client->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT |
                                              RD_KAFKA_PURGE_F_NON_BLOCKING);
@@ -277,6 +281,8 @@ static void fill_result(struct shove_kafka *kafka, const struct shove_kafka_prod
     result->detail = rd_kafka_err2str(message->err);
     if (producer->retired_code != 0)
         result->code = producer->retired_code;
+    else if (result->code == SHOVE_EFATAL)
+        result->code = fatal_code(producer, NULL, 0);
     if (result->code == SHOVE_ENOTOPIC &&
         message->rkt != NULL) { /* deleted under way: look before the next one */
         struct shove_kafka_topic *topic =

@@ -55,7 +55,7 @@ static void on_wake(uv_poll_t *poll, int status, int events) {
 
 static void on_tick(uv_timer_t *timer) {
     struct shove_kafka *kafka = timer->data;
-    kafka->is_readable_due = kafka->subscriptions != NULL;
+    kafka->is_readable_due = true;
     shove_kafka_notice_tick(kafka);
     shove_kafka_pump(kafka);
 }

@@ -1,0 +1,52 @@
+-- librdkafka's error codes in shove's words.
+local driver = require "spec.transport.driver"
+local ffi = require "ffi"
+local C = driver.C
+
+ffi.cdef [[
+int shove_kafka_code(int err);
+bool shove_kafka_is_temporary(int err);
+]]
+
+local function code(err) return C.shove_kafka_code(err) end
+
+describe("An error of Kafka's", function()
+    local EXPECTED = {
+        { "no error", 0, 0 },
+        { "a broken connection", -195, C.SHOVE_EUNREACHABLE },
+        { "all brokers down", -187, C.SHOVE_EUNREACHABLE },
+        { "a message that timed out", -192, C.SHOVE_ETIMEOUT },
+        { "a refused password", -169, C.SHOVE_EAUTH },
+        { "a failed TLS handshake", -181, C.SHOVE_EAUTH },
+        { "a topic without permission", 29, C.SHOVE_EDENIED },
+        { "a group without permission", 30, C.SHOVE_EDENIED },
+        { "a topic that is not there", 3, C.SHOVE_ENOTOPIC },
+        { "a topic librdkafka does not find", -188, C.SHOVE_ENOTOPIC },
+        { "a message that is too large", 10, C.SHOVE_ETOOLARGE },
+        { "a full queue", -184, C.SHOVE_EAGAIN },
+        { "a rebalance under way", 27, C.SHOVE_EAGAIN },
+        { "an old generation", 22, C.SHOVE_EREVOKED },
+        { "a member nobody knows", 25, C.SHOVE_EREVOKED },
+        { "an offset out of range", 1, C.SHOVE_EOFFSET },
+        { "no offset and no policy", -140, C.SHOVE_EOFFSET },
+        { "a fatal error", -150, C.SHOVE_EFATAL },
+        { "a message purged from the queue", -152, C.SHOVE_EFATAL },
+        { "a message purged in flight", -151, C.SHOVE_EFATAL },
+        { "a policy violation", 44, C.SHOVE_ECONFIG },
+        { "a broken disk of the broker", 56, C.SHOVE_EIO },
+        { "a code that is in no table", 9999, C.SHOVE_EBROKER },
+    }
+    for _, row in ipairs(EXPECTED) do
+        local what, from, to = unpack(row)
+        it("has one meaning: " .. what, function() assert.equal(to, code(from)) end)
+    end
+
+    it("is temporary when asking again may help, and only then", function()
+        for _, err in ipairs { -195, -187, -185, 5, 6, 14, 15, 16, 27, 88 } do
+            assert.is_true(C.shove_kafka_is_temporary(err), tostring(err))
+        end
+        for _, err in ipairs { 0, 3, 10, 29, 30, -169, -140, 9999 } do
+            assert.is_false(C.shove_kafka_is_temporary(err), tostring(err))
+        end
+    end)
+end)

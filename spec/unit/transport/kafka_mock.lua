@@ -1,0 +1,79 @@
+-- A Kafka that does what a spec tells it: librdkafka's mock cluster, inside spec_runner.
+--
+--     local mock = kafka_mock.start()                closed when the test ends
+--     mock:create("orders", 4)                       a topic
+--     mock:fail("Produce", "OUT_OF_ORDER_SEQUENCE_NUMBER", ...)     what the next such requests are answered
+--     mock.url
+--
+-- It speaks metadata, produce, fetch, offsets and the classic group protocol. It cannot create topics by request.
+
+local ffi = require "ffi"
+local cleanup = require "spec.support.cleanup"
+local rdkafka = require "spec.support.librdkafka"
+
+ffi.cdef [[
+typedef struct rd_kafka_mock_cluster_s rd_kafka_mock_cluster_t;
+rd_kafka_mock_cluster_t *rd_kafka_handle_mock_cluster(const rd_kafka_t *rk);
+const char *rd_kafka_mock_cluster_bootstraps(const rd_kafka_mock_cluster_t *mcluster);
+int rd_kafka_mock_topic_create(rd_kafka_mock_cluster_t *mcluster, const char *topic, int partition_cnt,
+                               int replication_factor);
+void rd_kafka_mock_push_request_errors_array(rd_kafka_mock_cluster_t *mcluster, int16_t api_key, size_t cnt,
+                                             const int *errors);
+void rd_kafka_mock_clear_request_errors(rd_kafka_mock_cluster_t *mcluster, int16_t api_key);
+int rd_kafka_mock_broker_set_down(rd_kafka_mock_cluster_t *mcluster, int32_t broker_id);
+int rd_kafka_mock_broker_set_up(rd_kafka_mock_cluster_t *mcluster, int32_t broker_id);
+int rd_kafka_mock_broker_set_rtt(rd_kafka_mock_cluster_t *mcluster, int32_t broker_id, int rtt_ms);
+]]
+
+local M = {}
+local Mock = {}
+Mock.__index = Mock
+
+local API_KEYS = {
+    Produce = 0, Fetch = 1, ListOffsets = 2, Metadata = 3, OffsetCommit = 8, OffsetFetch = 9, FindCoordinator = 10,
+    JoinGroup = 11, Heartbeat = 12, LeaveGroup = 13, SyncGroup = 14, InitProducerId = 22,
+}
+M.errors = {
+    OFFSET_OUT_OF_RANGE = 1, UNKNOWN_TOPIC_OR_PART = 3, MSG_SIZE_TOO_LARGE = 10, COORDINATOR_LOAD_IN_PROGRESS = 14,
+    NOT_COORDINATOR = 16, ILLEGAL_GENERATION = 22, UNKNOWN_MEMBER_ID = 25, REBALANCE_IN_PROGRESS = 27,
+    TOPIC_AUTHORIZATION_FAILED = 29, GROUP_AUTHORIZATION_FAILED = 30, CLUSTER_AUTHORIZATION_FAILED = 31,
+    OUT_OF_ORDER_SEQUENCE_NUMBER = 45, KAFKA_STORAGE_ERROR = 56, UNKNOWN_PRODUCER_ID = 59,
+}
+
+local PRODUCER = 0
+
+function M.start(brokers)
+    local conf = rdkafka.rd_kafka_conf_new()
+    local text = ffi.new "char[512]"
+    assert(rdkafka.rd_kafka_conf_set(conf, "test.mock.num.brokers", tostring(brokers or 1), text, 512) == 0,
+        ffi.string(text))
+    assert(rdkafka.rd_kafka_conf_set(conf, "log_level", "0", text, 512) == 0, ffi.string(text))
+    local client = rdkafka.rd_kafka_new(PRODUCER, conf, text, 512)
+    assert(client ~= nil, ffi.string(text))
+    cleanup.defer(function() rdkafka.rd_kafka_destroy(client) end)
+    local cluster = ffi.C.rd_kafka_handle_mock_cluster(client)
+    local bootstrap = ffi.string(ffi.C.rd_kafka_mock_cluster_bootstraps(cluster))
+    return setmetatable({ client = client, cluster = cluster, url = "kafka://" .. bootstrap }, Mock)
+end
+
+function Mock:create(topic, partitions)
+    assert(ffi.C.rd_kafka_mock_topic_create(self.cluster, topic, partitions, 1) == 0)
+    return topic
+end
+
+function Mock:fail(api, ...)
+    local names = { ... }
+    local codes = ffi.new("int[?]", #names)
+    for i, name in ipairs(names) do codes[i - 1] = assert(M.errors[name], name) end
+    ffi.C.rd_kafka_mock_push_request_errors_array(self.cluster, assert(API_KEYS[api], api), #names, codes)
+end
+
+function Mock:mend(api)
+    ffi.C.rd_kafka_mock_clear_request_errors(self.cluster, assert(API_KEYS[api], api))
+end
+
+function Mock:set_down(broker) assert(ffi.C.rd_kafka_mock_broker_set_down(self.cluster, broker or 1) == 0) end
+function Mock:set_up(broker) assert(ffi.C.rd_kafka_mock_broker_set_up(self.cluster, broker or 1) == 0) end
+function Mock:set_rtt(ms, broker) assert(ffi.C.rd_kafka_mock_broker_set_rtt(self.cluster, broker or 1, ms) == 0) end
+
+return M

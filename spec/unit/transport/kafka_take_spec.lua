@@ -1,0 +1,128 @@
+-- Records as they come out of Kafka: exact, whoever wrote them and however they were compressed.
+local driver = require "spec.transport.driver"
+local kafka = require "spec.support.kafka"
+
+-- Every kind of payload with every number of headers: what shove knows of headers it reads off the record where it can.
+local PAYLOADS = { { "null", nil }, { "empty", "" }, { "zeros", "\0\0\0" }, { "text", '{"id":1}' }, { "ends in zero", "x\0" } }
+local HEADERS = {
+    {}, { { "a", "1" } }, { { "a", nil } }, { { "a", "" } }, { { "a", "\0\255" }, { "a", "2" }, { "b", nil } },
+}
+local KEYS = { "none", nil }
+
+local function all_kinds()
+    local records = {}
+    for _, payload in ipairs(PAYLOADS) do
+        for h, headers in ipairs(HEADERS) do
+            for k = 1, 3 do
+                table.insert(records, {
+                    value = payload[2], payload = payload[2], headers = headers, partition = 0,
+                    key = k == 1 and "key" or k == 2 and "" or KEYS[2], timestamp_ms = 1700000000000 + #records,
+                    what = payload[1] .. " payload, header list " .. h .. ", key " .. k,
+                })
+            end
+        end
+    end
+    return records
+end
+
+local function assert_same_record(expected, found)
+    assert.equal(expected.payload, found.payload, expected.what)
+    assert.equal(expected.key, found.key, expected.what)
+    assert.equal(expected.timestamp_ms, found.timestamp_ms, expected.what)
+    assert.equal(#expected.headers, #found.headers, expected.what)
+    for i, header in ipairs(expected.headers) do
+        assert.equal(header[1], found.headers[i][1], expected.what)
+        assert.equal(header[2], found.headers[i][2], expected.what)
+    end
+end
+
+describe("Records taken from Kafka", function()
+    local function take_all(t, topic, count)
+        local sub = assert(t:subscribe { group = kafka.unique "group", topics = { topic } })
+        local records = t:take(t:wait_claims(sub, 1), count)
+        t:leave(sub)
+        return records
+    end
+
+    it("are what a stranger wrote", function()
+        local broker = kafka.shared()
+        local topic = broker:create_topic(broker:topic "kinds")
+        local expected = all_kinds()
+        broker:produce(topic, expected)
+        local t = assert(driver.open(broker.url))
+        local found = take_all(t, topic, #expected)
+        assert.equal(#expected, #found)
+        for i, record in ipairs(expected) do assert_same_record(record, found[i]) end
+    end)
+
+    for _, codec in ipairs { "none", "gzip", "snappy", "lz4", "zstd" } do
+        it("are what was published, compressed with " .. codec, function()
+            local broker = kafka.shared()
+            local topic = broker:create_topic(broker:topic "codec")
+            local expected = all_kinds()
+            local t = assert(driver.open(broker.url, { properties = { ["compression.type"] = codec, ["linger.ms"] = "50" } }))
+            for _, result in ipairs(t:publish(topic, expected)) do assert.equal(0, result.code) end
+            local found = take_all(t, topic, #expected)
+            for i, record in ipairs(expected) do assert_same_record(record, found[i]) end
+            for i, record in ipairs(broker:read(topic, { count = #expected })) do
+                assert.equal(expected[i].payload, record.value)
+                assert.equal(#expected[i].headers, #record.headers)
+            end
+        end)
+    end
+
+    it("come once each while other members come and go", function()
+        local broker = kafka.shared()
+        local topic = broker:create_topic(broker:topic "busy", { partitions = 4 })
+        local group = kafka.unique "group"
+        local t = assert(driver.open(broker.url))
+        local sub = assert(t:subscribe { group = group, topics = { topic } })
+        t:wait_claims(sub, 4)
+        local next_offset, taken, released = {}, 0, 0
+        local function work()
+            for i = released + 1, #t.events.revoking do t:release { t.events.revoking[i].claim } end
+            released = #t.events.revoking
+            for _, event in ipairs(t.events.assigned) do
+                local claim = not event.is_gone and event.claim
+                for i = 1, released do
+                    if driver.address_key(t.events.revoking[i].claim) == driver.address_key(event.claim)
+                        and t.events.revoking[i].call > event.call then
+                        claim, event.is_gone = nil, true
+                    end
+                end
+                if claim then
+                    for _, record in ipairs(t:take_once(claim, 7) or {}) do
+                        local key = driver.address_key(claim) .. "/" .. event.call
+                        assert.is_true(record.offset >= (next_offset[key] or 0),
+                            "a record came twice in one assignment: " .. record.offset)
+                        next_offset[key] = record.offset + 1
+                        taken = taken + 1
+                    end
+                end
+            end
+        end
+        for _ = 1, 3 do
+            local other = assert(driver.open(broker.url))
+            local second = assert(other:subscribe { group = group, topics = { topic } })
+            local is_in = false
+            t:wait(function()
+                local records = {}
+                for i = 1, 40 do records[i] = { value = tostring(i) } end
+                broker:produce(topic, records)
+                work()
+                require("spec.transport.driver").C.recorder_run(other.recorder, 1)
+                other:drain()
+                is_in = is_in or #other.events.assigned > 0
+                return is_in
+            end, "another member to come in")
+            other:leave(second)
+            other:close()
+            t:wait(function()
+                work()
+                return taken > 100
+            end, "records")
+        end
+        sub.revoking_before = #t.events.revoking
+        t:leave(sub)
+    end)
+end)
