@@ -25,6 +25,9 @@ local function all_kinds()
     return records
 end
 
+-- The records are older than what a broker keeps by default.
+local FOR_EVER = { config = { ["retention.ms"] = "-1" } }
+
 local function assert_same_record(expected, found)
     assert.equal(expected.payload, found.payload, expected.what)
     assert.equal(expected.key, found.key, expected.what)
@@ -46,7 +49,7 @@ describe("Records taken from Kafka", function()
 
     it("are what a stranger wrote", function()
         local broker = kafka.shared()
-        local topic = broker:create_topic(broker:topic "kinds")
+        local topic = broker:create_topic(broker:topic "kinds", FOR_EVER)
         local expected = all_kinds()
         broker:produce(topic, expected)
         local t = assert(driver.open(broker.url))
@@ -58,7 +61,7 @@ describe("Records taken from Kafka", function()
     for _, codec in ipairs { "none", "gzip", "snappy", "lz4", "zstd" } do
         it("are what was published, compressed with " .. codec, function()
             local broker = kafka.shared()
-            local topic = broker:create_topic(broker:topic "codec")
+            local topic = broker:create_topic(broker:topic "codec", FOR_EVER)
             local expected = all_kinds()
             local t = assert(driver.open(broker.url, { properties = { ["compression.type"] = codec, ["linger.ms"] = "50" } }))
             for _, result in ipairs(t:publish(topic, expected)) do assert.equal(0, result.code) end
