@@ -113,7 +113,7 @@ size_t shove_delivery_size_bytes(const struct shove_incoming *incoming) {
 }
 
 static uint8_t *put(uint8_t *out, const void *data, size_t size) {
-    if (size > 0)
+    if (data && size > 0)
         memcpy(out, data, size);
     return out + size;
 }

@@ -211,7 +211,11 @@ void shove_partitions_step(struct shove_control *control) {
 
 void shove_partitions_release_all(struct shove_control *control) {
     for (uint32_t i = 0; i < control->flow_count; i++) {
-        while (control->flows[i].partitions)
-            give_up(control->flows[i].partitions);
+        struct shove_partition *partition = control->flows[i].partitions;
+        while (partition) {
+            struct shove_partition *next = partition->next;
+            give_up(partition);
+            partition = next;
+        }
     }
 }

@@ -212,6 +212,8 @@ static int walk_node(struct walk *walk, unsigned level, uint64_t page, const str
     const uint8_t *bytes = walk->pages[level];
     uint16_t at;
     struct node_head node;
+    if (bytes == NULL)
+        return SHOVE_ENOMEM;
     memcpy(&at, bytes + sizeof(*head) + (size_t)index * sizeof(at), sizeof(at));
     if (at < head->upper || (size_t)at + sizeof(node) > walk->page_bytes)
         return say_damaged(walk, page, "has an entry outside itself");

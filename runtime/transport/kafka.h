@@ -270,8 +270,7 @@ void shove_kafka_producer_close(struct shove_kafka *kafka);
 
 int shove_kafka_subscribe(struct shove_transport *transport, const struct shove_subscribe *what,
                           struct shove_subscription **out, struct shove_error *error);
-void shove_kafka_unsubscribe(struct shove_transport *transport,
-                             struct shove_subscription *subscription);
+void shove_kafka_unsubscribe(struct shove_transport *transport, struct shove_subscription *base);
 void shove_kafka_consumer_pump(struct shove_kafka *kafka);
 void shove_kafka_subscription_fail(struct shove_kafka_subscription *subscription, int code,
                                    const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -295,8 +294,8 @@ struct shove_kafka_claim *shove_kafka_claim_find(struct shove_kafka_subscription
 
 /* ---- kafka_take.c ---- */
 
-long shove_kafka_take(struct shove_transport *transport, struct shove_claim *claim, size_t max,
-                      struct shove_batch *batch);
+long shove_kafka_take(struct shove_transport *transport, struct shove_claim *base, size_t max,
+                      struct shove_batch *out);
 void shove_kafka_batch_release(struct shove_transport *transport, struct shove_batch *batch);
 struct shove_kafka_batch *shove_kafka_batch_new(struct shove_kafka *kafka,
                                                 struct shove_kafka_client *client, size_t max);
@@ -304,11 +303,11 @@ struct shove_kafka_batch *shove_kafka_batch_new(struct shove_kafka *kafka,
 int shove_kafka_batch_fill(struct shove_kafka_batch *batch);
 void shove_kafka_batch_free(struct shove_kafka *kafka, struct shove_kafka_batch *batch);
 void shove_kafka_batches_free(struct shove_kafka *kafka);
-int64_t shove_kafka_backlog(struct shove_transport *transport, const struct shove_claim *claim);
+int64_t shove_kafka_backlog(struct shove_transport *transport, const struct shove_claim *base);
 
 /* ---- kafka_commit.c ---- */
 
-int shove_kafka_commit(struct shove_transport *transport, struct shove_subscription *subscription,
+int shove_kafka_commit(struct shove_transport *transport, struct shove_subscription *base,
                        const struct shove_commit *commits, size_t count, void *opaque);
 void shove_kafka_commit_pump(struct shove_kafka_subscription *subscription);
 void shove_kafka_commits_fail(struct shove_kafka_subscription *subscription, int code);
@@ -325,7 +324,7 @@ int shove_kafka_watermarks(struct shove_transport *transport, const char *topic,
                            int64_t *low, int64_t *high, int64_t timeout_ms,
                            struct shove_error *error);
 long shove_kafka_read(struct shove_transport *transport, const char *topic, int32_t partition,
-                      int64_t offset, size_t max, int64_t timeout_ms, struct shove_batch *batch,
+                      int64_t offset, size_t max, int64_t timeout_ms, struct shove_batch *out,
                       struct shove_error *error);
 int shove_kafka_committed_get(struct shove_transport *transport, const char *group_id,
                               const char *topic, int32_t partition, int64_t *offset,

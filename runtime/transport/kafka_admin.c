@@ -130,7 +130,7 @@ static int refuse(const struct declaration *declarations, size_t count,
 
 static int create(struct shove_kafka *kafka, const struct declaration *declarations, size_t count,
                   int64_t until_ms, struct shove_error *error) {
-    rd_kafka_NewTopic_t **topics = calloc(count, sizeof(*topics));
+    rd_kafka_NewTopic_t **topics = calloc(count + 1, sizeof(*topics));
     if (topics == NULL)
         return shove_error_set(error, SHOVE_ENOMEM, "out of memory declaring topics");
     size_t topic_count = 0;

@@ -261,12 +261,12 @@ int shove_kafka_committed_get(struct shove_transport *transport, const char *gro
     int code = event == NULL ? error->code : 0;
     if (code == 0) {
         size_t count;
-        const rd_kafka_topic_partition_t *found;
+        const rd_kafka_topic_partition_t *found = NULL;
         const rd_kafka_group_result_t **groups = rd_kafka_ListConsumerGroupOffsets_result_groups(
             rd_kafka_event_ListConsumerGroupOffsets_result(event), &count);
         code = only_partition(groups, count, what, &found, error);
         if (code == 0)
-            code = copy_out(found, offset, metadata, error);
+            code = found ? copy_out(found, offset, metadata, error) : SHOVE_EBROKER;
         rd_kafka_event_destroy(event);
     }
     rd_kafka_queue_destroy(queue);
@@ -298,7 +298,7 @@ int shove_kafka_committed_set(struct shove_transport *transport, const char *gro
     int code = event == NULL ? error->code : 0;
     if (code == 0) {
         size_t count;
-        const rd_kafka_topic_partition_t *found;
+        const rd_kafka_topic_partition_t *found = NULL;
         const rd_kafka_group_result_t **groups = rd_kafka_AlterConsumerGroupOffsets_result_groups(
             rd_kafka_event_AlterConsumerGroupOffsets_result(event), &count);
         code = only_partition(groups, count, what, &found, error);

@@ -54,7 +54,8 @@ static int need_producer(struct shove_kafka *kafka) {
     return code;
 }
 
-/* What the records of a producer that failed for good are told: that, unless the reason is one for a person to mend. */
+/* What the records of a producer that failed for good are told: that, unless the reason is one for
+ * a person to mend. */
 static int fatal_code(const struct shove_kafka_producer *producer, char *words, size_t size) {
     int code = shove_kafka_code(rd_kafka_fatal_error(producer->client->rk, words, size));
     return code == SHOVE_EDENIED || code == SHOVE_EAUTH ? code : SHOVE_EFATAL;

@@ -195,9 +195,7 @@ int shove_lua_load(struct shove_host *host, const char **text, size_t *size) {
     if (result == 0) {
         lua_pushcfunction(L, load);
         lua_pushlightuserdata(L, host);
-        if (lua_pcall(L, 1, 2, 0) != 0) {
-            result = SHOVE_ECONFIG;
-        } else if (lua_isnil(L, -2)) {
+        if (lua_pcall(L, 1, 2, 0) != 0 || lua_isnil(L, -2)) {
             result = SHOVE_ECONFIG;
         } else {
             lua_pop(L, 1);

@@ -35,6 +35,7 @@ static void read_groups(lua_State *L, struct shove_host *host) {
     host->groups = calloc(count != 0 ? count : 1, sizeof(*host->groups));
     if (host->groups == NULL) {
         luaL_error(L, "not enough memory");
+        return;
     }
     for (uint32_t i = 0; i < count; i++) {
         lua_rawgeti(L, groups, (int)i + 1);

@@ -1,7 +1,8 @@
-/* bare_loop.c: the peer of every consuming figure: librdkafka's batch call in a loop, no handler, no offsets kept.
+/* bare_loop.c: the peer of every consuming figure: librdkafka's batch call in a loop, no handler,
+ * no offsets kept.
  *
- * bare_loop BROKERS TOPIC COUNT -> one line: "count seconds_from_first cpu_seconds rss_kib". Configured as shove's consumer
- * is, so that the ratio shows what shove adds and nothing else.
+ * bare_loop BROKERS TOPIC COUNT -> one line: "count seconds_from_first cpu_seconds rss_kib".
+ * Configured as shove's consumer is, so that the ratio shows what shove adds and nothing else.
  */
 #include <librdkafka/rdkafka.h>
 #include <stdio.h>
@@ -12,15 +13,13 @@
 
 #define BATCH 1000
 
-static double now_seconds(void)
-{
+static double now_seconds(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-static void set(rd_kafka_conf_t *conf, const char *name, const char *value)
-{
+static void set(rd_kafka_conf_t *conf, const char *name, const char *value) {
     char error[512];
     if (rd_kafka_conf_set(conf, name, value, error, sizeof(error)) != RD_KAFKA_CONF_OK) {
         fprintf(stderr, "bare_loop: %s\n", error);
@@ -28,8 +27,7 @@ static void set(rd_kafka_conf_t *conf, const char *name, const char *value)
     }
 }
 
-static rd_kafka_t *open_consumer(const char *brokers, const char *topic)
-{
+static rd_kafka_t *open_consumer(const char *brokers, const char *topic) {
     char error[512];
     char group[64];
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
@@ -52,13 +50,12 @@ static rd_kafka_t *open_consumer(const char *brokers, const char *topic)
     return consumer;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     if (argc != 4) {
         fprintf(stderr, "usage: bare_loop BROKERS TOPIC COUNT\n");
         return 64;
     }
-    const long total = atol(argv[3]);
+    const long total = strtol(argv[3], NULL, 10);
     rd_kafka_t *consumer = open_consumer(argv[1], argv[2]);
     rd_kafka_queue_t *queue = rd_kafka_queue_get_consumer(consumer);
     rd_kafka_message_t *messages[BATCH];

@@ -1,4 +1,5 @@
-/* fill.c: writes COUNT JSON messages of about 44 bytes with 10,007 keys: to a topic, or to standard output.
+/* fill.c: writes COUNT JSON messages of about 44 bytes with 10,007 keys: to a topic, or to standard
+ * output.
  *
  * fill BROKERS TOPIC COUNT, or fill - - COUNT (one body per line, for `shove publish`).
  */
@@ -6,13 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static int body(char *out, size_t size, long i)
-{
-    return snprintf(out, size, "{\"id\":%ld,\"user\":\"u%06ld\",\"amount\":%ld.25}", i, i % 1000003, i % 5000);
+static int body(char *out, size_t size, long i) {
+    return snprintf(out, size, "{\"id\":%ld,\"user\":\"u%06ld\",\"amount\":%ld.25}", i, i % 1000003,
+                    i % 5000);
 }
 
-static int to_stdout(long count)
-{
+static int to_stdout(long count) {
     char text[128];
     for (long i = 0; i < count; i++) {
         body(text, sizeof(text), i);
@@ -21,8 +21,7 @@ static int to_stdout(long count)
     return fflush(stdout);
 }
 
-static void set(rd_kafka_conf_t *conf, const char *name, const char *value)
-{
+static void set(rd_kafka_conf_t *conf, const char *name, const char *value) {
     char error[512];
     if (rd_kafka_conf_set(conf, name, value, error, sizeof(error)) != RD_KAFKA_CONF_OK) {
         fprintf(stderr, "fill: %s\n", error);
@@ -30,26 +29,24 @@ static void set(rd_kafka_conf_t *conf, const char *name, const char *value)
     }
 }
 
-static void produce(rd_kafka_t *producer, rd_kafka_topic_t *topic, long i)
-{
+static void produce(rd_kafka_t *producer, rd_kafka_topic_t *topic, long i) {
     char key[24];
     char text[128];
     int key_size = snprintf(key, sizeof(key), "k%ld", i % 10007);
     int size = body(text, sizeof(text), i);
-    while (rd_kafka_produce(topic, RD_KAFKA_PARTITION_UA, RD_KAFKA_MSG_F_COPY, text, (size_t)size, key,
-                            (size_t)key_size, NULL) != 0)
+    while (rd_kafka_produce(topic, RD_KAFKA_PARTITION_UA, RD_KAFKA_MSG_F_COPY, text, (size_t)size,
+                            key, (size_t)key_size, NULL) != 0)
         rd_kafka_poll(producer, 10);
     if (i % 1000 == 0)
         rd_kafka_poll(producer, 0);
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     if (argc != 4) {
         fprintf(stderr, "usage: fill BROKERS TOPIC COUNT | fill - - COUNT\n");
         return 64;
     }
-    const long count = atol(argv[3]);
+    const long count = strtol(argv[3], NULL, 10);
     if (argv[1][0] == '-')
         return to_stdout(count) == 0 ? 0 : 1;
     char error[512];
