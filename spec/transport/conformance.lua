@@ -28,7 +28,7 @@ local MURMUR2 = {
 local serial = 0
 local function unique(prefix)
     serial = serial + 1
-    return ("%s-%d-%d"):format(prefix, uv.os_getpid(), serial)
+    return ("conformance-%s-%d-%d"):format(prefix, uv.os_getpid(), serial)
 end
 
 local function peer(...)
