@@ -63,7 +63,7 @@ static uint32_t class_bytes(uint32_t size_class) {
     if (size_class < 4) {
         return (size_class + 1) * GRAIN_BYTES;
     }
-    uint32_t shift = (size_class / 4 - 1) & 31; /* 0 to 9; the mask tells analysers so */
+    uint32_t shift = (size_class / 4 - 1) & 15; /* 0 to 9; the mask tells analysers so */
     return ((size_class % 4 + 5) << shift) * GRAIN_BYTES;
 }
 
