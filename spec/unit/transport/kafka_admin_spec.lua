@@ -4,10 +4,14 @@ local ffi = require "ffi"
 local kafka = require "spec.support.kafka"
 local kafka_mock = require "spec.unit.transport.kafka_mock"
 local rdkafka = require "spec.support.librdkafka"
+local tmp = require "spec.support.tmp"
 local uv = require "luv"
 local C = driver.C
 
 ffi.cdef [[
+int dup(int fd);
+int dup2(int from, int to);
+int close(int fd);
 typedef struct rd_kafka_ConfigResource_s rd_kafka_ConfigResource_t;
 typedef struct rd_kafka_ConfigEntry_s rd_kafka_ConfigEntry_t;
 rd_kafka_ConfigResource_t *rd_kafka_ConfigResource_new(int restype, const char *resname);
@@ -49,6 +53,42 @@ local function settings(broker, topic)
     rdkafka.rd_kafka_queue_destroy(queue)
     return found
 end
+
+-- What fn() logs.
+local function logged(fn)
+    local path = tmp.dir() .. "/stderr"
+    local file = assert(uv.fs_open(path, "w", 420))
+    local kept = C.dup(2)
+    C.dup2(file, 2)
+    local ok, problem = pcall(fn)
+    C.dup2(kept, 2)
+    C.close(kept)
+    uv.fs_close(file)
+    assert(ok, problem)
+    return tmp.read(path)
+end
+
+describe("Replication factor 1", function()
+    it("is warned about on a cluster of several brokers, once", function()
+        local mock = kafka_mock.start(3)
+        local first, second = mock:create("orders", 1), mock:create("payments", 1)
+        local t = assert(driver.open(mock.url))
+        local text = logged(function()
+            assert(t:declare { { name = first, at = "app.lua:3" }, { name = second } })
+            assert(t:declare { { name = first } })
+        end)
+        local _, warnings = text:gsub("replication factor 1 on a cluster of 3 brokers", "")
+        assert.equal(1, warnings, text)
+        assert.matches("app.lua:3", text, 1, true)
+    end)
+
+    it("is nothing to speak of on a single broker", function()
+        local mock = kafka_mock.start()
+        local topic = mock:create("orders", 1)
+        local t = assert(driver.open(mock.url))
+        assert.equal("", logged(function() assert(t:declare { { name = topic } }) end))
+    end)
+end)
 
 describe("A topic that shove creates on Kafka", function()
     local broker, t, name

@@ -126,6 +126,24 @@ describe("A member that Kafka forgot", function()
     end)
 end)
 
+describe("A member that takes nothing", function()
+    it("is not evicted for not polling, and what it was sent is still there", function()
+        local broker = kafka.shared()
+        local t, topic = opened(broker, 2,
+            { properties = { ["max.poll.interval.ms"] = "1500", ["session.timeout.ms"] = "1500",
+                ["heartbeat.interval.ms"] = "300" } })
+        broker:produce(topic, texts(1, 20))
+        local sub = assert(t:subscribe { group = kafka.unique "group", topics = { topic } })
+        local claims = t:wait_claims(sub, 2)
+        local deadline = tonumber(C.shove_clock_mono_ms()) + 5000
+        t:wait(function() return tonumber(C.shove_clock_mono_ms()) > deadline end, "three poll intervals to pass")
+        assert.equal(0, #t.events.lost + #t.events.revoking)
+        assert.equal(20, #t:take(claims, 20))
+        assert.same({ 0 }, t:commit(sub, { { claim = claims[1].claim, offset = 1 } }))
+        t:leave(sub)
+    end)
+end)
+
 describe("Where to begin", function()
     it("is asked again until it is known", function()
         local mock = kafka_mock.start()
