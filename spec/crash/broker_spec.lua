@@ -13,12 +13,14 @@ describe("a broker that goes away under load", function()
         local s = scene.new { url = broker.url, work_seconds = 0.02 }
         s:publish(MESSAGES)
         local p = s:run()
-        for _, target in ipairs { 100, 500 } do
+        for _, target in ipairs { 100, 300 } do
             wait.until_true(function() return #s.journal:lines() / 2 >= target end, 60000, "work to go on")
             broker:kill()
             p:wait_for("EUNREACHABLE", 30000)
             p:mark()
             broker:restart()
+            p:wait_for("answers again", 30000)
+            p:mark()
         end
         local code = s:finish(p)
         assert.equal(0, code, p:transcript())
