@@ -208,7 +208,6 @@ struct shove_kafka {
     struct shove_kafka_notices notices;
     bool has_warned_of_replication;
     bool is_readable_due;
-    bool is_pumping;
 };
 
 /* ---- kafka_transport.c ---- */

@@ -24,6 +24,7 @@
 
 #define ASK_TIMEOUT_MS 2000
 #define ASK_PAUSE_MS 100
+#define DRAIN_ROUNDS 256
 #define ASK_PATIENCE_MS                                                                            \
     10000 /* for answers that ought not to come but may pass, as right after a topic was created   \
            */
@@ -218,11 +219,13 @@ static struct shove_kafka_claim *claim_new(struct shove_kafka_subscription *subs
 }
 
 /* What was fetched but not taken stays in the queue until somebody reads it: librdkafka discards it
- * by itself only when the partition is assigned again. */
+ * by itself only when the partition is assigned again. Bounded, because after a failure it may
+ * still be filling. */
 static void drain(rd_kafka_queue_t *queue) {
     rd_kafka_message_t *messages[256];
-    ssize_t count;
-    while ((count = rd_kafka_consume_batch_queue(queue, 0, messages, 256)) > 0) {
+    ssize_t count = 1;
+    for (int round = 0; round < DRAIN_ROUNDS && count > 0; round++) {
+        count = rd_kafka_consume_batch_queue(queue, 0, messages, 256);
         for (ssize_t i = 0; i < count; i++)
             rd_kafka_message_destroy(messages[i]);
     }

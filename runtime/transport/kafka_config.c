@@ -107,6 +107,9 @@ static const struct setting consumer_defaults[] = {
     {"queued.max.messages.kbytes", "8192"},
     /* How far a queue may overshoot: a fetch of 1 MiB, the usual size, is 15,000 small messages. */
     {"fetch.message.max.bytes", "262144"},
+};
+static const struct setting classic_defaults[] = {
+    {"partition.assignment.strategy", "cooperative-sticky"},
     /* Members hear of a rebalance with their next heartbeat. */
     {"heartbeat.interval.ms", "1000"},
 };
@@ -156,6 +159,12 @@ static int set_all(rd_kafka_conf_t *conf, const struct setting *settings, size_t
             return code;
     }
     return 0;
+}
+
+/* A default may be newer than the librdkafka that is there. */
+static void prefer(rd_kafka_conf_t *conf, const struct setting *settings, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        rd_kafka_conf_set(conf, settings[i].name, settings[i].value, NULL, 0);
 }
 
 static int set_number(rd_kafka_conf_t *conf, const char *name, int64_t value,
@@ -209,18 +218,16 @@ static const char *user_value(const struct shove_kafka *kafka, const char *name)
 
 static int set_defaults(const struct shove_kafka *kafka, enum shove_kafka_role role,
                         rd_kafka_conf_t *conf, struct shove_error *error) {
-    int code = set_all(conf, common_defaults, COUNT(common_defaults), error);
-    if (code == 0 && role == SHOVE_KAFKA_PRODUCER)
-        code = set_all(conf, producer_defaults, COUNT(producer_defaults), error);
-    if (code == 0 && (role == SHOVE_KAFKA_CONSUMER || role == SHOVE_KAFKA_READER))
-        code = set_all(conf, consumer_defaults, COUNT(consumer_defaults), error);
-    /* The newer group protocol has its assignor on the broker and refuses one set here. */
+    prefer(conf, common_defaults, COUNT(common_defaults));
+    if (role == SHOVE_KAFKA_PRODUCER)
+        prefer(conf, producer_defaults, COUNT(producer_defaults));
+    if (role == SHOVE_KAFKA_CONSUMER || role == SHOVE_KAFKA_READER)
+        prefer(conf, consumer_defaults, COUNT(consumer_defaults));
+    /* In the newer group protocol these are the broker's, and librdkafka refuses them. */
     const char *protocol = user_value(kafka, "group.protocol");
-    if (code == 0 && role == SHOVE_KAFKA_CONSUMER &&
-        (protocol == NULL || strcmp(protocol, "classic") == 0))
-        code = set(conf, "partition.assignment.strategy", "cooperative-sticky", error);
-    if (code == 0)
-        code = set_sizes(kafka, conf, error);
+    if (role == SHOVE_KAFKA_CONSUMER && (protocol == NULL || strcmp(protocol, "classic") == 0))
+        prefer(conf, classic_defaults, COUNT(classic_defaults));
+    int code = set_sizes(kafka, conf, error);
     if (code == 0)
         code = set(conf, "client.id", kafka->client_id, error);
     return code;

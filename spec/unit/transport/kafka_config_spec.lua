@@ -62,4 +62,8 @@ describe("A Kafka property", function()
         }
         assert.equal(C.SHOVE_EUNREACHABLE, code)
     end)
+
+    it("may choose the newer group protocol, whose settings are the broker's", function()
+        assert.equal(C.SHOVE_EUNREACHABLE, (refusal { ["group.protocol"] = "consumer" }))
+    end)
 end)
