@@ -194,3 +194,86 @@ describe("A frozen broker", function()
         assert.is_true(answers <= 1)
     end)
 end)
+
+describe("A broker that is killed twice under load", function()
+    it("costs no acknowledged record, and none comes out of order", function()
+        local broker = kafka.private()
+        local t = assert(driver.open(broker.url))
+        local topic, group = kafka.unique "topic", kafka.unique "group"
+        assert(t:declare { { name = topic, partitions = 3 } })
+        local sub = assert(t:subscribe { group = group, topics = { topic } })
+        t:wait_claims(sub, 3)
+        local sent, written, seen, last, next_read = {}, 0, {}, {}, {}
+
+        local function write(count)
+            for _ = 1, count do
+                local opaque = t:produce(topic, { payload = tostring(written + 1), key = "k" .. written % 10 })
+                if not opaque then return end
+                written = written + 1
+                sent[opaque] = written
+            end
+        end
+        local function read()
+            for _, kind in ipairs { "revoking", "lost" } do
+                for _, event in ipairs(t.events[kind]) do
+                    if not event.is_done then
+                        event.is_done = true
+                        t:release { event.claim }
+                        for _, claim in ipairs(t.events.assigned) do
+                            if not claim.is_gone and driver.address_key(claim.claim) == driver.address_key(event.claim)
+                                and claim.call < event.call then claim.is_gone = true end
+                        end
+                    end
+                end
+            end
+            for _, event in ipairs(t.events.assigned) do
+                for _, record in ipairs(not event.is_gone and t:take_once(event.claim, 200) or {}) do
+                    local place = driver.address_key(event.claim) .. "/" .. event.call
+                    assert.is_true(record.offset >= (next_read[place] or 0))
+                    next_read[place] = record.offset + 1
+                    local number = tonumber(record.payload)
+                    if not seen[number] then
+                        assert.is_true(number > (last[record.key] or 0), "record " .. number .. " overtook another")
+                        last[record.key] = number
+                    end
+                    seen[number] = true
+                end
+            end
+        end
+        local function go_on(count)
+            local goal = written + count
+            t:wait(function()
+                write(50)
+                read()
+                return written >= goal
+            end, "records to be written")
+        end
+
+        for _ = 1, 2 do
+            go_on(2000)
+            broker:kill()
+            go_on(1000)
+            broker:restart()
+        end
+        go_on(1000)
+        local function acknowledged()
+            local count = 0
+            for _, event in ipairs(t.events.produced) do
+                assert.equal(0, event.code, event.text)
+                if sent[event.opaque] then count = count + 1 end
+            end
+            return count
+        end
+        t:wait(function() return #t.events.produced >= written end, "all answers")
+        assert.equal(written, acknowledged())
+        t:wait(function()
+            read()
+            for number = 1, written do
+                if not seen[number] then return false end
+            end
+            return true
+        end, "all records")
+        sub.revoking_before, t.events.lost = #t.events.revoking, {}
+        t:leave(sub)
+    end)
+end)
