@@ -123,6 +123,18 @@ static void feed_again(struct shove_flow *flow) {
 
 /* ---- records of a partition ---- */
 
+/* With the first batch the end of the log is known: what was restored cannot speak of records
+ * beyond it (the topic may have been truncated and written anew since). */
+static void clip(struct shove_partition *partition) {
+    struct shove_control *control = partition->flow->control;
+    int64_t backlog = control->ops->backlog(control->transport, partition->claim);
+    if (backlog < 0)
+        return;
+    const struct shove_record *last = &partition->batch.records[partition->batch.count - 1];
+    shove_ledger_clip(&partition->ledger, last->offset + 1 + backlog);
+    partition->is_clipped = true;
+}
+
 static bool refill(struct shove_partition *partition) {
     struct shove_control *control = partition->flow->control;
     if (partition->has_batch) {
@@ -145,6 +157,8 @@ static bool refill(struct shove_partition *partition) {
     }
     partition->has_batch = true;
     partition->cursor = 0;
+    if (!partition->is_clipped)
+        clip(partition);
     shove_abort_point(SHOVE_STEP_TAKEN);
     return true;
 }

@@ -108,6 +108,7 @@ struct shove_partition {
     size_t cursor;                  /* next record of the batch */
     struct shove_delivery *pending; /* of the record under the cursor */
     bool has_batch;
+    bool is_clipped; /* the restored ledger was held against the end of the log */
     bool is_hold;
     bool is_dry; /* nothing to take until the transport says readable */
     bool is_revoking;
