@@ -73,7 +73,10 @@ local function environment(extra)
   return list
 end
 
+-- The loop's clock stands still between turns; a timer set by an old clock fires before the loop blocks, which then blocks
+-- for good.
 local function wait_ms(ms)
+  uv.update_time()
   local timer = uv.new_timer()
   local is_over = false
   timer:start(ms, 0, function() is_over = true end)
