@@ -3,8 +3,7 @@
  * Control (and cli), loop's thread, unless a line says otherwise.
  *
  *   shove_kafka                 the transport: one address, one loop
- *     +- mailbox                one eventfd that every queue of librdkafka's writes to, and that
- * jobs answer to
+ *     +- mailbox                the eventfd that librdkafka's queues and our jobs write to
  *     +- admin                  handle that is always there: metadata, declare, operator calls
  *     +- producer               idempotent; made at the first record, made anew after a fatal error
  *     +- topics                 what is known of topics that are produced to
@@ -281,6 +280,11 @@ void shove_kafka_subscription_free(struct shove_kafka_subscription *subscription
 /* takes `partitions`. */
 void shove_kafka_rebalance_add(struct shove_kafka_subscription *subscription, bool is_assign,
                                rd_kafka_topic_partition_list_t *partitions);
+/* The answer of the look-up of the oldest rebalance: `code` with `text`, or offsets and which of
+ * them were committed. */
+void shove_kafka_rebalance_begin(struct shove_kafka_subscription *subscription, int code,
+                                 const char *text, rd_kafka_topic_partition_list_t *partitions,
+                                 const bool *has_committed);
 /* Goes on with the oldest rebalance as far as it can without waiting. */
 void shove_kafka_rebalance_step(struct shove_kafka_subscription *subscription);
 void shove_kafka_rebalances_free(struct shove_kafka_subscription *subscription);
@@ -290,6 +294,16 @@ void shove_kafka_release(struct shove_transport *transport, struct shove_claim *
                          size_t count);
 struct shove_kafka_claim *shove_kafka_claim_find(struct shove_kafka_subscription *subscription,
                                                  const char *topic, int32_t partition);
+
+/* ---- kafka_lookup.c ---- */
+
+/* Sets rebalance->lookup; shove_kafka_rebalance_begin follows. SHOVE_ENOMEM. */
+int shove_kafka_lookup_start(struct shove_kafka_subscription *subscription,
+                             struct shove_kafka_rebalance *rebalance);
+/* The answer may be that it was cut short. */
+void shove_kafka_lookup_hurry(struct shove_kafka_lookup *lookup);
+/* No answer is wanted any more. */
+void shove_kafka_lookup_forget(struct shove_kafka_lookup *lookup);
 
 /* ---- kafka_take.c ---- */
 

@@ -1,16 +1,17 @@
 /* kafka_assignment.c: answers librdkafka's rebalances, which turn into claims and take them away
  * again.
  *
- * Control, loop's thread; the look-up on its own.
+ * Control, loop's thread.
  *
  * librdkafka asks one thing at a time and waits for assign or unassign to be called before it goes
- * on; heartbeats continue meanwhile. What it asks is queued all the same, and answered in order:
+ * on; heartbeats continue meanwhile. What it asks is queued all the same, and answered in order.
  *
- *   assign: committed offsets with their metadata, or else what the reset policy means, are looked
- * up on a thread of its own and asked again until they are known; then the partitions' queues are
- * taken out of the consumer's queue, the partitions are assigned with explicit offsets, and
- * `assigned` is delivered. revoke: `revoking`, or `lost` where the group has given the partitions
- * away already. When all of the claims are released, not before, the partitions are unassigned.
+ * To an assignment: where to begin is looked up (kafka_lookup.c), the partitions' queues are taken
+ * out of the consumer's queue, the partitions are assigned with explicit offsets, and `assigned` is
+ * delivered.
+ *
+ * To a revocation: `revoking` is delivered, or `lost` where the group has given the partitions away
+ * already. When all of the claims are released, and not before, the partitions are unassigned.
  *
  * With a cooperative assignor both speak of some partitions, with an eager one of all.
  */
@@ -22,143 +23,7 @@
 #include "transport/kafka.h"
 #include "transport/kafka_errors.h"
 
-#define ASK_TIMEOUT_MS 2000
-#define ASK_PAUSE_MS 100
 #define DRAIN_ROUNDS 256
-#define ASK_PATIENCE_MS                                                                            \
-    10000 /* for answers that ought not to come but may pass, as right after a topic was created   \
-           */
-
-/* ---- looking up where to begin ---- */
-
-struct shove_kafka_lookup {
-    struct shove_kafka_job job;
-    struct shove_kafka_client *client;
-    rd_kafka_topic_partition_list_t *partitions; /* in: which; out: offset, metadata */
-    bool *has_committed;                         /* as long as the list */
-    char *group_id;
-    enum shove_reset reset;
-    struct shove_kafka_subscription
-        *subscription; /* loop's thread only; NULL once nobody waits for the result */
-    atomic_bool is_cancelled;
-    int code;
-    struct shove_error error;
-};
-
-static rd_kafka_resp_err_t first_error(const rd_kafka_topic_partition_list_t *list,
-                                       rd_kafka_resp_err_t err) {
-    for (int i = 0; err == RD_KAFKA_RESP_ERR_NO_ERROR && i < list->cnt; i++)
-        err = list->elems[i].err;
-    return err;
-}
-
-/* What the policy means now, for the partitions nothing was committed for. */
-static rd_kafka_resp_err_t apply_reset(struct shove_kafka_lookup *lookup) {
-    rd_kafka_topic_partition_list_t *list = lookup->partitions;
-    rd_kafka_topic_partition_list_t *fresh = rd_kafka_topic_partition_list_new(list->cnt);
-    for (int i = 0; i < list->cnt; i++) {
-        if (!lookup->has_committed[i])
-            rd_kafka_topic_partition_list_add(fresh, list->elems[i].topic, list->elems[i].partition)
-                ->offset = lookup->reset == SHOVE_RESET_LATEST ? RD_KAFKA_OFFSET_END
-                                                               : RD_KAFKA_OFFSET_BEGINNING;
-    }
-    rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR_NO_ERROR;
-    if (fresh->cnt > 0) /* a time that is a logical offset asks for that offset */
-        err = first_error(fresh,
-                          rd_kafka_offsets_for_times(lookup->client->rk, fresh, ASK_TIMEOUT_MS));
-    for (int i = 0; err == RD_KAFKA_RESP_ERR_NO_ERROR && i < fresh->cnt; i++) {
-        if (fresh->elems[i].offset < 0)
-            err = RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE;
-        else
-            rd_kafka_topic_partition_list_find(list, fresh->elems[i].topic,
-                                               fresh->elems[i].partition)
-                ->offset = fresh->elems[i].offset;
-    }
-    rd_kafka_topic_partition_list_destroy(fresh);
-    return err;
-}
-
-static rd_kafka_resp_err_t ask(struct shove_kafka_lookup *lookup) {
-    rd_kafka_topic_partition_list_t *list = lookup->partitions;
-    rd_kafka_resp_err_t err =
-        first_error(list, rd_kafka_committed(lookup->client->rk, list, ASK_TIMEOUT_MS));
-    if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
-        return err;
-    for (int i = 0; i < list->cnt; i++) {
-        lookup->has_committed[i] = list->elems[i].offset >= 0;
-        if (lookup->has_committed[i] || lookup->reset != SHOVE_RESET_NONE)
-            continue;
-        lookup->code = shove_error_set(
-            &lookup->error, SHOVE_EOFFSET,
-            "group '%s' has committed no offset for %s [%d], and auto_offset_reset is \"none\"",
-            lookup->group_id, list->elems[i].topic, (int)list->elems[i].partition);
-        return RD_KAFKA_RESP_ERR_NO_ERROR;
-    }
-    return apply_reset(lookup);
-}
-
-static void lookup_run(struct shove_kafka_job *job) {
-    struct shove_kafka_lookup *lookup = (struct shove_kafka_lookup *)job;
-    int64_t until_ms = (int64_t)(uv_hrtime() / 1000000) + ASK_PATIENCE_MS;
-    while (!atomic_load(&lookup->is_cancelled) && !shove_kafka_mailbox_is_closed(job->mailbox)) {
-        rd_kafka_resp_err_t err = ask(lookup);
-        if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
-            return;
-        int code = shove_kafka_code(err);
-        bool is_final = code == SHOVE_EDENIED || code == SHOVE_EAUTH || code == SHOVE_ECLOSED;
-        if (!shove_kafka_is_temporary(err) && (int64_t)(uv_hrtime() / 1000000) > until_ms)
-            is_final = true;
-        if (is_final) {
-            lookup->code =
-                shove_error_set(&lookup->error, code, "asking for the offsets of group '%s': %s",
-                                lookup->group_id, rd_kafka_err2str(err));
-            return;
-        }
-        uv_sleep(ASK_PAUSE_MS);
-    }
-    lookup->code = SHOVE_ECLOSED;
-}
-
-static void lookup_discard(struct shove_kafka_job *job) {
-    struct shove_kafka_lookup *lookup = (struct shove_kafka_lookup *)job;
-    shove_kafka_client_release(lookup->client);
-    if (lookup->partitions != NULL)
-        rd_kafka_topic_partition_list_destroy(lookup->partitions);
-    free(lookup->has_committed);
-    free(lookup->group_id);
-    free(lookup);
-}
-
-static void lookup_done(struct shove_kafka *kafka, struct shove_kafka_job *job);
-
-static int lookup_start(struct shove_kafka_subscription *subscription,
-                        struct shove_kafka_rebalance *rebalance) {
-    struct shove_kafka_lookup *lookup = calloc(1, sizeof *lookup);
-    if (lookup == NULL)
-        return SHOVE_ENOMEM;
-    lookup->job =
-        (struct shove_kafka_job){.run = lookup_run, .done = lookup_done, .discard = lookup_discard};
-    lookup->group_id = strdup(subscription->base.group_id);
-    lookup->has_committed =
-        calloc((size_t)rebalance->partitions->cnt, sizeof *lookup->has_committed);
-    if (lookup->group_id == NULL || lookup->has_committed == NULL) {
-        lookup_discard(&lookup->job);
-        return SHOVE_ENOMEM;
-    }
-    lookup->client = shove_kafka_client_keep(subscription->client);
-    lookup->partitions = rd_kafka_topic_partition_list_copy(rebalance->partitions);
-    lookup->reset = subscription->reset;
-    lookup->subscription = subscription;
-    atomic_init(&lookup->is_cancelled, false);
-    rebalance->lookup = lookup;
-    shove_kafka_job_start(subscription->kafka->mailbox, &lookup->job);
-    return 0;
-}
-
-static void lookup_cancel(struct shove_kafka_lookup *lookup) {
-    lookup->subscription = NULL;
-    atomic_store(&lookup->is_cancelled, true);
-}
 
 /* ---- claims ---- */
 
@@ -374,21 +239,18 @@ static void assign(struct shove_kafka_subscription *subscription,
     free(claims);
 }
 
-static void lookup_done(struct shove_kafka *kafka, struct shove_kafka_job *job) {
-    struct shove_kafka_lookup *lookup = (struct shove_kafka_lookup *)job;
-    struct shove_kafka_subscription *subscription = lookup->subscription;
-    if (subscription != NULL) {
-        subscription->rebalance->lookup = NULL;
-        if (!is_parting(subscription) && lookup->code != 0)
-            shove_kafka_subscription_fail(subscription, lookup->code, "%s", lookup->error.text);
-        if (!is_parting(subscription))
-            assign(subscription, lookup->partitions, lookup->has_committed);
-        else
-            assign_unused(subscription, lookup->partitions);
-        pop_rebalance(subscription);
-        shove_kafka_poke(kafka);
-    }
-    lookup_discard(job);
+void shove_kafka_rebalance_begin(struct shove_kafka_subscription *subscription, int code,
+                                 const char *text, rd_kafka_topic_partition_list_t *partitions,
+                                 const bool *has_committed) {
+    subscription->rebalance->lookup = NULL;
+    if (!is_parting(subscription) && code != 0)
+        shove_kafka_subscription_fail(subscription, code, "%s", text);
+    if (!is_parting(subscription))
+        assign(subscription, partitions, has_committed);
+    else
+        assign_unused(subscription, partitions);
+    pop_rebalance(subscription);
+    shove_kafka_poke(subscription->kafka);
 }
 
 static void start_assign(struct shove_kafka_subscription *subscription,
@@ -396,7 +258,7 @@ static void start_assign(struct shove_kafka_subscription *subscription,
     struct shove_error error;
     bool is_empty = rebalance->partitions->cnt == 0;
     if (!is_parting(subscription) && !is_empty) {
-        if (lookup_start(subscription, rebalance) == 0)
+        if (shove_kafka_lookup_start(subscription, rebalance) == 0)
             return;
         shove_kafka_subscription_fail(subscription, SHOVE_ENOMEM,
                                       "out of memory for newly assigned partitions");
@@ -488,7 +350,7 @@ void shove_kafka_rebalance_step(struct shove_kafka_subscription *subscription) {
         if (rebalance->is_assign || rebalance->unreleased > 0) {
             /* Who leaves need not know where to begin. */
             if (is_parting(subscription) && rebalance->lookup != NULL)
-                atomic_store(&rebalance->lookup->is_cancelled, true);
+                shove_kafka_lookup_hurry(rebalance->lookup);
             return;
         }
         call_unassign(subscription, rebalance->partitions);
@@ -501,7 +363,7 @@ void shove_kafka_rebalances_free(struct shove_kafka_subscription *subscription) 
         claim->rebalance = NULL;
     while (subscription->rebalance != NULL) {
         if (subscription->rebalance->lookup != NULL)
-            lookup_cancel(subscription->rebalance->lookup);
+            shove_kafka_lookup_forget(subscription->rebalance->lookup);
         pop_rebalance(subscription);
     }
 }

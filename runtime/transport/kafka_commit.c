@@ -5,7 +5,8 @@
  * One commit of a subscription is on its way at a time: librdkafka may repeat a request that met a
  * coordinator on the move, and then a later commit would be overtaken by an older one. A commit for
  * an assignment that is lost is never sent: once the group is empty, a broker would take it from
- * anybody.
+ * anybody. A commit of several partitions of which some were refused is repeated one by one, since
+ * librdkafka does not say which.
  */
 #include <stdlib.h>
 #include <string.h>

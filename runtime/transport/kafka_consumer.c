@@ -2,12 +2,16 @@
  *
  * Control, loop's thread.
  *
- * Ends in one of three ways, and always with `ended`, after its claims are released:
- *   unsubscribe: librdkafka revokes what is owned, leaves the group and says it is closed. Where
- * the broker does not answer, LEAVE_TIMEOUT_MS after the last release it is dropped all the same;
- * the group notices by its session timeout. failure (no permission, no offset, fatal): claims are
- * declared lost, then the handle is destroyed, which leaves the group. close of the transport:
- * nothing is said; kafka_transport.c frees it.
+ * It ends after its claims are released, and then `ended` is delivered, exactly once:
+ *
+ * After unsubscribe, librdkafka revokes what is owned, leaves the group and says it is closed.
+ * Where the broker does not answer it is dropped all the same, LEAVE_TIMEOUT_MS after the last
+ * release; the group notices by its session timeout.
+ *
+ * After a failure (no permission, no offset, a fatal error), claims are declared lost, and then it
+ * leaves in the same way, with less patience.
+ *
+ * When the transport is closed nothing is said; kafka_transport.c frees it.
  */
 #include <stdarg.h>
 #include <stdio.h>
