@@ -111,6 +111,9 @@ static void hear(struct reach *reach, rd_kafka_event_t *event) {
     if (reach->code == SHOVE_EAUTH ||
         rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
         return;
+    /* What names the setting says more than that a later attempt broke off, too. */
+    if (strstr(reach->words, "security.protocol") != NULL && code != SHOVE_EAUTH)
+        return;
     reach->code = code;
     snprintf(reach->words, sizeof reach->words, "%s", rd_kafka_event_error_string(event));
 }
