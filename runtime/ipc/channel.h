@@ -179,8 +179,9 @@ void shove_channel_release_submits(struct shove_channel *channel);
 const struct shove_envelope *shove_channel_envelope(const struct shove_channel *channel,
                                                     uint64_t arena_offset);
 
-/* Appends a note made of `part_count` parts. When the ring is full: publishes, wakes control, and
- * waits (control never waits for a worker, so this ends). Does not publish otherwise. */
+/* Appends a note made of `part_count` parts; head->size is 0 and is filled in. When the ring is
+ * full: publishes, wakes control, and waits (control never waits for a worker, so this ends). Does
+ * not publish otherwise. */
 struct shove_part {
     const void *data;
     size_t size;

@@ -122,6 +122,12 @@ static void write_fragment(struct shove_channel *channel, const struct shove_not
 
 void shove_channel_note(struct shove_channel *channel, const struct shove_note *head,
                         const struct shove_part *parts, unsigned part_count) {
+    if (part_count == 0) {
+        wait_for_room(channel, sizeof *head);
+        write_head(channel, head);
+        complete_record(channel, sizeof *head);
+        return;
+    }
     size_t total = 0;
     for (unsigned i = 0; i < part_count; i++) {
         total += parts[i].size;

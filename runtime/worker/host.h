@@ -103,7 +103,6 @@ struct shove_host {
     int start_ref;         /* Lua: function(start, id), that of on_start */
     int start_handler_ref; /* LUA_NOREF: the app has none */
     int json_decode_ref;
-    int message_metatable_ref;
     int collect_ref;                               /* C: a full garbage collection */
     int lanes_ref;                                 /* Lua: weak table coroutine -> id */
     const void *outcomes[SHOVE_OUTCOME_DEFER + 1]; /* identity of shove.ack etc. by code */

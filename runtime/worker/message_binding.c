@@ -283,16 +283,4 @@ static int make_message_index(lua_State *L) {
     return 1;
 }
 
-/* new_message(id): a table with the metatable, and room for a few fields. */
-static int new_message(lua_State *L) {
-    const struct shove_host *host = shove_host_of(L);
-    lua_createtable(L, 1, 2);
-    lua_pushvalue(L, 1);
-    lua_rawseti(L, -2, 1);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, host->message_metatable_ref);
-    lua_setmetatable(L, -2);
-    return 1;
-}
-
-const luaL_Reg shove_message_binding[] = {
-    {"message_index", make_message_index}, {"new_message", new_message}, {NULL, NULL}};
+const luaL_Reg shove_message_binding[] = {{"message_index", make_message_index}, {NULL, NULL}};

@@ -45,7 +45,7 @@ static void read_groups(lua_State *L, struct shove_host *host) {
     }
 }
 
-/* configure { run, start, on_start, json_decode, message_metatable, outcomes = { [code] = constant
+/* configure { run, start, on_start, json_decode, outcomes = { [code] = constant
  * }, groups = { { handler, decode, topic, timeout_ms, dead_letters }, ... } } */
 static int configure(lua_State *L) {
     struct shove_host *host = shove_host_of(L);
@@ -54,7 +54,6 @@ static int configure(lua_State *L) {
     host->start_ref = take_ref(L, 1, "start");
     host->start_handler_ref = take_ref(L, 1, "on_start");
     host->json_decode_ref = take_ref(L, 1, "json_decode");
-    host->message_metatable_ref = take_ref(L, 1, "message_metatable");
     lua_getfield(L, 1, "outcomes");
     for (int code = SHOVE_OUTCOME_ACK; code <= SHOVE_OUTCOME_DEFER; code++) {
         lua_rawgeti(L, -1, code);
