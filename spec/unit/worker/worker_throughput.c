@@ -138,9 +138,14 @@ static void print_worker(pid_t pid, uint64_t count) {
     unsigned long user = 0;
     unsigned long system = 0;
     if (file != NULL && fgets(line, sizeof line, file) != NULL) {
-        const char *rest = strrchr(line, ')');
+        /* utime and stime are the 12th and 13th field behind the name; proc(5). */
+        char *rest = strrchr(line, ')');
+        for (int field = 0; rest != NULL && field < 12; field++) {
+            rest = strchr(rest + 1, ' ');
+        }
         if (rest != NULL) {
-            sscanf(rest, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system);
+            user = strtoul(rest, &rest, 10);
+            system = strtoul(rest, NULL, 10);
         }
     }
     if (file != NULL) {
@@ -215,5 +220,8 @@ int main(int argc, char **argv) {
     shove_channel_submit(run.channel, &stop);
     shove_channel_flush(run.channel);
     waitpid(pid, NULL, 0);
+    shove_channel_free(run.channel);
+    free(run.offsets);
+    free(run.free_slots);
     return 0;
 }
