@@ -25,9 +25,10 @@ local finish, describe_error = host.finish, host.describe_error
 local setmetatable, xpcall = setmetatable, xpcall
 local message_metatable = message.metatable
 
--- In Lua, not in C: compiled, it takes half the instructions.
+-- In Lua, not in C: compiled, it takes half the instructions. `body = nil` makes room for the field that is touched
+-- first, which would cost more than the call otherwise.
 local function run(handler, id)
-    return finish(id, xpcall(handler, describe_error, setmetatable({ id }, message_metatable)))
+    return finish(id, xpcall(handler, describe_error, setmetatable({ id, body = nil }, message_metatable)))
 end
 
 local function start(on_start, id)
