@@ -334,8 +334,10 @@ static void child_exited(struct shove_child *child, int64_t status, int signal) 
     (void)signal;
     worker->has_child = false;
     control->has_progress = true;
-    if (!worker->is_condemned || worker->is_killed_for_timeout)
+    if (!worker->is_condemned || worker->is_killed_for_timeout) {
+        shove_channel_reveal(worker->home->channel); /* what it settled is not handled again */
         read_notes(worker, UINT32_MAX);
+    }
     struct shove_delivery *culprit = find_culprit(worker);
     const bool is_expected =
         worker->state == SHOVE_WORKER_STOPPING || control->phase == SHOVE_PHASE_STARTING;
