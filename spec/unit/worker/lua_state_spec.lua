@@ -118,7 +118,7 @@ describe("a worker that loads a script", function()
             assert.truthy(load_error("require('luv').run()"):find "^app%.lua:1: uv%.run is not for scripts")
         end)
 
-        it("a script that needs more memory than it may have", function()
+        rig.it_limited("a script that needs more memory than it may have", function()
             if not rig.can_limit_memory then pending "memory cannot be limited under the address sanitizer" end
             local text = rig.load_error("local t = {} for i = 1, 1e9 do t[i] = ('x'):rep(1000) .. i end",
                 { memory = "64MiB" })

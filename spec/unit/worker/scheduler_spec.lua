@@ -98,7 +98,7 @@ describe("a handler", function()
         end
     end)
 
-    it("that needs more memory than there is costs its message only", function()
+    rig.it_limited("that needs more memory than there is costs its message only", function()
         if not rig.can_limit_memory then pending "memory cannot be limited under the address sanitizer" end
         local worker = start([[
             if msg.payload == "big string" then local s = ("x"):rep(2^31 - 100) end
