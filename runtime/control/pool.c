@@ -209,6 +209,7 @@ static void handle_note(struct shove_worker *worker, const struct shove_note *no
         if (note->size > 0)
             shove_log(SHOVE_LOG_ERROR, "app:on_start failed: %.*s", (int)note->size,
                       (const char *)payload);
+        worker->runs_start = false;
         worker->control->is_start_running = false;
         shove_drain_check(worker->control);
         break;
@@ -327,6 +328,17 @@ static void plan_respawn(struct shove_worker *worker) {
     worker->state = SHOVE_WORKER_ABSENT;
 }
 
+/* It runs once: what it did so far would be done twice. */
+static void lose_start(struct shove_worker *worker) {
+    if (!worker->runs_start)
+        return;
+    worker->runs_start = false;
+    worker->control->is_start_running = false;
+    shove_log(SHOVE_LOG_ERROR,
+              "app:on_start did not come to its end, because its worker process died; it is not "
+              "run again");
+}
+
 static void child_exited(struct shove_child *child, int64_t status, int signal) {
     struct shove_worker *worker = child->user;
     struct shove_control *control = worker->control;
@@ -348,6 +360,7 @@ static void child_exited(struct shove_child *child, int64_t status, int signal) 
     if (culprit)
         blame(worker, culprit);
     hand_over(worker);
+    lose_start(worker);
     shove_publish_forget_worker(worker);
     retire_home(worker);
     if (control->phase == SHOVE_PHASE_STARTING)
@@ -507,6 +520,7 @@ void shove_pool_send_start(struct shove_control *control) {
         struct shove_worker *worker = &control->workers[i];
         if (worker->state != SHOVE_WORKER_READY)
             continue;
+        worker->runs_start = true;
         control->is_start_running = true;
         shove_channel_submit(worker->home->channel,
                              &(struct shove_submit){.type = SHOVE_SUBMIT_START});

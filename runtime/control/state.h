@@ -190,6 +190,7 @@ struct shove_worker {
     uint32_t watched_slot;    /* watchdog: what was running at its last look */
     uint32_t watched_generation;
     int64_t watched_since_ms; /* 0: nothing */
+    bool runs_start;          /* app:on_start was given to it and has not returned */
     bool is_killed_for_timeout;
     bool is_condemned; /* a kill was sent */
     struct shove_publish_request
