@@ -303,10 +303,10 @@ end
 M.C = C
 
 -- `it`, for specs that limit a worker's memory: an address sanitizer reserves far more than any limit, so under it they
--- are skipped (make test sets SHOVE_TEST_ASAN for that suite).
+-- are skipped.
 function M.it_limited(name, body)
     local busted = require "busted"
-    if os.getenv "SHOVE_TEST_ASAN" then
+    if not M.can_limit_memory then
         busted.pending(name .. " (the address sanitizer needs more memory than the limit)")
     else
         busted.it(name, body)
