@@ -23,7 +23,7 @@
 #include "worker/tasks.h"
 #include "worker/timeouts.h"
 
-#define PORTION 64
+#define PORTION 128
 
 static void show_running(struct shove_host *host, const struct shove_task *task) {
     if (task == NULL) {
