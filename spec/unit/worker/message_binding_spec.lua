@@ -51,6 +51,14 @@ describe("a message", function()
         assert.are.same({ "retry", all .. all .. all }, worker:handle { key = all, payload = all })
     end)
 
+    it("may be as large as the arena", function()
+        local worker = rig.start [[
+            local orders = app:topic("raw", { codec = "raw" })
+            app:register(orders, {}, function(msg) return shove.retry(#msg.body .. msg.body:sub(-3)) end)
+        ]]
+        assert.are.same({ "retry", "10485763end" }, worker:handle { payload = ("x"):rep(10 * 1024 * 1024) .. "end" })
+    end)
+
     it("tells a tombstone from an empty payload, and no key from an empty one", function()
         local worker = watcher "{ msg.payload == nil, msg.body == nil, msg.key == nil }"
         assert.are.same({ true, true, true }, seen(worker:handle { payload = false, key = false }))

@@ -70,7 +70,7 @@ local function spawn(self, path, options)
     local fds = ffi.new "int[4]"
     C.shove_channel_fds(self.channel, fds)
     local args = { "worker", "--script", path, "--lua-dir", options.lua_dir or "lua", "--index", "0", "--parent",
-        tostring(C.getpid()), "--memory", options.memory or "0", "--log", "plain" }
+        tostring(options.parent or C.getpid()), "--memory", options.memory or "0", "--log", "plain" }
     for _, argument in ipairs(options.arguments or {}) do table.insert(args, argument) end
     local stdout, stderr = uv.new_pipe(false), uv.new_pipe(false)
     local program = assert(uv.exepath()):match "^(.*)/" .. "/shove"
@@ -89,7 +89,7 @@ local function spawn(self, path, options)
     read_into(self.err, stderr, self)
 end
 
--- options: memory ("200MiB"), arguments (list), cwd, outbound_bytes.
+-- options: memory ("200MiB"), parent (whose child the worker shall be), arguments (list), cwd, outbound_bytes.
 function M.start_file(path, options)
     options = options or {}
     local self = setmetatable({ out = {}, err = {}, open_streams = 0, settled = {}, published = {}, generations = {},

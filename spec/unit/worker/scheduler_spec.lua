@@ -183,6 +183,12 @@ describe("a worker", function()
         assert.are.same({ "reject", "late" }, worker.settled[slot])
     end)
 
+    it("does not start when control is gone already", function()
+        local worker = rig.start_file("/nowhere/app.lua", { parent = 1 })
+        assert.are.equal(1, (worker:wait_exit()))
+        assert.is_nil(worker.load_error)
+    end)
+
     it("is not ended by a terminal's signals, nor are the programs it starts made deaf to them", function()
         local worker = start [[
             local pipe = io.popen "cat /proc/self/status"
