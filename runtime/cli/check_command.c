@@ -26,15 +26,10 @@ static int check(const struct shove_common_options *common, const char *script) 
 static int run(const struct shove_command *command, int argc, char **argv) {
     struct shove_common_options given = SHOVE_COMMON_DEFAULTS;
     int operands;
-    switch (shove_options_parse(command, argc, argv, &given, &operands)) {
-    case SHOVE_OPTIONS_HELP:
-        return 0;
-    case SHOVE_OPTIONS_WRONG:
-        return SHOVE_EXIT_USAGE;
-    case SHOVE_OPTIONS_OK:
-        break;
-    }
-    int exit_code = shove_common_setup_log(&given, NULL);
+    int exit_code = shove_options_parse(command, argc, argv, &given, &operands);
+    if (exit_code != SHOVE_OPTIONS_OK)
+        return exit_code;
+    exit_code = shove_common_setup_log(&given, NULL);
     return exit_code != 0 ? exit_code : check(&given, argv[operands]);
 }
 

@@ -197,16 +197,11 @@ int shove_dlq_open(struct shove_dlq *dlq, const struct shove_command *command, i
     dlq->options.common = (struct shove_common_options)SHOVE_COMMON_DEFAULTS;
     dlq->options.timeout_ms = 30000;
     int at;
-    switch (shove_options_parse(command, argc, argv, &dlq->options, &at)) {
-    case SHOVE_OPTIONS_HELP:
-        return SHOVE_DLQ_ENDED;
-    case SHOVE_OPTIONS_WRONG:
-        return SHOVE_EXIT_USAGE;
-    case SHOVE_OPTIONS_OK:
-        break;
-    }
+    int exit_code = shove_options_parse(command, argc, argv, &dlq->options, &at);
+    if (exit_code != SHOVE_OPTIONS_OK)
+        return exit_code == 0 ? SHOVE_DLQ_ENDED : exit_code;
     *operands = argv + at;
-    int exit_code = shove_common_setup_log(&dlq->options.common, NULL);
+    exit_code = shove_common_setup_log(&dlq->options.common, NULL);
     if (exit_code == 0)
         exit_code = check_filters(dlq);
     if (exit_code == 0)

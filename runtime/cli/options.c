@@ -147,23 +147,22 @@ static void complain(const struct shove_command *command, int found, const char 
         complain_unknown(command, at);
 }
 
-static enum shove_options_result check_operands(const struct shove_command *command, int count,
-                                                char **operands) {
+static int check_operands(const struct shove_command *command, int count, char **operands) {
     if (count < command->operands_min) {
         shove_report(0, "'shove %s' needs %s; 'shove help %s' says more", command->name,
                      command->operands, command->name);
-        return SHOVE_OPTIONS_WRONG;
+        return SHOVE_EXIT_USAGE;
     }
     if (command->operands_max != SHOVE_OPERANDS_ANY && count > command->operands_max) {
         shove_report(0, "'%s' is one operand too many: usage is shove %s %s",
                      operands[command->operands_max], command->name, command->operands);
-        return SHOVE_OPTIONS_WRONG;
+        return SHOVE_EXIT_USAGE;
     }
     return SHOVE_OPTIONS_OK;
 }
 
-enum shove_options_result shove_options_parse(const struct shove_command *command, int argc,
-                                              char **argv, void *values, int *operands) {
+int shove_options_parse(const struct shove_command *command, int argc, char **argv, void *values,
+                        int *operands) {
     struct tables tables;
     build_tables(command, &tables);
     opterr = 0;
@@ -177,17 +176,17 @@ enum shove_options_result shove_options_parse(const struct shove_command *comman
         if (found == ':' || found == '?') {
             /* A cluster of letters stays at its word; everything else has moved past it. */
             complain(command, found, argv[optind > before ? optind - 1 : before]);
-            return SHOVE_OPTIONS_WRONG;
+            return SHOVE_EXIT_USAGE;
         }
         int index = option_index(command, found);
         if (index == HELP_INDEX) {
             shove_command_help(command, stdout);
-            return SHOVE_OPTIONS_HELP;
+            return 0;
         }
         struct shove_error error;
         if (store(&command->options[index], optarg, values, &error) != 0) {
             shove_report(0, "--%s: %s", command->options[index].name, error.text);
-            return SHOVE_OPTIONS_WRONG;
+            return SHOVE_EXIT_USAGE;
         }
     }
     *operands = optind;

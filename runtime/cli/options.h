@@ -42,13 +42,14 @@ void shove_texts_release(struct shove_texts *texts);
 
 struct shove_command;
 
-enum shove_options_result { SHOVE_OPTIONS_OK, SHOVE_OPTIONS_HELP, SHOVE_OPTIONS_WRONG };
+#define SHOVE_OPTIONS_OK (-1)
 
-/* Parses argv (argv[0] is the command's last word) into `values`, which holds the defaults. OK:
- * *operands is where the operands begin in argv (moved to its end), their number as the command
- * allows. HELP: it was asked for and printed, exit 0. WRONG: said on standard error, exit 64. */
-enum shove_options_result shove_options_parse(const struct shove_command *command, int argc,
-                                              char **argv, void *values, int *operands);
+/* Parses argv (argv[0] is the command's last word) into `values`, which holds the defaults.
+ * SHOVE_OPTIONS_OK: *operands is where the operands begin in argv (moved to its end), their number
+ * as the command allows. Anything else is the exit code to end with: 0, help was asked for and
+ * printed; 64, what is wrong was said on standard error. */
+int shove_options_parse(const struct shove_command *command, int argc, char **argv, void *values,
+                        int *operands);
 
 /* ---- what most commands share: first member of their struct, named `common` ---- */
 

@@ -189,15 +189,10 @@ static int run(const struct shove_command *command, int argc, char **argv) {
     struct publish_command this = {
         .options = {.common = SHOVE_COMMON_DEFAULTS, .partition = -1, .timeout_ms = 30000}};
     int operands;
-    switch (shove_options_parse(command, argc, argv, &this.options, &operands)) {
-    case SHOVE_OPTIONS_HELP:
-        return 0;
-    case SHOVE_OPTIONS_WRONG:
-        return SHOVE_EXIT_USAGE;
-    case SHOVE_OPTIONS_OK:
-        break;
-    }
-    int exit_code = shove_common_setup_log(&this.options.common, NULL);
+    int exit_code = shove_options_parse(command, argc, argv, &this.options, &operands);
+    if (exit_code != SHOVE_OPTIONS_OK)
+        return exit_code;
+    exit_code = shove_common_setup_log(&this.options.common, NULL);
     if (exit_code == 0)
         exit_code = publish(&this, argv + operands, argc - operands);
     shove_client_close(&this.publishing.client);

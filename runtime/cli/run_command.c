@@ -64,15 +64,10 @@ static int run(const struct shove_command *command, int argc, char **argv) {
         .worker_memory_bytes = SHOVE_WORKER_MEMORY_DEFAULT,
     };
     int operands;
-    switch (shove_options_parse(command, argc, argv, &given, &operands)) {
-    case SHOVE_OPTIONS_HELP:
-        return 0;
-    case SHOVE_OPTIONS_WRONG:
-        return SHOVE_EXIT_USAGE;
-    case SHOVE_OPTIONS_OK:
-        break;
-    }
-    int exit_code = shove_common_setup_log(&given.common, "control");
+    int exit_code = shove_options_parse(command, argc, argv, &given, &operands);
+    if (exit_code != SHOVE_OPTIONS_OK)
+        return exit_code;
+    exit_code = shove_common_setup_log(&given.common, "control");
     return exit_code != 0 ? exit_code : run_app(&given, argv[operands]);
 }
 

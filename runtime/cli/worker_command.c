@@ -59,17 +59,12 @@ static const struct shove_option options[] = {
 static int run(const struct shove_command *command, int argc, char **argv) {
     struct worker_options given = {.common = SHOVE_COMMON_DEFAULTS};
     int operands;
-    switch (shove_options_parse(command, argc, argv, &given, &operands)) {
-    case SHOVE_OPTIONS_HELP:
-        return 0;
-    case SHOVE_OPTIONS_WRONG:
-        return SHOVE_EXIT_USAGE;
-    case SHOVE_OPTIONS_OK:
-        break;
-    }
+    int exit_code = shove_options_parse(command, argc, argv, &given, &operands);
+    if (exit_code != SHOVE_OPTIONS_OK)
+        return exit_code;
     static char source[32]; /* the log keeps it */
     snprintf(source, sizeof source, "worker %lld", (long long)given.index);
-    int exit_code = shove_common_setup_log(&given.common, given.is_describe_only ? NULL : source);
+    exit_code = shove_common_setup_log(&given.common, given.is_describe_only ? NULL : source);
     if (exit_code != 0)
         return exit_code;
     if (given.script == NULL || given.lua_dir == NULL)

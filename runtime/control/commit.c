@@ -43,7 +43,7 @@ static void add(struct built *built, struct shove_partition *partition) {
         .metadata = metadata,
     };
     partition->is_dirty = false;
-    partition->commits_in_flight++;
+    partition->is_committing = true;
     partition->commit_sequence++;
 }
 
@@ -60,13 +60,13 @@ static void submit(struct shove_flow *flow, struct built *built) {
     for (size_t i = 0; i < built->count; i++) {
         struct shove_partition *partition = built->commits[i].claim->user;
         partition->is_dirty = true;
-        partition->commits_in_flight--;
+        partition->is_committing = false;
         partition->last_commit_code = rc;
     }
 }
 
 static bool is_due(const struct shove_partition *partition) {
-    return partition->is_dirty && partition->commits_in_flight == 0 && !partition->is_lost;
+    return partition->is_dirty && !partition->is_committing;
 }
 
 void shove_commit_round(struct shove_control *control) {
@@ -132,10 +132,9 @@ void shove_commit_answered(struct shove_flow *flow, const struct shove_commit *c
                            size_t count) {
     for (size_t i = 0; i < count; i++) {
         struct shove_partition *partition = commits[i].claim->user;
-        partition->commits_in_flight--;
+        partition->is_committing = false;
         partition->last_commit_code = commits[i].code;
         if (commits[i].code == 0) {
-            partition->committed_offset = commits[i].offset;
             partition->commit_acknowledged = partition->commit_sequence;
         } else {
             partition->is_dirty = true;

@@ -5,6 +5,8 @@
  */
 #include "control/delivery.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -172,16 +174,24 @@ void shove_envelope_parts(const struct shove_envelope *envelope, struct shove_re
     *id = (struct shove_text){(const char *)(headers + envelope->headers_size), envelope->id_size};
 }
 
-static size_t envelope_total(const struct shove_envelope *envelope) {
+size_t shove_envelope_size_bytes(const struct shove_envelope *envelope) {
     return sizeof(*envelope) + envelope->key_size + envelope->payload_size +
            envelope->headers_size + envelope->id_size + envelope->death_size;
+}
+
+const char *shove_delivery_place(const struct shove_delivery *delivery,
+                                 char out[SHOVE_PLACE_SIZE]) {
+    const struct shove_envelope *envelope = shove_delivery_envelope(delivery);
+    snprintf(out, SHOVE_PLACE_SIZE, "%s/%d@%" PRId64, delivery->flow->source,
+             (int)envelope->partition, envelope->offset);
+    return out;
 }
 
 int shove_delivery_detach(struct shove_delivery *delivery) {
     if (!delivery->home)
         return 0;
     const struct shove_envelope *envelope = shove_delivery_envelope(delivery);
-    size_t size = envelope_total(envelope);
+    size_t size = shove_envelope_size_bytes(envelope);
     uint8_t *copy = malloc(size);
     if (!copy)
         return SHOVE_ENOMEM;

@@ -38,6 +38,13 @@ const struct shove_envelope *shove_delivery_envelope(const struct shove_delivery
 void shove_envelope_parts(const struct shove_envelope *envelope, struct shove_record *record,
                           struct shove_text *id);
 
+/* "orders/3@1042": how log lines name a message, by its source position. Returns `out`. */
+#define SHOVE_PLACE_SIZE 320
+const char *shove_delivery_place(const struct shove_delivery *delivery, char out[SHOVE_PLACE_SIZE]);
+
+/* Of envelope and parts together. */
+size_t shove_envelope_size_bytes(const struct shove_envelope *envelope);
+
 /* Moves the bytes out of the arena into memory of their own, so that they do not hold arena room. 0
  * or SHOVE_ENOMEM. */
 int shove_delivery_detach(struct shove_delivery *delivery);

@@ -85,8 +85,7 @@ void shove_feed_wait(struct shove_delivery *delivery, int64_t delay_ms) {
 
 static bool place_again(struct shove_delivery *delivery) {
     const struct shove_envelope *old = shove_delivery_envelope(delivery);
-    size_t size = sizeof(*old) + old->key_size + old->payload_size + old->headers_size +
-                  old->id_size + old->death_size;
+    size_t size = shove_envelope_size_bytes(old);
     uint64_t offset;
     struct shove_worker *worker = find_place(delivery->flow, size, &offset);
     if (!worker)
@@ -137,10 +136,7 @@ static void clip(struct shove_partition *partition) {
 
 static bool refill(struct shove_partition *partition) {
     struct shove_control *control = partition->flow->control;
-    if (partition->has_batch) {
-        control->ops->batch_release(control->transport, &partition->batch);
-        partition->has_batch = false;
-    }
+    shove_partition_drop_batch(partition);
     if (partition->is_dry)
         return false;
     long count =

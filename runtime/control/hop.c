@@ -101,19 +101,16 @@ static void report_failure(struct shove_control *control, struct shove_delivery 
     struct shove_flow *flow = delivery->flow;
     if (!shove_log_limit_allows(&flow->log_limit, control->now_ms, NULL))
         return;
-    const struct shove_envelope *envelope = shove_delivery_envelope(delivery);
-    char place[320];
-    snprintf(place, sizeof(place), "%s/%d@%" PRId64, flow->source, (int)envelope->partition,
-             envelope->offset);
+    char place[SHOVE_PLACE_SIZE];
     const bool is_hold = delivery->hop.kind == SHOVE_HOP_HOLD;
     shove_log_fields(
         SHOVE_LOG_WARN,
         is_hold
             ? "a retry could not be stored, it is tried again; the message stays uncommitted"
             : "a dead letter could not be stored, it is tried again; the message stays uncommitted",
-        "message", place, "to", is_hold ? flow->topic->holds[delivery->hop.tier] : flow->topic->dlq,
-        "code", shove_error_name(code), "error", detail ? detail : shove_error_sentence(code),
-        NULL);
+        "message", shove_delivery_place(delivery, place), "to",
+        is_hold ? flow->topic->holds[delivery->hop.tier] : flow->topic->dlq, "code",
+        shove_error_name(code), "error", detail ? detail : shove_error_sentence(code), NULL);
 }
 
 static void failed(struct shove_control *control, struct shove_delivery *delivery, int code,

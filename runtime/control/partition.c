@@ -25,7 +25,6 @@ static struct shove_partition *partition_new(struct shove_flow *flow, struct sho
     partition->claim = claim;
     partition->topic = flow->topics[claim->topic_index];
     partition->is_hold = claim->topic_index > 0;
-    partition->committed_offset = claim->has_committed ? claim->start_offset : -1;
     partition->is_dirty = !claim->has_committed;
     shove_ledger_init(&partition->ledger, claim->start_offset);
     claim->user = partition;
@@ -89,12 +88,17 @@ void shove_partition_orphan_all(struct shove_partition *partition) {
     partition->hopping_count = 0;
 }
 
-static void stop_feeding(struct shove_partition *partition) {
+void shove_partition_drop_batch(struct shove_partition *partition) {
     struct shove_control *control = partition->flow->control;
-    partition->is_revoking = true;
     if (partition->has_batch)
         control->ops->batch_release(control->transport, &partition->batch);
     partition->has_batch = false;
+}
+
+static void stop_feeding(struct shove_partition *partition) {
+    struct shove_control *control = partition->flow->control;
+    partition->is_revoking = true;
+    shove_partition_drop_batch(partition);
     if (control->phase == SHOVE_PHASE_RUNNING)
         partition->revoke_deadline_ms = control->now_ms + SHOVE_REVOKE_WAIT_MS;
     else
@@ -110,8 +114,7 @@ static void give_up(struct shove_partition *partition) {
     *link = partition->next;
     if (flow->next_partition == partition)
         flow->next_partition = NULL;
-    if (partition->has_batch)
-        control->ops->batch_release(control->transport, &partition->batch);
+    shove_partition_drop_batch(partition);
     shove_partition_orphan_all(partition);
     shove_ledger_release(&partition->ledger);
     struct shove_claim *claim = partition->claim;
@@ -144,12 +147,10 @@ void shove_partitions_lost(struct shove_flow *flow, struct shove_claim **claims,
                      "group", flow->group->group_id, "partitions", text, NULL);
     for (size_t i = 0; i < count; i++) {
         struct shove_partition *partition = claims[i]->user;
-        if (partition) {
-            partition->is_lost = true;
+        if (partition)
             give_up(partition);
-        } else {
+        else
             flow->control->ops->release(flow->control->transport, &claims[i], 1);
-        }
     }
 }
 
@@ -169,24 +170,21 @@ static void report_failed_final(const struct shove_partition *partition) {
         NULL);
 }
 
-/* One step of one revocation; true when the partition was given up. */
-static bool step(struct shove_partition *partition) {
+/* One step of one revocation. */
+static void step(struct shove_partition *partition) {
     struct shove_control *control = partition->flow->control;
     if (!partition->is_final_sent) {
         bool is_busy = partition->running_count + partition->hopping_count > 0;
         if (is_busy && control->now_ms < partition->revoke_deadline_ms)
-            return false;
+            return;
         partition->is_final_sent = true;
         partition->revoke_deadline_ms = control->now_ms + SHOVE_REVOKE_COMMIT_MS;
-        if (partition->commits_in_flight == 0)
-            shove_commit_partition(partition);
     }
-    bool is_committed = !partition->is_dirty && partition->commits_in_flight == 0 &&
-                        partition->last_commit_code == 0;
+    bool is_committed =
+        !partition->is_dirty && !partition->is_committing && partition->last_commit_code == 0;
     if (!is_committed && control->now_ms < partition->revoke_deadline_ms) {
-        if (partition->commits_in_flight == 0)
-            shove_commit_partition(partition);
-        return false;
+        shove_commit_partition(partition); /* nothing while an answer is awaited */
+        return;
     }
     if (!is_committed) {
         report_failed_final(partition);
@@ -194,7 +192,6 @@ static bool step(struct shove_partition *partition) {
             control->verdict.has_failed_commit = true;
     }
     give_up(partition);
-    return true;
 }
 
 void shove_partitions_step(struct shove_control *control) {

@@ -272,15 +272,12 @@ static void report_death(const struct shove_worker *worker, const struct shove_d
     char how[64];
     char index[16];
     char in_flight[16];
-    char place[320] = "none";
+    char place[SHOVE_PLACE_SIZE] = "none";
     describe_end(&worker->child, how, sizeof(how));
     snprintf(index, sizeof(index), "%" PRIu32, worker->index);
     snprintf(in_flight, sizeof(in_flight), "%" PRIu32, worker->in_flight);
-    if (culprit) {
-        const struct shove_envelope *envelope = shove_delivery_envelope(culprit);
-        snprintf(place, sizeof(place), "%s/%d@%" PRId64, culprit->flow->source,
-                 (int)envelope->partition, envelope->offset);
-    }
+    if (culprit)
+        shove_delivery_place(culprit, place);
     shove_log_fields(SHOVE_LOG_ERROR, "a worker process died; its messages go to another", "worker",
                      index, "how", how, "was handling", place, "in flight", in_flight, NULL);
 }

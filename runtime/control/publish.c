@@ -62,19 +62,35 @@ static void queue(struct shove_publish_request **first, struct shove_publish_req
     *last = request;
 }
 
-static void answer(struct shove_publish_request *request) {
-    struct shove_worker *worker = request->worker;
-    const bool is_wanted = worker->home && worker->incarnation == request->incarnation;
+static void request_free(struct shove_publish_request *request) {
+    free(request->copy);
+    free(request);
+}
+
+/* False: the submit ring is full. */
+static bool tell(const struct shove_publish_request *request) {
     struct shove_submit entry = {.type = SHOVE_SUBMIT_PUBLISHED,
                                  .slot = request->request,
                                  .generation = (uint32_t)-request->code};
-    if (is_wanted &&
-        (worker->answers_first || !shove_channel_submit(worker->home->channel, &entry))) {
+    return shove_channel_submit(request->worker->home->channel, &entry);
+}
+
+static void answer(struct shove_publish_request *request) {
+    struct shove_worker *worker = request->worker;
+    const bool is_wanted = worker->home && worker->incarnation == request->incarnation;
+    if (is_wanted && (worker->answers_first || !tell(request)))
         queue(&worker->answers_first, &worker->answers_last, request);
-        return;
-    }
-    free(request->copy);
-    free(request);
+    else
+        request_free(request);
+}
+
+/* Takes the first of the worker's answers off its list and frees it. */
+static void drop_first_answer(struct shove_worker *worker) {
+    struct shove_publish_request *request = worker->answers_first;
+    worker->answers_first = request->next;
+    if (!worker->answers_first)
+        worker->answers_last = NULL;
+    request_free(request);
 }
 
 /* 0 when the transport has it or it was answered; SHOVE_EAGAIN: later. */
@@ -148,27 +164,11 @@ void shove_publish_round(struct shove_control *control) {
 }
 
 void shove_publish_answer_waiting(struct shove_worker *worker) {
-    struct shove_publish_request *request;
-    while ((request = worker->answers_first)) {
-        struct shove_submit entry = {.type = SHOVE_SUBMIT_PUBLISHED,
-                                     .slot = request->request,
-                                     .generation = (uint32_t)-request->code};
-        if (!shove_channel_submit(worker->home->channel, &entry))
-            return;
-        worker->answers_first = request->next;
-        if (!worker->answers_first)
-            worker->answers_last = NULL;
-        free(request->copy);
-        free(request);
-    }
+    while (worker->answers_first && tell(worker->answers_first))
+        drop_first_answer(worker);
 }
 
 void shove_publish_forget_worker(struct shove_worker *worker) {
-    struct shove_publish_request *request;
-    while ((request = worker->answers_first)) {
-        worker->answers_first = request->next;
-        free(request->copy);
-        free(request);
-    }
-    worker->answers_last = NULL;
+    while (worker->answers_first)
+        drop_first_answer(worker);
 }

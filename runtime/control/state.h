@@ -112,17 +112,15 @@ struct shove_partition {
     bool is_hold;
     bool is_dry; /* nothing to take until the transport says readable */
     bool is_revoking;
-    bool is_lost;
     bool is_broken;         /* take failed: nothing more is fed */
     bool is_dirty;          /* something was closed since the last commit was built */
     bool is_final_sent;     /* revoking: the last commit is on its way */
     uint32_t running_count; /* deliveries in workers */
     uint32_t hopping_count;
-    uint32_t commits_in_flight;
+    bool is_committing;  /* a commit is unanswered; at most one is under way */
     int64_t next_due_ms; /* hold: wall time before which the record under the cursor is not due; 0:
                             none */
-    int64_t revoke_deadline_ms; /* loop time */
-    int64_t committed_offset;
+    int64_t revoke_deadline_ms;   /* loop time */
     uint64_t commit_sequence;     /* of the last commit sent */
     uint64_t commit_acknowledged; /* of the last one that succeeded */
     int last_commit_code;
