@@ -18,6 +18,20 @@ void shove_abort_point(enum shove_step step) {
     if (wanted_step == (long)step && --passes_left == 0)
         kill(getpid(), SIGKILL);
 }
+
+void shove_stall_point(void) {
+    static long every = -1;
+    static long stall_ms;
+    static long rounds;
+    if (every < 0) {
+        const char *text = getenv("SHOVE_STALL");
+        char *end = NULL;
+        every = text ? strtol(text, &end, 10) : 0;
+        stall_ms = end && *end == ':' ? strtol(end + 1, NULL, 10) : 0;
+    }
+    if (every > 0 && ++rounds % every == 0)
+        usleep((useconds_t)stall_ms * 1000);
+}
 #else
 /* ISO C forbids an empty translation unit. */
 extern int shove_abort_point_is_compiled_out;

@@ -19,9 +19,15 @@ enum shove_step {
     SHOVE_STEP_COMMITTED      /* the commit was sent */
 };
 
+/* And one place where it can be held up, between reading the clocks of a round and the round's
+ * work: SHOVE_STALL=EVERY:MS stops control for MS milliseconds in each EVERY-th round, as a busy
+ * machine might. */
 #ifdef SHOVE_ABORT_POINTS
 void shove_abort_point(enum shove_step step);
+void shove_stall_point(void);
 #else
+static inline void shove_stall_point(void) {
+}
 static inline void shove_abort_point(enum shove_step step) {
     (void)step;
 }

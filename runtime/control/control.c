@@ -20,6 +20,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "control/abort_point.h"
 #include "control/age.h"
 #include "control/commit.h"
 #include "control/control_end.h"
@@ -75,6 +76,7 @@ static void send_start_when_assigned(struct shove_control *control) {
 static void round_of_work(struct shove_control *control) {
     control->now_ms = (int64_t)uv_now(&control->loop);
     control->wall_ms = shove_clock_wall_ms();
+    shove_stall_point();
     control->has_progress = false;
     shove_pool_round(control);
     if (control->hops.first)

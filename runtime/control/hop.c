@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "control/abort_point.h"
 #include "control/delivery.h"
@@ -45,7 +46,9 @@ static struct shove_hop_info describe(const struct shove_control *control,
     if (delivery->error && !delivery->is_trimmed)
         info.error = text_of(delivery->error);
     if (hop->kind == SHOVE_HOP_HOLD) {
-        info.due_ms = control->wall_ms + hop->delay_ms;
+        /* Not the round's time, which may be from before the handler said retry; and rounded up:
+         * late by a millisecond is allowed, early is not. */
+        info.due_ms = shove_clock_wall_ms() + 1 + hop->delay_ms;
     } else {
         info.death_reason = text_of(shove_reason_name(hop->reason));
         info.death_count = envelope->death_count + 1;
