@@ -117,9 +117,12 @@ function Journal:verdict()
             if began[attempt] then verdict.repeated = verdict.repeated + 1 end
             began[attempt] = true
             local before = line.id .. "/" .. (line.retry_count - 1)
+            -- Infinite when no handler asked for that retry.
             local due_ms = line.retry_count > 0 and (first_retry_ms[before] or math.huge) + M.HOLD_MS or 0
             -- The journal's clock is read by two processes: one millisecond is rounding.
-            if line.wall_ms < due_ms - 1 then table.insert(verdict.early, attempt) end
+            if line.wall_ms < due_ms - 1 then
+                table.insert(verdict.early, ("%s by %.0f ms"):format(attempt, due_ms - line.wall_ms))
+            end
         end
     end
     return verdict

@@ -22,7 +22,7 @@ M.brokers = {
 -- options: url, and those of journal:app.
 function M.new(options)
     number = number + 1
-    local scene = setmetatable({ published = 0 }, Scene)
+    local scene = setmetatable({ published = 0, processes = {} }, Scene)
     local holder = app.new { source = "" }
     local url = type(options.url) == "function" and options.url(holder.dir) or options.url
     scene.queue = options.queue or ("crash-%d-%d"):format(require("luv").os_getpid(), number)
@@ -47,7 +47,9 @@ function Scene:publish(count)
 end
 
 function Scene:run(env)
-    return self.app:run { "--workers", "2", "--drain", "10s", env = env }
+    local p = self.app:run { "--workers", "2", "--drain", "10s", env = env }
+    table.insert(self.processes, p)
+    return p
 end
 
 -- Runs until every message has come to its end, then drains. Returns the exit code.
@@ -60,12 +62,18 @@ function Scene:finish(p)
     return app.drain(p), p
 end
 
+function Scene:transcripts()
+    local texts = {}
+    for _, p in ipairs(self.processes) do table.insert(texts, p.name .. "\n" .. p:transcript()) end
+    return table.concat(texts, "\n")
+end
+
 -- Nothing lost, nothing invented, no hold early, and no more repeated than `allowed`.
 function Scene:judge(allowed)
     assert.same({}, self.journal:missing())
     local verdict = self.journal:verdict()
     assert.same({}, verdict.strangers)
-    assert.same({}, verdict.early)
+    assert.same({}, verdict.early, self:transcripts())
     assert.is_true(verdict.repeated <= allowed,
         ("%d handlings were repeated, at most %d were allowed"):format(verdict.repeated, allowed))
     return verdict
