@@ -17,8 +17,8 @@ description = {
     labels = { "kafka", "queue", "consumer" },
 }
 
--- lua-cjson and luv are linked or loaded from the system, beside LuaJIT, libuv, LMDB, jansson and librdkafka 2.2 or
--- newer: `make deps` installs or builds all of them.
+-- lua-cjson and luv are linked or loaded from the system, beside LuaJIT, libuv, LMDB, jansson, simdjson, mimalloc and
+-- librdkafka 2.2 or newer: `make deps` installs or builds all of them.
 dependencies = {
     "lua ~> 5.1",
 }
@@ -28,6 +28,8 @@ external_dependencies = {
     UV = { header = "uv.h" },
     LMDB = { header = "lmdb.h" },
     JANSSON = { header = "jansson.h" },
+    SIMDJSON = { header = "simdjson.h" },
+    MIMALLOC = { library = "mimalloc" },
 }
 
 build = {
@@ -35,6 +37,7 @@ build = {
     variables = {
         CMAKE_BUILD_TYPE = "Release",
         CMAKE_C_FLAGS_RELEASE = "-O2 -g",
+        CMAKE_CXX_FLAGS_RELEASE = "-O2 -g",
         CMAKE_INSTALL_PREFIX = "$(PREFIX)",
         SHOVE_SPECS = "OFF",
     },

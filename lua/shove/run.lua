@@ -111,6 +111,7 @@ local function configure(app)
         groups[index] = {
             handler = registered.handler,
             decode = registered.codec.decode,
+            is_json = registered.codec == codec.json,
             topic = source_of(document.topics[group.topic + 1], group.kind),
             timeout_ms = group.handler_timeout_ms,
             dead_letters = registered.dead_letters,

@@ -77,7 +77,8 @@ struct shove_handler_group { /* one registration of the script, under control's 
     int64_t timeout_ms;
     int handler_ref;
     int decode_ref;
-    char *topic; /* what it consumes: the queue, or the DLQ for dead letters */
+    bool is_json; /* decode_ref is that of the codec "json" */
+    char *topic;  /* what it consumes: the queue, or the DLQ for dead letters */
     bool is_dead_letters;
     struct shove_task *timed_first; /* waiting tasks in the order of their deadlines */
     struct shove_task *timed_last;
@@ -103,6 +104,7 @@ struct shove_host {
     int start_ref;         /* Lua: function(start, id), that of on_start */
     int start_handler_ref; /* LUA_NOREF: the app has none */
     int json_decode_ref;
+    struct shove_json *json;                       /* NULL: json_decode_ref does all */
     int collect_ref;                               /* C: a full garbage collection */
     int lanes_ref;                                 /* Lua: weak table coroutine -> id */
     const void *outcomes[SHOVE_OUTCOME_DEFER + 1]; /* identity of shove.ack etc. by code */

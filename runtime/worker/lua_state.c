@@ -19,6 +19,7 @@
 
 #include "base/log.h"
 #include "worker/bindings.h"
+#include "worker/json.h"
 #include "worker/memory.h"
 
 /* Lets garbage grow to twice what is in use before a cycle begins, and makes the cycle short. */
@@ -157,6 +158,7 @@ void shove_lua_close(struct shove_host *host) {
     if (host->L != NULL) {
         lua_close(host->L);
     }
+    shove_json_free(host->json);
 }
 
 /* What the interpreter would report less clearly. */

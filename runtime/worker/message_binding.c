@@ -17,6 +17,7 @@
 #include "base/utf8.h"
 #include "core/hop_headers.h"
 #include "worker/bindings.h"
+#include "worker/json.h"
 #include "worker/scheduler.h"
 #include "worker/tasks.h"
 
@@ -71,6 +72,11 @@ static void push_body(lua_State *L, struct shove_task *task) {
         return;
     }
     const struct shove_handler_group *group = &task->host->groups[task->group];
+    if (group->is_json && task->host->json != NULL &&
+        shove_json_push(task->host->json, L, parts_of(task->envelope).payload,
+                        task->envelope->payload_size)) {
+        return;
+    }
     lua_rawgeti(L, LUA_REGISTRYINDEX, group->decode_ref);
     push_payload(L, task);
     int status = lua_pcall(L, 1, 1, 0);

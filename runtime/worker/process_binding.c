@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "worker/bindings.h"
+#include "worker/json.h"
 
 static int take_ref(lua_State *L, int table, const char *name) {
     lua_getfield(L, table, name);
@@ -16,6 +17,8 @@ static int take_ref(lua_State *L, int table, const char *name) {
 static void read_group(lua_State *L, int table, struct shove_handler_group *group) {
     group->handler_ref = take_ref(L, table, "handler");
     group->decode_ref = take_ref(L, table, "decode");
+    lua_getfield(L, table, "is_json");
+    group->is_json = lua_toboolean(L, -1) != 0;
     lua_getfield(L, table, "timeout_ms");
     group->timeout_ms = (int64_t)luaL_checknumber(L, -1);
     lua_getfield(L, table, "dead_letters");
@@ -25,7 +28,7 @@ static void read_group(lua_State *L, int table, struct shove_handler_group *grou
     if (group->topic == NULL) {
         luaL_error(L, "not enough memory");
     }
-    lua_pop(L, 3);
+    lua_pop(L, 4);
 }
 
 static void read_groups(lua_State *L, struct shove_host *host) {
@@ -46,7 +49,7 @@ static void read_groups(lua_State *L, struct shove_host *host) {
 }
 
 /* configure { run, start, on_start, json_decode, outcomes = { [code] = constant
- * }, groups = { { handler, decode, topic, timeout_ms, dead_letters }, ... } } */
+ * }, groups = { { handler, decode, is_json, topic, timeout_ms, dead_letters }, ... } } */
 static int configure(lua_State *L) {
     struct shove_host *host = shove_host_of(L);
     luaL_checktype(L, 1, LUA_TTABLE);
@@ -65,6 +68,7 @@ static int configure(lua_State *L) {
     }
     lua_pop(L, 1);
     read_groups(L, host);
+    host->json = shove_json_new();
     return 0;
 }
 
