@@ -102,27 +102,29 @@ function Journal:missing()
     return missing
 end
 
--- { handled, repeated, strangers, early }: handled: lines that began; repeated: beginnings beyond the first of the same
--- message at the same retry count; strangers: ids nobody published; early: retries that began before their hold was over.
+-- { handled, repeated, strangers, unasked, early }: handled: lines that began; repeated: beginnings beyond the first of the
+-- same message at the same retry count; strangers: ids nobody published; unasked: retries before which no handler had
+-- said retry; early: those that began before their hold was over.
+--
+-- A message may be handled twice, and asks for its retry twice then, in two holds. Which of them a retry came from it
+-- cannot tell, so it is measured against the earlier one.
 function Journal:verdict()
     local began, first_retry_ms = {}, {}
-    local verdict = { handled = 0, repeated = 0, strangers = {}, early = {} }
+    local verdict = { handled = 0, repeated = 0, strangers = {}, unasked = {}, early = {} }
     for _, line in ipairs(self:lines()) do
         local attempt = line.id .. "/" .. line.retry_count
-        if not self.expected[line.id] then table.insert(verdict.strangers, line.id) end
+        if not self.expected[line.id] then table.insert(verdict.strangers, attempt) end
         if line.verb == "retried" then
             first_retry_ms[attempt] = math.min(first_retry_ms[attempt] or math.huge, line.wall_ms)
         elseif line.verb == "began" then
             verdict.handled = verdict.handled + 1
             if began[attempt] then verdict.repeated = verdict.repeated + 1 end
             began[attempt] = true
-            local before = line.id .. "/" .. (line.retry_count - 1)
-            -- Infinite when no handler asked for that retry.
-            local due_ms = line.retry_count > 0 and (first_retry_ms[before] or math.huge) + M.HOLD_MS or 0
-            -- The journal's clock is read by two processes: one millisecond is rounding.
-            if line.wall_ms < due_ms - 1 then
-                table.insert(verdict.early, ("%s by %.0f ms"):format(attempt, due_ms - line.wall_ms))
-            end
+            local asked_ms = first_retry_ms[line.id .. "/" .. (line.retry_count - 1)]
+            local early_ms = asked_ms and asked_ms + M.HOLD_MS - line.wall_ms or 0
+            if line.retry_count > 0 and not asked_ms then table.insert(verdict.unasked, attempt) end
+            -- Two lines, each rounded to a millisecond.
+            if early_ms > 1 then table.insert(verdict.early, ("%s by %.0f ms"):format(attempt, early_ms)) end
         end
     end
     return verdict

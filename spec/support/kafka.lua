@@ -17,6 +17,7 @@ local cleanup = require "spec.support.cleanup"
 local process = require "spec.support.process"
 local rdkafka = require "spec.support.librdkafka"
 local tmp = require "spec.support.tmp"
+local unique = require "spec.support.unique"
 local wait = require "spec.support.wait"
 
 local M = {}
@@ -134,15 +135,10 @@ function Broker:restart() script("restart", self.dir) end
 
 -- Topics
 
-local serial = 0
-
-function M.unique(prefix)
-    serial = serial + 1
-    return ("%s-%d-%d"):format(prefix, uv.os_getpid(), serial)
-end
+M.unique = unique
 
 function Broker.topic(_, prefix)
-    return M.unique(prefix)
+    return unique(prefix)
 end
 
 local function take_admin_result(queue, as_result, topics_of, what)

@@ -10,6 +10,7 @@
 local bit = require "bit"
 local uv = require "luv"
 local driver = require "spec.transport.driver"
+local named = require "spec.support.unique"
 local process = require "spec.support.process"
 
 local C = driver.C
@@ -25,10 +26,8 @@ local MURMUR2 = {
     { "abc", 479470107 },
 }
 
-local serial = 0
 local function unique(prefix)
-    serial = serial + 1
-    return ("conformance-%s-%d-%d"):format(prefix, uv.os_getpid(), serial)
+    return named("conformance-" .. prefix)
 end
 
 local function peer(...)
