@@ -169,25 +169,34 @@ void shove_drain_report(struct shove_control *control) {
                      "publishes", publishes, "oldest", oldest_text, NULL);
 }
 
+/* "rejected 2, oversize 1": what messages died of, with or without a DLQ. */
+static const char *describe_reasons(const struct shove_tally *tally, char *out, size_t size) {
+    size_t used = 0;
+    snprintf(out, size, "-");
+    for (unsigned reason = 0; reason < SHOVE_REASON_COUNT_ && used < size; reason++) {
+        if (tally->failed[reason] > 0)
+            used += (size_t)snprintf(out + used, size - used, "%s%s %" PRIu64, used > 0 ? ", " : "",
+                                     shove_reason_name(reason), tally->failed[reason]);
+    }
+    return out;
+}
+
 void shove_drain_summary(const struct shove_control *control) {
     for (uint32_t i = 0; i < control->flow_count; i++) {
         const struct shove_flow *flow = &control->flows[i];
-        const uint64_t *consumed = flow->tally.consumed;
-        char acked[24];
-        char retried[24];
+        const struct shove_tally *tally = &flow->tally;
+        char done[24];
+        char delayed[24];
         char dead[24];
         char discarded[24];
-        uint64_t failed = 0;
-        for (int reason = 0; reason < SHOVE_REASON_COUNT_; reason++)
-            failed += flow->tally.failed[reason];
-        snprintf(acked, sizeof(acked), "%" PRIu64, consumed[SHOVE_OUTCOME_ACK]);
-        snprintf(retried, sizeof(retried), "%" PRIu64,
-                 consumed[SHOVE_OUTCOME_RETRY] + consumed[SHOVE_OUTCOME_ERROR] +
-                     consumed[SHOVE_OUTCOME_TIMEOUT] + consumed[SHOVE_OUTCOME_DEFER]);
-        snprintf(dead, sizeof(dead), "%" PRIu64, failed - flow->tally.discarded);
-        snprintf(discarded, sizeof(discarded), "%" PRIu64, flow->tally.discarded);
-        shove_log_fields(SHOVE_LOG_INFO, "handled", "group", flow->group->group_id, "acked", acked,
-                         "retried or deferred", retried, "dead letters", dead, "discarded",
-                         discarded, NULL);
+        char reasons[320];
+        snprintf(done, sizeof(done), "%" PRIu64, tally->done);
+        snprintf(delayed, sizeof(delayed), "%" PRIu64, tally->delayed);
+        snprintf(dead, sizeof(dead), "%" PRIu64, tally->dead);
+        snprintf(discarded, sizeof(discarded), "%" PRIu64, tally->discarded);
+        shove_log_fields(SHOVE_LOG_INFO, "handled", "group", flow->group->group_id, "acked", done,
+                         "retried or deferred", delayed, "dead letters", dead, "discarded",
+                         discarded, "reasons", describe_reasons(tally, reasons, sizeof(reasons)),
+                         NULL);
     }
 }

@@ -157,8 +157,13 @@ void shove_hop_answered(struct shove_control *control, struct shove_delivery *de
         return;
     }
     delivery->partition->hopping_count--;
-    if (delivery->hop.kind == SHOVE_HOP_DEAD)
-        delivery->flow->tally.failed[delivery->hop.reason]++;
+    struct shove_tally *tally = &delivery->flow->tally;
+    if (delivery->hop.kind == SHOVE_HOP_DEAD) {
+        tally->dead++;
+        tally->failed[delivery->hop.reason]++;
+    } else {
+        tally->delayed++;
+    }
     shove_delivery_close(control, delivery);
 }
 

@@ -109,6 +109,7 @@ static void apply(struct shove_control *control, struct shove_delivery *delivery
     struct shove_tally *tally = &delivery->flow->tally;
     switch (hop->kind) {
     case SHOVE_HOP_DONE:
+        tally->done++;
         shove_delivery_close(control, delivery);
         break;
     case SHOVE_HOP_HOLD:
@@ -116,6 +117,7 @@ static void apply(struct shove_control *control, struct shove_delivery *delivery
         shove_hop_start(control, delivery, hop);
         break;
     case SHOVE_HOP_WAIT:
+        tally->delayed++;
         wait_in_place(delivery, hop);
         break;
     case SHOVE_HOP_AGAIN:
