@@ -6,6 +6,7 @@
  */
 #include "cli/dlq.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -170,6 +171,20 @@ static int resolve(struct shove_dlq *dlq, const char *name) {
 
 /* --- Opening and closing */
 
+static int read_ends(struct shove_dlq *dlq, struct shove_error *error) {
+    const struct shove_client *client = &dlq->client;
+    dlq->ends = calloc((size_t)dlq->partition_count, sizeof *dlq->ends);
+    if (dlq->ends == NULL)
+        return shove_error_set(error, SHOVE_ENOMEM, "out of memory");
+    int code = 0;
+    for (int32_t i = 0; i < dlq->partition_count && code == 0; i++) {
+        int64_t low;
+        code = client->ops->watermarks(client->transport, dlq->name, i, &low, &dlq->ends[i],
+                                       client->timeout_ms, error);
+    }
+    return code;
+}
+
 static int open_client(struct shove_dlq *dlq, bool is_read_only) {
     struct shove_client_options how = {
         .timeout_ms = dlq->options.common.connect_timeout_ms,
@@ -189,7 +204,7 @@ static int open_client(struct shove_dlq *dlq, bool is_read_only) {
     if (count < 0)
         return shove_report_error(&error);
     dlq->partition_count = (int32_t)count;
-    return 0;
+    return read_ends(dlq, &error) == 0 ? 0 : shove_report_error(&error);
 }
 
 int shove_dlq_open(struct shove_dlq *dlq, const struct shove_command *command, int argc,
@@ -216,4 +231,5 @@ int shove_dlq_open(struct shove_dlq *dlq, const struct shove_command *command, i
 void shove_dlq_close(struct shove_dlq *dlq) {
     shove_client_close(&dlq->client);
     shove_app_release(&dlq->app);
+    free(dlq->ends);
 }

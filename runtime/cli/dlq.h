@@ -47,6 +47,8 @@ struct shove_dlq {
     bool has_since;
     int64_t since_ms;
     int32_t partition_count; /* 0: the DLQ does not exist yet */
+    int64_t *ends;           /* of the partitions when the command began: what is replayed may die
+                                again meanwhile, and is not looked at twice */
 };
 
 struct shove_letter { /* borrows the batch it was read in */
@@ -57,7 +59,7 @@ struct shove_letter { /* borrows the batch it was read in */
     bool is_settled;
 };
 
-/* One partition as it was when it was opened. */
+/* One partition as it was when the command began. */
 struct shove_dlq_partition {
     int32_t number;
     int64_t low;

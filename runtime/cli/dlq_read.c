@@ -48,6 +48,8 @@ int shove_dlq_partition_open(struct shove_dlq *dlq, struct shove_dlq_partition *
                                           client->timeout_ms, error);
     if (code == 0)
         code = restore(dlq, partition, error);
+    if (partition->high > dlq->ends[number]) /* after the marks were held against the real end */
+        partition->high = dlq->ends[number];
     partition->next = partition->low > partition->ledger.next_offset
                           ? partition->low
                           : partition->ledger.next_offset;

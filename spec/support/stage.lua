@@ -120,8 +120,9 @@ function Stage:beside(source)
     return M.new(self.broker, source, { suffix = self.suffix, url = self.url })
 end
 
-function Stage:name(queue)
-    return queue .. self.suffix
+-- tail: what a derived name ends in, "-dlq".
+function Stage:name(queue, tail)
+    return queue .. self.suffix .. (tail or "")
 end
 
 -- The same, to stand in a Lua pattern.
