@@ -1,8 +1,8 @@
 /* commit.c: see commit.h. Control only, loop's thread.
  *
  * At most one commit per partition is under way, so answers cannot overtake each other; what was
- * refused (a rebalance under way, a broker that is down) stays dirty and is offered again in the
- * next round, as long as the partition is ours. A commit carries the frontier and, in its metadata,
+ * refused (a rebalance under way, a broker that is down) stays dirty and is offered again a little
+ * later, as long as the partition is ours. A commit carries the frontier and, in its metadata,
  * what is still open beyond it (core/ledger.h).
  */
 #include "control/commit.h"
@@ -15,6 +15,8 @@
 #include "control/abort_point.h"
 #include "control/feed.h"
 #include "control/flow.h"
+
+#define RETRY_MS 100
 
 struct built { /* a commit being built, and the texts it borrows */
     struct shove_commit *commits;
@@ -47,6 +49,12 @@ static void add(struct built *built, struct shove_partition *partition) {
     partition->commit_sequence++;
 }
 
+static void refused(struct shove_partition *partition, int code) {
+    partition->is_dirty = true;
+    partition->last_commit_code = code;
+    partition->commit_after_ms = partition->flow->control->now_ms + RETRY_MS;
+}
+
 static void submit(struct shove_flow *flow, struct built *built) {
     struct shove_control *control = flow->control;
     if (built->count == 0)
@@ -59,14 +67,14 @@ static void submit(struct shove_flow *flow, struct built *built) {
     }
     for (size_t i = 0; i < built->count; i++) {
         struct shove_partition *partition = built->commits[i].claim->user;
-        partition->is_dirty = true;
         partition->is_committing = false;
-        partition->last_commit_code = rc;
+        refused(partition, rc);
     }
 }
 
 static bool is_due(const struct shove_partition *partition) {
-    return partition->is_dirty && !partition->is_committing;
+    return partition->is_dirty && !partition->is_committing &&
+           partition->flow->control->now_ms >= partition->commit_after_ms;
 }
 
 void shove_commit_round(struct shove_control *control) {
@@ -133,11 +141,11 @@ void shove_commit_answered(struct shove_flow *flow, const struct shove_commit *c
     for (size_t i = 0; i < count; i++) {
         struct shove_partition *partition = commits[i].claim->user;
         partition->is_committing = false;
-        partition->last_commit_code = commits[i].code;
         if (commits[i].code == 0) {
+            partition->last_commit_code = 0;
             partition->commit_acknowledged = partition->commit_sequence;
         } else {
-            partition->is_dirty = true;
+            refused(partition, commits[i].code);
             report(partition, &commits[i]);
         }
     }

@@ -170,6 +170,19 @@ static void report_failed_final(const struct shove_partition *partition) {
         NULL);
 }
 
+static bool is_refused_for_good(const struct shove_partition *partition) {
+    switch (partition->last_commit_code) {
+    case SHOVE_EREVOKED:
+    case SHOVE_EDENIED:
+    case SHOVE_EAUTH:
+    case SHOVE_ENOTOPIC:
+    case SHOVE_ECLOSED:
+        return !partition->is_committing;
+    default:
+        return false;
+    }
+}
+
 /* One step of one revocation. */
 static void step(struct shove_partition *partition) {
     struct shove_control *control = partition->flow->control;
@@ -178,11 +191,14 @@ static void step(struct shove_partition *partition) {
         if (is_busy && control->now_ms < partition->revoke_deadline_ms)
             return;
         partition->is_final_sent = true;
+        partition->last_commit_code = 0; /* of earlier ones: the last is offered in any case */
+        partition->commit_after_ms = 0;
         partition->revoke_deadline_ms = control->now_ms + SHOVE_REVOKE_COMMIT_MS;
     }
     bool is_committed =
         !partition->is_dirty && !partition->is_committing && partition->last_commit_code == 0;
-    if (!is_committed && control->now_ms < partition->revoke_deadline_ms) {
+    if (!is_committed && !is_refused_for_good(partition) &&
+        control->now_ms < partition->revoke_deadline_ms) {
         shove_commit_partition(partition); /* nothing while an answer is awaited */
         return;
     }

@@ -121,6 +121,7 @@ struct shove_partition {
     int64_t next_due_ms; /* hold: wall time before which the record under the cursor is not due; 0:
                             none */
     int64_t revoke_deadline_ms;   /* loop time */
+    int64_t commit_after_ms;      /* loop time: one was refused, none is offered before */
     uint64_t commit_sequence;     /* of the last commit sent */
     uint64_t commit_acknowledged; /* of the last one that succeeded */
     int last_commit_code;

@@ -60,7 +60,9 @@ struct shove_kafka_client {
     rd_kafka_queue_t *queue; /* where its events come */
     struct shove_kafka_mailbox *mailbox;
     atomic_uint references;
-    bool is_leaving_group; /* destroying it leaves its group in order; otherwise at once */
+    atomic_bool is_joining; /* CONSUMER: it asked to join its group and has not heard; set by
+                               librdkafka's threads (kafka_config.c) */
+    bool is_leaving_group;  /* destroying it leaves its group in order; otherwise at once */
 };
 
 struct shove_kafka_producer {
@@ -142,8 +144,10 @@ struct shove_kafka_subscription {
     struct shove_kafka_rebalance *rebalance; /* oldest first */
     struct shove_kafka_commit *commit;       /* the first is on its way when is_committing */
     bool is_committing;
-    bool is_leaving;           /* unsubscribe was called */
-    bool is_closing;           /* librdkafka was told to leave the group */
+    bool is_leaving; /* unsubscribe was called */
+    bool is_closing; /* librdkafka was told to leave the group */
+    int64_t
+        close_deadline_ms; /* leaving, not closing yet: how long a join under way is waited for */
     int64_t leave_deadline_ms; /* 0: not running; after it the handle is dropped without waiting for
                                   the broker */
     int failure;               /* not 0: it cannot go on */

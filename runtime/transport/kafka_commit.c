@@ -3,7 +3,9 @@
  * Control, loop's thread.
  *
  * One commit of a subscription is on its way at a time: librdkafka may repeat a request that met a
- * coordinator on the move, and then a later commit would be overtaken by an older one. A commit for
+ * coordinator on the move, and then a later commit would be overtaken by an older one. None is sent
+ * while the member (re)joins: it would wait at the broker behind the join, be refused for its old
+ * generation, and for that librdkafka gives up every partition the member has. A commit for
  * an assignment that is lost is never sent: once the group is empty, a broker would take it from
  * anybody. A commit of several partitions of which some were refused is repeated one by one, since
  * librdkafka does not say which.
@@ -149,12 +151,20 @@ static rd_kafka_resp_err_t send_offsets(struct shove_kafka_subscription *subscri
     return err;
 }
 
+/* In the end it is tried all the same: better refused, and said so, than not answered. */
+static bool is_held(const struct shove_kafka_subscription *subscription) {
+    return atomic_load(&subscription->client->is_joining) && !subscription->is_closing;
+}
+
 /* Sends the first that can be sent; those that cannot are answered. */
 static void send_next(struct shove_kafka_subscription *subscription) {
     while (!subscription->is_committing && subscription->commit != NULL) {
         struct shove_kafka_commit *commit = subscription->commit;
         int code = SHOVE_EREVOKED;
-        if (!is_lost(subscription, commit))
+        bool is_void = is_lost(subscription, commit);
+        if (!is_void && is_held(subscription))
+            return;
+        if (!is_void)
             code = shove_kafka_code(send_offsets(subscription, commit));
         if (code == 0) {
             subscription->is_committing = true;

@@ -287,6 +287,35 @@ static int configure(const struct shove_kafka *kafka, enum shove_kafka_role role
     return 0;
 }
 
+/* ---- whether a consumer is joining its group ---- */
+
+#define API_JOIN_GROUP 11
+#define API_SYNC_GROUP 14
+
+/* Called by librdkafka's threads. A member that (re)joins keeps its partitions meanwhile, and
+ * librdkafka tells nobody; what its requests say is the only sign. From the SyncGroup request on
+ * the generation of the join's answer is used. */
+static rd_kafka_resp_err_t on_request_sent(rd_kafka_t *rk, int sockfd, const char *broker,
+                                           int32_t broker_id, int16_t api_key, int16_t api_version,
+                                           int32_t correlation_id, size_t size, void *opaque) {
+    struct shove_kafka_client *client = opaque;
+    (void)rk, (void)sockfd, (void)broker, (void)broker_id;
+    (void)api_version, (void)correlation_id, (void)size;
+    if (api_key == API_JOIN_GROUP) {
+        atomic_store(&client->is_joining, true);
+    } else if (api_key == API_SYNC_GROUP) {
+        atomic_store(&client->is_joining, false);
+        shove_kafka_mailbox_poke(client->mailbox);
+    }
+    return RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+static rd_kafka_resp_err_t on_new(rd_kafka_t *rk, const rd_kafka_conf_t *conf, void *opaque,
+                                  char *text, size_t text_size) {
+    (void)conf, (void)text, (void)text_size;
+    return rd_kafka_interceptor_add_on_request_sent(rk, "shove", on_request_sent, opaque);
+}
+
 static void watch_queue(struct shove_kafka_client *client, rd_kafka_queue_t *queue) {
     uint64_t one = 1;
     rd_kafka_queue_io_event_enable(queue, shove_kafka_mailbox_fd(client->mailbox), &one,
@@ -306,18 +335,21 @@ int shove_kafka_client_new(struct shove_kafka *kafka, enum shove_kafka_role role
         free(client);
         return code;
     }
+    client->mailbox = shove_kafka_mailbox_keep(kafka->mailbox);
+    if (role == SHOVE_KAFKA_CONSUMER)
+        rd_kafka_conf_interceptor_add_on_new(conf, "shove", on_new, client);
     char text[512];
     bool is_consumer = role == SHOVE_KAFKA_CONSUMER || role == SHOVE_KAFKA_READER;
     client->rk =
         rd_kafka_new(is_consumer ? RD_KAFKA_CONSUMER : RD_KAFKA_PRODUCER, conf, text, sizeof text);
     if (client->rk == NULL) {
         rd_kafka_conf_destroy(conf);
+        shove_kafka_mailbox_release(client->mailbox);
         free(client);
         return shove_error_set(error, SHOVE_ECONFIG, "librdkafka refuses the configuration: %s",
                                text);
     }
     atomic_init(&client->references, 1);
-    client->mailbox = shove_kafka_mailbox_keep(kafka->mailbox);
     rd_kafka_set_log_queue(client->rk, NULL);
     if (role == SHOVE_KAFKA_CONSUMER) {
         rd_kafka_poll_set_consumer(client->rk);

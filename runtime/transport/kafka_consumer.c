@@ -4,7 +4,9 @@
  *
  * It ends after its claims are released, and then `ended` is delivered, exactly once:
  *
- * After unsubscribe, librdkafka revokes what is owned, leaves the group and says it is closed.
+ * After unsubscribe, librdkafka revokes what is owned, leaves the group and says it is closed. A
+ * join under way is waited for first, a while: librdkafka would not take its answer any more, and
+ * the last commits would be refused for their old generation.
  * Where the broker does not answer it is dropped all the same, LEAVE_TIMEOUT_MS after the last
  * release; the group notices by its session timeout.
  *
@@ -22,6 +24,8 @@
 #include "transport/kafka.h"
 #include "transport/kafka_errors.h"
 
+#define JOIN_PATIENCE_MS 4000 /* the other members' heartbeats, 3 s apart, tell them to join too   \
+                               */
 #define LEAVE_TIMEOUT_MS 7000
 #define FAILED_LEAVE_TIMEOUT_MS 2000
 #define EXIST_TIMEOUT_MS 30000
@@ -229,7 +233,7 @@ void shove_kafka_unsubscribe(struct shove_transport *transport, struct shove_sub
     if (subscription->is_leaving || subscription->failure != 0)
         return; /* `ended` comes in any case */
     subscription->is_leaving = true;
-    begin_close(subscription);
+    subscription->close_deadline_ms = shove_kafka_now_ms(subscription->kafka) + JOIN_PATIENCE_MS;
     shove_kafka_poke((struct shove_kafka *)transport);
 }
 
@@ -273,7 +277,16 @@ static void end(struct shove_kafka_subscription *subscription, int code, const c
     shove_kafka_subscription_free(subscription);
 }
 
+static void close_in_time(struct shove_kafka_subscription *subscription) {
+    if (subscription->is_closing || !subscription->is_leaving)
+        return;
+    if (!atomic_load(&subscription->client->is_joining) ||
+        shove_kafka_now_ms(subscription->kafka) >= subscription->close_deadline_ms)
+        begin_close(subscription);
+}
+
 static void step_end(struct shove_kafka_subscription *subscription) {
+    close_in_time(subscription);
     bool is_closed = rd_kafka_consumer_closed(subscription->client->rk) != 0;
     /* After a failure nothing of it can be used any more; and librdkafka may close on its own. */
     if (subscription->failure != 0 || is_closed)

@@ -6,6 +6,7 @@
 --     local topic = broker:topic "orders"  a name nobody else uses
 --     broker:create_topic(topic, { partitions = 8, config = { ["cleanup.policy"] = "compact" } })
 --     broker:produce(topic, { { key = "k", value = "v", headers = { { "name", "\0\255" } }, timestamp_ms = 1 } })
+--     broker:transactions(topic, { { verdict = "abort", { value = "v", partition = 0 } } })
 --     broker:read(topic, { count = 3 })    every record exactly: nil for null, headers in order, duplicates and all
 --     broker:kcat_produce / kcat_read      the same through kcat, a stranger's client
 --     broker:commit(group, topic, partition, offset, metadata)
@@ -301,10 +302,17 @@ local function fill_header(vu, header)
     vu.u.header.size = header[2] and #header[2] or 0
 end
 
--- records: { key, value, headers = { { name, value or nil }, ... }, partition, timestamp_ms }; what is nil is null.
--- Returns when the broker has them all.
-function Broker:produce(topic, records)
-    local client = self:producer()
+-- A producer that does not know a topic waits up to a second before it asks.
+local function look_up(client, topic)
+    local handle = rdkafka.rd_kafka_topic_new(client, topic, nil)
+    local out = ffi.new "const struct rd_kafka_metadata *[1]"
+    check(rdkafka.rd_kafka_metadata(client, 0, handle, out, TIMEOUT_MS), "metadata of " .. topic)
+    rdkafka.rd_kafka_metadata_destroy(out[0])
+    rdkafka.rd_kafka_topic_destroy(handle)
+end
+
+local function produce(client, topic, records)
+    look_up(client, topic)
     for _, record in ipairs(records) do
         local headers = record.headers or {}
         local vus = ffi.new("rd_kafka_vu_t[?]", 5 + #headers)
@@ -318,10 +326,46 @@ function Broker:produce(topic, records)
         if problem ~= nil then
             local text = ffi.string(rdkafka.rd_kafka_error_string(problem))
             rdkafka.rd_kafka_error_destroy(problem)
-            error(("producing to %s: %s"):format(topic, text), 2)
+            error(("producing to %s: %s"):format(topic, text), 3)
         end
     end
     check(rdkafka.rd_kafka_flush(client, TIMEOUT_MS), "flushing records to " .. topic)
+end
+
+-- records: { key, value, headers = { { name, value or nil }, ... }, partition, timestamp_ms }; what is nil is null.
+-- Returns when the broker has them all.
+function Broker:produce(topic, records)
+    produce(self:producer(), topic, records)
+end
+
+local function check_error(problem, what)
+    if problem == nil then return end
+    local text = ffi.string(rdkafka.rd_kafka_error_string(problem))
+    rdkafka.rd_kafka_error_destroy(problem)
+    error(what .. ": " .. text, 3)
+end
+
+-- The same in transactions of their own, one after the other: { verdict = "commit" or "abort", records... }. Each leaves a
+-- marker in the log of its partition, an offset that no consumer ever sees; returns when the markers are there. The
+-- records of one transaction go to one partition.
+function Broker:transactions(topic, list)
+    local client = new_client(PRODUCER, self.bootstrap, {
+        ["linger.ms"] = "0", ["transactional.id"] = M.unique "spec-transaction", ["retry.backoff.ms"] = "20",
+    })
+    check_error(rdkafka.rd_kafka_init_transactions(client, TIMEOUT_MS), "preparing transactions")
+    for _, transaction in ipairs(list) do
+        local partition = transaction[1].partition
+        local high = self:watermarks(topic)[partition].high
+        check_error(rdkafka.rd_kafka_begin_transaction(client), "beginning a transaction")
+        produce(client, topic, transaction)
+        local finish = transaction.verdict == "abort" and rdkafka.rd_kafka_abort_transaction
+            or rdkafka.rd_kafka_commit_transaction
+        check_error(finish(client, TIMEOUT_MS), "ending a transaction")
+        wait.until_true(function()
+            return self:watermarks(topic)[partition].high == high + #transaction + 1
+        end, TIMEOUT_MS, "the marker of a transaction")
+    end
+    rdkafka.rd_kafka_destroy(client)
 end
 
 local function headers_of(message)

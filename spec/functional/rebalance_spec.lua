@@ -1,0 +1,190 @@
+-- Members come and go while handlers run.
+
+local app = require "spec.support.app"
+local kafka = require "spec.support.kafka"
+local steered = require "spec.support.steered"
+local wait = require "spec.support.wait"
+
+local JOIN_MS = 20000
+
+local function joined(p)
+    p:wait_for("partitions assigned.*partitions=[1-9]", JOIN_MS)
+    return p
+end
+
+-- How often each message was begun, by name.
+local function beginnings(s)
+    local counts = {}
+    for _, line in ipairs(s:lines()) do
+        if line.verb == "began" then counts[line.name] = (counts[line.name] or 0) + 1 end
+    end
+    return counts
+end
+
+-- Which pid handled the message last.
+local function handler_of(s, name)
+    local pid
+    for _, line in ipairs(s:lines()) do
+        if line.name == name then pid = line.pid end
+    end
+    return pid
+end
+
+local function count_lines(p, pattern)
+    local count = 0
+    for _, line in ipairs(p.lines) do
+        if line.text:find(pattern) then count = count + 1 end
+    end
+    return count
+end
+
+describe("a second member", function()
+    it("gets its share when what was in flight there is finished; nothing is lost and nothing repeated", function()
+        local s = steered.new { url = kafka.shared().url, partitions = 2 }
+        s:declare()
+        for i = 0, 1 do s:publish({ "slow" .. i .. " shut", "b" .. i, "c" .. i }, { partition = i }) end
+        local first = joined(s:run())
+        s:wait("ended", { "b0", "c0", "b1", "c1" })
+        s:wait("began", { "slow0", "slow1" })
+
+        local second = s:run()
+        first:wait_for("partitions being given up", JOIN_MS)
+        s:open "shut"
+        joined(second)
+        s:wait("ended", { "slow0", "slow1" })
+        for i = 0, 1 do s:publish({ "d" .. i }, { partition = i }) end
+        s:wait("ended", { "d0", "d1" })
+        assert.are_not.equal(handler_of(s, "d0"), handler_of(s, "d1"))
+        for i = 0, 1 do s:wait_position(i, 4) end
+
+        -- The first leaves: its last commit says nothing of what the second has committed meanwhile.
+        second:mark()
+        assert.equal(0, (app.drain(first)), first:transcript())
+        joined(second)
+        for i = 0, 1 do s:publish({ "e" .. i }, { partition = i }) end
+        s:wait("ended", { "e0", "e1" })
+        assert.equal(0, (app.drain(second)), second:transcript())
+        for i = 0, 1 do s:wait_position(i, 5) end
+        for _, count in pairs(beginnings(s)) do assert.equal(1, count, s:account()) end
+    end)
+end)
+
+describe("a handler that outlasts the assignment of its partition", function()
+    it("completes nothing, neither for another member nor for its own when the partition returns", function()
+        local s = steered.new {
+            url = kafka.shared().url, partitions = 2, kafka = { ["session.timeout.ms"] = "2000" },
+        }
+        s:declare()
+        for i = 0, 1 do
+            s:publish({ ("x%d x%d"):format(i, i), ("y%d y%d"):format(i, i), "b" .. i }, { partition = i })
+        end
+        local first = joined(s:run())
+        s:wait("ended", { "b0", "b1" })
+
+        -- The bounded wait for the handlers passes, and the partition goes to the second with what is finished in it.
+        local second = joined(s:run())
+        wait.until_true(function() return s:count "began" == 8 end, JOIN_MS, "two messages to be begun again")
+        local moved = s:count("began", "x0") == 2 and 0 or 1
+        local x, y = "x" .. moved, "y" .. moved
+        s:open(x .. "-1")
+        s:wait("ended", { x })
+        s:publish({ "c" }, { partition = moved })
+        s:wait("ended", { "c" })
+        assert.equal(second:children()[1], handler_of(s, "c"))
+        s:wait_position(moved, 0, 2)
+
+        -- Back to the first, where the handler of y still runs.
+        first:mark()
+        second:kill "sigkill"
+        joined(first)
+        s:wait("began", { x, y }, 3)
+        s:open(y .. "-1")
+        s:wait("ended", { y })
+        s:publish({ "d" }, { partition = moved })
+        s:wait("ended", { "d" })
+        s:wait_position(moved, 0, 3)
+        s:open(y .. "-3")
+        s:wait_position(moved, 0, 4)
+        s:open(x .. "-3")
+        s:wait_position(moved, 5)
+
+        s:open("x" .. 1 - moved)
+        s:open("y" .. 1 - moved)
+        s:wait_position(1 - moved, 3)
+        assert.equal(0, (app.drain(first)), first:transcript())
+        local counts = beginnings(s)
+        assert.same({ 3, 3 }, { counts[x], counts[y] })
+        counts[x], counts[y] = nil, nil
+        for name, count in pairs(counts) do assert.equal(1, count, name) end
+    end)
+end)
+
+describe("a member that drains while the group is being joined", function()
+    it("waits for its generation, and commits with it", function()
+        local url = kafka.shared().url
+        local first = steered.new {
+            url = url, partitions = 2, kafka = { ["heartbeat.interval.ms"] = "100", debug = "cgrp" },
+        }
+        -- Hears of a rebalance late.
+        local second = steered.new {
+            url = url, partitions = 2, queue = first.queue, kafka = { ["heartbeat.interval.ms"] = "1500" },
+        }
+        first:declare()
+        for i = 0, 1 do first:publish({ "a" .. i .. " shut", "b" .. i }, { partition = i }) end
+        local p = joined(first:run { "--log-level", "debug" })
+        first:wait("ended", { "b0", "b1" })
+        first:open "shut"
+        joined(second:run())
+        -- A third one makes the first join again. The partition that it keeps has something to commit by then.
+        local kept = p:children()[1]
+        p:mark()
+        second:run()
+        p:wait_for("Joining group", JOIN_MS)
+        for i = 0, 1 do first:publish({ "c" .. i }, { partition = i }) end
+        first:wait("ended", 5)
+        assert.equal(kept, handler_of(first, "c0") or handler_of(first, "c1"))
+        assert.equal("PreparingRebalance", kafka.shared():group(first.group_id).state)
+        assert.equal(0, (app.drain(p)), p:text "stderr":gsub("[^\n]*librdkafka[^\n]*\n", ""))
+        for i = 0, 1 do first:wait_position(i, 3) end
+    end)
+end)
+
+describe("a member of a group with a max.poll.interval.ms of two seconds", function()
+    it("is not evicted for handlers and holds that take much longer, full or idle", function()
+        local broker = kafka.shared()
+        local properties = { ["session.timeout.ms"] = "2000", ["max.poll.interval.ms"] = "2000" }
+        local full = steered.new { url = broker.url, kafka = properties, group = "prefetch = 1" }
+        local idle = steered.new { url = broker.url, kafka = properties, holds = { "5s" } }
+        full:declare()
+        idle:declare()
+        full:publish { "long 5s", "next" }
+        idle:publish { "held retry" }
+        local runs = { [full] = joined(full:run()), [idle] = joined(idle:run()) }
+        full:wait("ended", { "next" })
+        idle:wait("ended", { "held" }, 2)
+        for s, p in pairs(runs) do
+            s:wait_position(0, full == s and 2 or 1)
+            assert.equal(1, count_lines(p, "partitions assigned"), p:transcript())
+            assert.equal(0, count_lines(p, "partitions lost"), p:transcript())
+            assert.equal(0, count_lines(p, "being given up"), p:transcript())
+            assert.equal("Stable", broker:group(s.group_id).state)
+            assert.equal(0, (app.drain(p)), p:transcript())
+        end
+        assert.equal(2, full:count "began")
+        assert.equal(2, idle:count "began")
+    end)
+end)
+
+describe("on the embedded broker a second member", function()
+    it("is refused with the pid of the first, who goes on", function()
+        local s = steered.new { url = steered.brokers[1].url }
+        local first = joined(s:run())
+        local second = s:run()
+        assert.equal(69, (second:wait_exit(5000)))
+        assert.matches("pid " .. first.pid, second:text "stderr", 1, true)
+        assert.matches(s.group_id, second:text "stderr", 1, true)
+        s:publish { "a" }
+        s:wait("ended", { "a" })
+        assert.equal(0, (app.drain(first)), first:transcript())
+    end)
+end)
