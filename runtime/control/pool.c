@@ -503,7 +503,7 @@ void shove_pool_stop(struct shove_control *control) {
 }
 
 void shove_pool_kill(struct shove_control *control) {
-    for (uint32_t i = 0; i < control->worker_count; i++) {
+    for (uint32_t i = 0; control->workers && i < control->worker_count; i++) {
         struct shove_worker *worker = &control->workers[i];
         worker->state = worker->has_child ? SHOVE_WORKER_STOPPING : worker->state;
         if (worker->has_child)

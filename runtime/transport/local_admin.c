@@ -49,10 +49,10 @@ int shove_local_declare_one(const struct shove_topic_spec *spec,
         return 1;
     }
     *out = *existing;
-    if ((existing->is_keyed || spec->is_keyed) && existing->partitions != spec->partitions)
-        return refuse_keyed(spec, existing, error);
     if (spec->is_external)
         return 0;
+    if ((existing->is_keyed || spec->is_keyed) && existing->partitions != spec->partitions)
+        return refuse_keyed(spec, existing, error);
     out->is_keyed = existing->is_keyed || spec->is_keyed;
     out->retention_ms = spec->retention_ms;
     if (spec->partitions > out->partitions)

@@ -172,16 +172,19 @@ end
 
 -- Drains; must exit 0, or with `code`.
 function M.drain(p, code)
-    assert.are.equal(code or 0, app.drain(p), p:transcript())
+    assert.are.same({ code or 0, 0 }, { app.drain(p) }, p:transcript())
     return M.summary(p)
 end
 
--- Whether the program has said so: a Lua pattern for one line. An assertion on the transcript would print all of it.
+-- The lines that match a Lua pattern, of each its first capture. (An assertion on the transcript would print all of it.)
+function M.lines(p, pattern)
+    local found = {}
+    for _, line in ipairs(p.lines) do table.insert(found, (line.text:match(pattern))) end
+    return found
+end
+
 function M.said(p, pattern)
-    for _, line in ipairs(p.lines) do
-        if line.text:find(pattern) then return true end
-    end
-    return false
+    return #M.lines(p, pattern) > 0
 end
 
 local function matches(call, wanted)

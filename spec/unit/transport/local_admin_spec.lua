@@ -114,6 +114,7 @@ describe("Declaring", function()
         assert.equal(C.SHOVE_ECONFIG, rc)
         assert.matches("external", text, 1, true)
         assert.equal(0, (declare({ name = "t", partitions = 9, retention_ms = 4, is_external = true }, { partitions = 4 })))
+        assert.equal(0, (declare({ name = "t", partitions = 9, is_external = true }, { partitions = 4, is_keyed = true })))
     end)
 
     it("refuses no partitions, and names Kafka would refuse", function()
