@@ -162,7 +162,7 @@ local function warnings_of(state)
     elseif #state.holds_ms > 0 and not state.dlq then
         return { "it has holds but no dlq: a message that runs out of retries, or is rejected, is dropped" }
     elseif state.dlq and #state.holds_ms == 0 then
-        return { "it has a dlq but no hold: a retry waits 1s where it is, and keeps its place in flight" }
+        return { "it has a dlq but no hold: a retry waits 1s where it is, its offset uncommitted" }
     end
     return {}
 end

@@ -78,8 +78,13 @@ void shove_feed_again(struct shove_delivery *delivery) {
     shove_delivery_list_push(&delivery->flow->again, delivery);
 }
 
+static size_t held_bytes(const struct shove_delivery *delivery) {
+    return shove_envelope_size_bytes(shove_delivery_envelope(delivery));
+}
+
 void shove_feed_wait(struct shove_delivery *delivery, int64_t delay_ms) {
     delivery->state = SHOVE_DELIVERY_WAITING;
+    delivery->flow->waiting_bytes += held_bytes(delivery);
     /* Not the round's time: as for a hold (hop.c), late is allowed and early is not. */
     delivery->due_ms = shove_clock_mono_ms() + 1 + delay_ms;
     shove_delivery_list_push(&delivery->flow->waiting, delivery);
@@ -106,8 +111,11 @@ static bool place_again(struct shove_delivery *delivery) {
 static void feed_again(struct shove_flow *flow) {
     struct shove_control *control = flow->control;
     while (flow->waiting.first &&
-           (!flow->waiting.first->partition || flow->waiting.first->due_ms <= control->now_ms))
-        shove_feed_again(shove_delivery_list_pop(&flow->waiting));
+           (!flow->waiting.first->partition || flow->waiting.first->due_ms <= control->now_ms)) {
+        struct shove_delivery *delivery = shove_delivery_list_pop(&flow->waiting);
+        flow->waiting_bytes -= held_bytes(delivery);
+        shove_feed_again(delivery);
+    }
     while (flow->again.first) {
         struct shove_delivery *delivery = flow->again.first;
         if (!delivery->partition) {
@@ -319,9 +327,17 @@ static bool feed_partition(struct shove_partition *partition) {
     return true;
 }
 
+/* What is set aside counts against no prefetch, but against memory: when too much of it is, nothing
+ * new is handled until some is settled. */
+static bool is_backed_up(const struct shove_flow *flow) {
+    return flow->waiting.count >= SHOVE_FEED_ASIDE_MAX ||
+           flow->hopping_count >= SHOVE_FEED_ASIDE_MAX ||
+           flow->waiting_bytes >= flow->control->arena_bytes;
+}
+
 static void feed_flow(struct shove_flow *flow) {
     feed_again(flow);
-    if (flow->again.first || flow->state != SHOVE_FLOW_JOINED)
+    if (flow->again.first || flow->state != SHOVE_FLOW_JOINED || is_backed_up(flow))
         return;
     struct shove_partition *start = flow->next_partition ? flow->next_partition : flow->partitions;
     struct shove_partition *partition = start;

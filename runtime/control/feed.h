@@ -5,6 +5,11 @@
 
 #include "control/state.h"
 
+/* Messages of a group that may wait in place, and as many that may wait for their retry or dead
+ * letter to be stored, before nothing new is fed. What waits in place is bounded in bytes, too, by
+ * the size of an arena; what is being stored still lies in one. */
+#define SHOVE_FEED_ASIDE_MAX 10000u
+
 /* One round over all flows: first what must be handled again, then what the partitions have, as far
  * as there is room. Sets control->has_progress. Never blocks. */
 void shove_feed_round(struct shove_control *control);

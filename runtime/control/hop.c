@@ -142,14 +142,21 @@ void shove_hop_start(struct shove_control *control, struct shove_delivery *deliv
     delivery->hop_failures = 0;
     delivery->is_trimmed = false;
     delivery->partition->hopping_count++;
+    delivery->flow->hopping_count++;
     attempt(control, delivery);
+}
+
+/* Of an orphan: whoever has the partition now hops it. */
+static void abandon(struct shove_control *control, struct shove_delivery *delivery) {
+    delivery->flow->hopping_count--;
+    shove_delivery_free(control, delivery);
 }
 
 void shove_hop_answered(struct shove_control *control, struct shove_delivery *delivery,
                         const struct shove_produced *result) {
     control->hops_in_flight--;
     if (!delivery->partition) {
-        shove_delivery_free(control, delivery);
+        abandon(control, delivery);
         return;
     }
     if (result->code != 0) {
@@ -157,6 +164,7 @@ void shove_hop_answered(struct shove_control *control, struct shove_delivery *de
         return;
     }
     delivery->partition->hopping_count--;
+    delivery->flow->hopping_count--;
     struct shove_tally *tally = &delivery->flow->tally;
     if (delivery->hop.kind == SHOVE_HOP_DEAD) {
         tally->dead++;
@@ -173,7 +181,7 @@ void shove_hop_round(struct shove_control *control) {
     struct shove_delivery *delivery;
     while ((delivery = shove_delivery_list_pop(&due))) {
         if (!delivery->partition)
-            shove_delivery_free(control, delivery);
+            abandon(control, delivery);
         else if (delivery->due_ms <= control->now_ms)
             attempt(control, delivery);
         else

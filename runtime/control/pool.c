@@ -225,17 +225,16 @@ static void read_notes(struct shove_worker *worker, uint32_t max) {
     struct shove_channel *channel = worker->home->channel;
     struct shove_note note;
     const uint8_t *payload;
-    uint32_t count = 0;
-    int rc = 0;
-    while (count < max && (rc = shove_channel_next_note(channel, &note, &payload)) == 1) {
-        count++;
-        handle_note(worker, &note, payload);
+    int rc = 1;
+    for (uint32_t i = 0; i < max && rc == 1; i++) {
+        rc = shove_channel_next_note(channel, &note, &payload);
+        if (rc == 1)
+            handle_note(worker, &note, payload);
     }
     if (rc < 0)
         condemn(worker, "it broke the ring it shares with control");
-    if (count == 0)
+    if (!shove_channel_release_notes(channel))
         return;
-    shove_channel_release_notes(channel);
     worker->last_progress_ms = worker->control->now_ms;
     worker->control->has_progress = true;
 }

@@ -141,8 +141,9 @@ void shove_channel_flush(struct shove_channel *channel);
 int shove_channel_next_note(struct shove_channel *channel, struct shove_note *note,
                             const uint8_t **payload);
 /* Tells the worker how far control has read, so that it may write on. Call once per portion, not
- * per note. */
-void shove_channel_release_notes(struct shove_channel *channel);
+ * per note, and also when there was no note: the worker may wait for room in the middle of one.
+ * False when nothing was read since the last call. */
+bool shove_channel_release_notes(struct shove_channel *channel);
 
 /* The slot whose coroutine is on the worker's CPU, with its generation; false when none. For the
  * culprit after a death and for the watchdog; values are the worker's word, to be checked against

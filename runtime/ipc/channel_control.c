@@ -191,9 +191,14 @@ int shove_channel_next_note(struct shove_channel *channel, struct shove_note *no
     return 1;
 }
 
-void shove_channel_release_notes(struct shove_channel *channel) {
+bool shove_channel_release_notes(struct shove_channel *channel) {
+    /* Control wrote it and the worker cannot: it needs no copy. */
+    if (atomic_load_explicit(&channel->inbound->notes_released, memory_order_relaxed) ==
+        channel->note_at)
+        return false;
     atomic_store_explicit(&channel->inbound->notes_released, channel->note_at,
                           memory_order_release);
+    return true;
 }
 
 void shove_channel_reveal(struct shove_channel *channel) {

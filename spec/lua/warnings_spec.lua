@@ -7,7 +7,7 @@ local ROWS = {
     { "holds without a dlq", "app:topic('o', { hold = { 1 } }); app:on_start(print)",
       { 'app.lua:2: topic "o": it has holds but no dlq: a message that runs out of retries, or is rejected, is dropped' } },
     { "a dlq without holds", "app:topic('o', { dlq = true }); app:on_start(print)",
-      { 'app.lua:2: topic "o": it has a dlq but no hold: a retry waits 1s where it is, and keeps its place in flight' } },
+      { 'app.lua:2: topic "o": it has a dlq but no hold: a retry waits 1s where it is, its offset uncommitted' } },
     { "nothing, for a topic with both", "app:topic('o', { hold = { 1 }, dlq = true }); app:on_start(print)", {} },
     { "nothing, for a topic with neither", "app:topic 'o'; app:on_start(print)", {} },
     { "nothing, where loss is allowed", "app:topic('o', { hold = { 1 }, allow_message_loss = true }); app:on_start(print)",

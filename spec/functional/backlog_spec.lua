@@ -1,0 +1,84 @@
+-- What is set aside is bounded: messages that wait in place, and retries that the broker does not take.
+
+local stage = require "spec.support.stage"
+local wait = require "spec.support.wait"
+
+local ASIDE_MAX = 10000 -- SHOVE_FEED_ASIDE_MAX in runtime/control/feed.h
+local PREFETCH = 100
+
+-- Every message is retried once. Says the largest number that had been retried and not come back.
+local SOURCE = [[
+local shove, stage = require "shove", require "stage"
+local COUNT, SIZE, has_said = %d, %d, false
+local app = shove.registry { broker = stage.broker }
+local topic = app:topic(stage.name "many", { codec = "raw", %s })
+local out, most, done = 0, 0, 0
+
+app:register(topic, shove.group { prefetch = %d, concurrent = true }, function(msg)
+  if msg.retry_count == 0 then
+    out = out + 1
+    most = math.max(most, out)
+    if out == 10000 and not has_said then
+      has_said = true
+      stage.say "10,000 are out"
+    end
+    return shove.retry "once more"
+  end
+  out, done = out - 1, done + 1
+  if done == COUNT then stage.say(most) end
+end)
+
+app:on_start(function()
+  local body = ("x"):rep(SIZE)
+  for _ = 1, COUNT, 1000 do
+    local batch = {}
+    for i = 1, math.min(COUNT, 1000) do batch[i] = { body = body } end
+    assert(shove.publish_batch(topic, batch))
+  end
+end)
+return app
+]]
+
+local function new(broker, count, size, options, prefetch)
+    return stage.new(broker, SOURCE:format(count, size, options, prefetch))
+end
+
+-- The largest backlog, once everything was handled.
+local function most(s, p)
+    local count
+    wait.until_true(function()
+        for _, call in ipairs(s:calls { queue = "said" }) do count = tonumber(call.said) or count end
+        return count
+    end, 30000, "the script to say how long the backlog was")
+    stage.drain(p)
+    return count
+end
+
+describe("a backlog", function()
+    it("of messages that wait in place, because there is no hold, is no longer than 10,000", function()
+        local s = new("embedded", 25000, 1, "dlq = true", PREFETCH)
+        local count = most(s, s:run { "--workers", "1" })
+        assert.is_true(count >= ASIDE_MAX and count <= ASIDE_MAX + PREFETCH, tostring(count))
+    end)
+
+    it("of messages that wait in place is no larger than 64 MiB", function()
+        local s = new("embedded", 150, 1024 * 1024, "dlq = true", 10)
+        local count = most(s, s:run { "--workers", "1" })
+        assert.is_true(count >= 60 and count <= 64 + 10, tostring(count))
+    end)
+
+    it("of retries that the broker refuses is no longer than 10,000", function()
+        local s = new("kafka", 15000, 1, 'hold = { "50ms" }, dlq = true', PREFETCH)
+        s.kafka:create_topic(s:name("many", "-hold-50ms"), { partitions = 8, config = { ["max.message.bytes"] = "100" } })
+        local p = s:run { "--workers", "1", "--drain", "1s" }
+        s:wait_calls(1, { queue = "said" })
+        for _ = 1, 6 do -- five lines a second are written: at least a second later
+            p:mark()
+            p:wait_for("a retry could not be stored", 10000)
+        end
+        p:kill "sigterm"
+        local _, count = p:wait_for("still draining .*on their way=(%d+)", 10000)
+        assert.is_true(tonumber(count) >= ASIDE_MAX and tonumber(count) <= ASIDE_MAX + PREFETCH, count)
+        assert.are.equal(3, p:wait_exit(10000))
+    end)
+end)
