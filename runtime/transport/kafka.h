@@ -191,6 +191,7 @@ struct shove_kafka {
     uint32_t property_count;
     int64_t timeout_ms;
     int64_t max_message_size_bytes;
+    long widest_topic; /* partitions of the widest topic that was declared; 0: none was */
 
     struct shove_kafka_client *admin;
     struct shove_kafka_producer *producer; /* NULL: none now */

@@ -326,6 +326,8 @@ int shove_kafka_declare(struct shove_transport *transport, const struct shove_to
         struct shove_kafka_topic *topic = shove_kafka_topic_get(kafka, specs[i].name);
         if (topic != NULL && topic->state != SHOVE_KAFKA_TOPIC_ASKED)
             topic->state = SHOVE_KAFKA_TOPIC_EXISTS;
+        if (declarations[i].partition_count > kafka->widest_topic)
+            kafka->widest_topic = declarations[i].partition_count;
     }
     free(declarations);
     return code;

@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "transport/kafka.h"
+#include "transport/kafka_read_ahead.h"
 
 static const struct owned_property {
     const char *name;
@@ -106,12 +107,6 @@ static const struct setting consumer_defaults[] = {
        the usual 500 ms a topic beside a hold topic was read at half its speed. Shorter costs the
        broker: a request each time from every idle consumer. */
     {"fetch.wait.max.ms", "50"},
-    /* Both bound one partition, since each has its own queue; a message there costs 400 bytes
-       besides its own. */
-    {"queued.min.messages", "16000"},
-    {"queued.max.messages.kbytes", "8192"},
-    /* How far a queue may overshoot: a fetch of 1 MiB, the usual size, is 15,000 small messages. */
-    {"fetch.message.max.bytes", "262144"},
 };
 static const struct setting classic_defaults[] = {
     {"partition.assignment.strategy", "cooperative-sticky"},
@@ -196,6 +191,20 @@ int shove_kafka_check_properties(const struct shove_property *properties, uint32
     return code;
 }
 
+static void set_read_ahead(const struct shove_kafka *kafka, rd_kafka_conf_t *conf) {
+    struct shove_kafka_read_ahead ahead = shove_kafka_read_ahead(kafka->widest_topic);
+    char messages[24];
+    char kib[24];
+    char fetch_bytes[24];
+    snprintf(messages, sizeof messages, "%ld", ahead.messages);
+    snprintf(kib, sizeof kib, "%ld", ahead.kib);
+    snprintf(fetch_bytes, sizeof fetch_bytes, "%ld", ahead.fetch_bytes);
+    const struct setting settings[] = {{"queued.min.messages", messages},
+                                       {"queued.max.messages.kbytes", kib},
+                                       {"fetch.message.max.bytes", fetch_bytes}};
+    prefer(conf, settings, COUNT(settings));
+}
+
 static int set_sizes(const struct shove_kafka *kafka, rd_kafka_conf_t *conf,
                      struct shove_error *error) {
     int64_t record_bytes = kafka->max_message_size_bytes + SHOVE_KAFKA_RECORD_SLACK_BYTES;
@@ -226,8 +235,10 @@ static int set_defaults(const struct shove_kafka *kafka, enum shove_kafka_role r
     prefer(conf, common_defaults, COUNT(common_defaults));
     if (role == SHOVE_KAFKA_PRODUCER)
         prefer(conf, producer_defaults, COUNT(producer_defaults));
-    if (role == SHOVE_KAFKA_CONSUMER || role == SHOVE_KAFKA_READER)
+    if (role == SHOVE_KAFKA_CONSUMER || role == SHOVE_KAFKA_READER) {
         prefer(conf, consumer_defaults, COUNT(consumer_defaults));
+        set_read_ahead(kafka, conf);
+    }
     /* In the newer group protocol these are the broker's, and librdkafka refuses them. */
     const char *protocol = user_value(kafka, "group.protocol");
     if (role == SHOVE_KAFKA_CONSUMER && (protocol == NULL || strcmp(protocol, "classic") == 0))

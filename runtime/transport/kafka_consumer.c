@@ -24,8 +24,8 @@
 #include "transport/kafka.h"
 #include "transport/kafka_errors.h"
 
-#define JOIN_PATIENCE_MS 4000 /* the other members' heartbeats, 3 s apart, tell them to join too   \
-                               */
+/* The other members' heartbeats, 3 s apart, tell them to join too. */
+#define JOIN_PATIENCE_MS 4000
 #define LEAVE_TIMEOUT_MS 7000
 #define FAILED_LEAVE_TIMEOUT_MS 2000
 #define EXIST_TIMEOUT_MS 30000
