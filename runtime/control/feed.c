@@ -214,6 +214,17 @@ static bool is_oversize(const struct shove_partition *partition,
     return (int64_t)record->payload_size > partition->flow->group->max_message_size_bytes;
 }
 
+/* Whether a handler may have been given it before, as far as anything says so: not of what was
+ * first handed out after the last commit of an earlier owner. A hold's record was, once. So was
+ * what is back from a DLQ (a stranger may claim that: it is only told, nothing follows from it). */
+static bool was_handed_out(const struct shove_partition *partition,
+                           const struct shove_delivery *delivery,
+                           const struct shove_hop_info *info) {
+    const bool is_dead_letter = partition->flow->group->kind == SHOVE_GROUP_DEAD_LETTERS;
+    return partition->is_hold || delivery->entry.was_open || delivery->retry_count > 0 ||
+           delivery->crashes > 0 || (!is_dead_letter && info->death_count > 0);
+}
+
 enum opened { OPENED, ALREADY_FINISHED, NO_MEMORY };
 
 /* Opens the slot of the record under the cursor and leaves its delivery in partition->pending. */
@@ -238,7 +249,7 @@ static enum opened open_slot(struct shove_partition *partition,
     const struct shove_hop_info *info = &incoming->info;
     delivery->retry_count = info->retry_count + delivery->entry.attempts;
     delivery->crashes = info->crash_count + delivery->entry.crashes;
-    delivery->is_redelivered = delivery->retry_count > 0 || delivery->crashes > 0;
+    delivery->is_redelivered = was_handed_out(partition, delivery, info);
     if (partition->is_hold && info->first_seen_ms >= 0)
         delivery->first_seen_ms = info->first_seen_ms;
     shove_abort_point(SHOVE_STEP_OPENED);

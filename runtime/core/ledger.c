@@ -109,6 +109,7 @@ enum shove_ledger_verdict shove_ledger_deliver(struct shove_ledger *ledger,
     entry->offset = offset;
     entry->attempts = mark != NULL ? mark->attempts : 0;
     entry->crashes = mark != NULL ? mark->crashes : 0;
+    entry->was_open = mark != NULL;
     link_last(ledger, entry);
     return SHOVE_LEDGER_OPENED;
 }

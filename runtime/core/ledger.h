@@ -40,6 +40,7 @@ struct shove_ledger_entry {
     uint8_t attempts; /* the caller's to count; kept in the metadata; saturates at 255 */
     uint8_t crashes;
     bool is_open;
+    bool was_open; /* the restored metadata lists it: it may have been handled before */
 };
 
 struct shove_ledger_mark { /* one restored, not yet redelivered open offset */

@@ -276,7 +276,10 @@ shove.empty_array = nil
 ---@field timestamp integer
 ---0 on the first call.
 ---@field retry_count integer
----Whether it may have been handled before without that having been recorded: after a crash or a rebalance.
+---Whether a handler may have been given it before: true on a retry, after a defer, a timeout, a crash of its worker or a
+---replay, and when it was taken and not finished by an earlier run or another process, as of its last commit (one every
+---half second). So false says that it is new, except for what was first handed out in the half second before its process
+---was killed.
 ---@field redelivered boolean
 
 ---A list of `{ name, value }` in their order, duplicates included. By name it gives the last value:

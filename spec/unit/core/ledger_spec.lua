@@ -242,6 +242,18 @@ describe("After a restart", function()
         assert.are.same({ "3/0", "0/2", "0/0", "255/255", "0/0", "0/0" }, counts)
     end)
 
+    it("a message that was open says so when it comes by again, a new one does not", function()
+        local ledger = new_ledger()
+        ledger:deliver_all(0, 2)
+        ledger:close(1)
+        assert.is_false(ledger.entries[0].was_open)
+        local restarted = ledger:restart()
+        assert.are.equal("ofoo", restarted:verdicts(0, 3))
+        local was_open = {}
+        for _, offset in ipairs { 0, 2, 3 } do table.insert(was_open, restarted.entries[offset].was_open) end
+        assert.are.same({ true, true, false }, was_open)
+    end)
+
     it("what was open and has not come by yet still holds the frontier", function()
         local ledger = new_ledger()
         ledger:deliver_all(0, 9)
