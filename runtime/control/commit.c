@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "control/abort_point.h"
+#include "control/delivery.h"
 #include "control/feed.h"
 #include "control/flow.h"
 
@@ -97,6 +98,16 @@ void shove_commit_round(struct shove_control *control) {
     }
 }
 
+bool shove_commit_is_under_way(const struct shove_control *control) {
+    for (uint32_t i = 0; i < control->flow_count; i++) {
+        for (const struct shove_partition *p = control->flows[i].partitions; p; p = p->next) {
+            if (p->is_committing)
+                return true;
+        }
+    }
+    return false;
+}
+
 void shove_commit_partition(struct shove_partition *partition) {
     if (!is_due(partition) || !partition->flow->subscription)
         return;
@@ -127,8 +138,7 @@ static void release_recorded(struct shove_flow *flow) {
     struct shove_delivery_list rest = {0};
     struct shove_delivery *delivery;
     while ((delivery = shove_delivery_list_pop(&flow->recording))) {
-        if (!delivery->partition ||
-            delivery->commit_sequence <= delivery->partition->commit_acknowledged)
+        if (delivery->commit_sequence <= delivery->partition->commit_acknowledged)
             shove_feed_again(delivery);
         else
             shove_delivery_list_push(&rest, delivery);
@@ -158,9 +168,11 @@ void shove_commit_answered(struct shove_flow *flow, const struct shove_commit *c
 
 void shove_commit_record_crash(struct shove_delivery *delivery) {
     struct shove_partition *partition = delivery->partition;
-    delivery->state = SHOVE_DELIVERY_RECORDING;
-    delivery->commit_sequence = partition->commit_sequence + 1;
-    shove_delivery_list_push(&delivery->flow->recording, delivery);
     partition->is_dirty = true;
+    if (!shove_delivery_shelve_if_revoking(delivery)) {
+        delivery->state = SHOVE_DELIVERY_RECORDING;
+        delivery->commit_sequence = partition->commit_sequence + 1;
+        shove_delivery_list_push(&delivery->flow->recording, delivery);
+    }
     shove_commit_partition(partition);
 }

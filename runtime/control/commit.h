@@ -13,6 +13,9 @@ void shove_commit_round(struct shove_control *control);
  * handler, or the next round, sends what is new then). */
 void shove_commit_partition(struct shove_partition *partition);
 
+/* Of any partition that is still ours. */
+bool shove_commit_is_under_way(const struct shove_control *control);
+
 /* The transport's answer. */
 void shove_commit_answered(struct shove_flow *flow, const struct shove_commit *commits,
                            size_t count);

@@ -99,6 +99,13 @@ void shove_delivery_free(struct shove_control *control, struct shove_delivery *d
     control->free_deliveries = delivery;
 }
 
+bool shove_delivery_shelve_if_revoking(struct shove_delivery *delivery) {
+    if (!delivery->partition->is_revoking)
+        return false;
+    delivery->state = SHOVE_DELIVERY_SHELVED;
+    return true;
+}
+
 void shove_delivery_close(struct shove_control *control, struct shove_delivery *delivery) {
     if (delivery->partition) {
         shove_ledger_close(&delivery->partition->ledger, &delivery->entry);

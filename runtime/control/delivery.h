@@ -12,6 +12,10 @@ struct shove_delivery *shove_delivery_new(struct shove_control *control,
 /* Gives back the bytes and the struct. The ledger entry must be closed or abandoned. takes. */
 void shove_delivery_free(struct shove_control *control, struct shove_delivery *delivery);
 
+/* True, and nothing more happens to it in this epoch, when its partition is being given up: it
+ * stays open for the next owner. */
+bool shove_delivery_shelve_if_revoking(struct shove_delivery *delivery);
+
 /* Closes the slot (an orphan has none) and frees the delivery. Step 7 of a message's life. takes.
  */
 void shove_delivery_close(struct shove_control *control, struct shove_delivery *delivery);

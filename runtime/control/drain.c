@@ -13,6 +13,8 @@
 /* After the last commits were due, how long leaving the groups may take; and workers, to exit. */
 #define LEAVE_MS (2 * SHOVE_REVOKE_COMMIT_MS)
 #define STOP_MS 2000
+/* When all stops at once, what the commit of what was finished may take. */
+#define ABORT_COMMIT_MS 500
 
 static size_t running_count(const struct shove_control *control) {
     size_t count = 0;
@@ -27,7 +29,7 @@ static size_t hopping_count(const struct shove_control *control) {
 
 static bool is_settled(const struct shove_control *control) {
     return running_count(control) == 0 && hopping_count(control) == 0 &&
-           control->publishes_in_flight == 0 && !control->is_start_running;
+           control->publishes_in_flight == 0;
 }
 
 static bool has_left(const struct shove_control *control) {
@@ -68,6 +70,10 @@ void shove_drain_begin(struct shove_control *control, const char *why) {
     shove_log_fields(SHOVE_LOG_INFO,
                      "draining: nothing new is taken, what is in flight is finished", "why", why,
                      "at most", limit, NULL);
+    if (shove_pool_cancel_start(control))
+        shove_log(SHOVE_LOG_WARN,
+                  "app:on_start has not returned: it is stopped where it waits, what it has "
+                  "published is waited for");
     control->phase = SHOVE_PHASE_DRAINING;
     control->drain_deadline_ms = control->now_ms + control->options->drain_ms;
     control->has_progress = true;
@@ -82,7 +88,7 @@ void shove_drain_abort(struct shove_control *control) {
         control->verdict.has_drain_timeout = true;
     shove_commit_round(control);
     control->phase = SHOVE_PHASE_STOPPING;
-    control->leave_deadline_ms = control->now_ms + STOP_MS;
+    control->leave_deadline_ms = control->now_ms + ABORT_COMMIT_MS;
     shove_pool_kill(control);
     control->has_progress = true;
 }
@@ -121,12 +127,14 @@ void shove_drain_check(struct shove_control *control) {
         stop(control);
     }
     if (control->phase == SHOVE_PHASE_STOPPING) {
-        if (!shove_pool_is_gone(control) && control->now_ms < control->leave_deadline_ms)
+        const bool is_over = shove_pool_is_gone(control) && !shove_commit_is_under_way(control);
+        if (!is_over && control->now_ms < control->leave_deadline_ms)
             return;
         if (!shove_pool_is_gone(control)) {
             shove_pool_kill(control);
             return;
         }
+        shove_partitions_report_uncommitted(control);
         control->phase = SHOVE_PHASE_DONE;
         uv_stop(&control->loop);
     }

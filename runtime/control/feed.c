@@ -74,6 +74,8 @@ static void submit(struct shove_worker *worker, struct shove_delivery *delivery,
 /* ---- again: after a wait in place or a worker's death ---- */
 
 void shove_feed_again(struct shove_delivery *delivery) {
+    if (shove_delivery_shelve_if_revoking(delivery))
+        return;
     delivery->state = SHOVE_DELIVERY_AGAIN;
     shove_delivery_list_push(&delivery->flow->again, delivery);
 }
@@ -83,6 +85,8 @@ static size_t held_bytes(const struct shove_delivery *delivery) {
 }
 
 void shove_feed_wait(struct shove_delivery *delivery, int64_t delay_ms) {
+    if (shove_delivery_shelve_if_revoking(delivery))
+        return;
     delivery->state = SHOVE_DELIVERY_WAITING;
     delivery->flow->waiting_bytes += held_bytes(delivery);
     /* Not the round's time: as for a hold (hop.c), late is allowed and early is not. */
@@ -110,20 +114,13 @@ static bool place_again(struct shove_delivery *delivery) {
 
 static void feed_again(struct shove_flow *flow) {
     struct shove_control *control = flow->control;
-    while (flow->waiting.first &&
-           (!flow->waiting.first->partition || flow->waiting.first->due_ms <= control->now_ms)) {
+    while (flow->waiting.first && flow->waiting.first->due_ms <= control->now_ms) {
         struct shove_delivery *delivery = shove_delivery_list_pop(&flow->waiting);
         flow->waiting_bytes -= held_bytes(delivery);
         shove_feed_again(delivery);
     }
     while (flow->again.first) {
-        struct shove_delivery *delivery = flow->again.first;
-        if (!delivery->partition) {
-            shove_delivery_list_pop(&flow->again);
-            shove_delivery_free(control, delivery);
-            continue;
-        }
-        if (!place_again(delivery))
+        if (!place_again(flow->again.first))
             return;
         shove_delivery_list_pop(&flow->again);
         control->has_progress = true;

@@ -1,9 +1,10 @@
 /* partition.c: see partition.h. Control only, loop's thread.
  *
  * Revoke protocol (one owner, bounded waits, nothing blocks): revoking -> nothing more is fed and
- * what was taken but not submitted is forgotten -> when nothing of the partition is in a worker or
- * on a hop, or after SHOVE_REVOKE_WAIT_MS -> last commit -> when it is answered, refused for good,
- * or after SHOVE_REVOKE_COMMIT_MS -> the rest is orphaned -> release.
+ * what was taken but not submitted, or waits to be handled again, is left to the next owner -> when
+ * nothing of the partition is in a worker or on a hop, or after SHOVE_REVOKE_WAIT_MS -> last commit
+ * -> when it is answered, refused for good, or after SHOVE_REVOKE_COMMIT_MS -> the rest is orphaned
+ * -> release.
  */
 #include "control/partition.h"
 
@@ -77,11 +78,36 @@ static void forget(void *ctx, struct shove_ledger_entry *entry) {
     struct shove_partition *partition = ctx;
     struct shove_delivery *delivery = (struct shove_delivery *)entry;
     delivery->partition = NULL;
-    if (delivery->state == SHOVE_DELIVERY_PENDING)
+    if (delivery->state == SHOVE_DELIVERY_PENDING || delivery->state == SHOVE_DELIVERY_SHELVED)
         shove_delivery_free(partition->flow->control, delivery);
 }
 
+static void shelve_list(const struct shove_partition *partition, struct shove_delivery_list *list) {
+    struct shove_delivery_list rest = {0};
+    struct shove_delivery *delivery;
+    while ((delivery = shove_delivery_list_pop(list))) {
+        if (delivery->partition != partition) {
+            shove_delivery_list_push(&rest, delivery);
+            continue;
+        }
+        if (delivery->state == SHOVE_DELIVERY_WAITING)
+            partition->flow->waiting_bytes -=
+                shove_envelope_size_bytes(shove_delivery_envelope(delivery));
+        delivery->state = SHOVE_DELIVERY_SHELVED;
+    }
+    *list = rest;
+}
+
+/* What waits to be handled again is not: it stays open, and its attempts and crashes go with the
+ * last commit. */
+static void shelve(struct shove_partition *partition) {
+    shelve_list(partition, &partition->flow->waiting);
+    shelve_list(partition, &partition->flow->again);
+    shelve_list(partition, &partition->flow->recording);
+}
+
 void shove_partition_orphan_all(struct shove_partition *partition) {
+    shelve(partition);
     shove_ledger_abandon(&partition->ledger, forget, partition);
     partition->pending = NULL;
     partition->running_count = 0;
@@ -99,6 +125,7 @@ static void stop_feeding(struct shove_partition *partition) {
     struct shove_control *control = partition->flow->control;
     partition->is_revoking = true;
     shove_partition_drop_batch(partition);
+    shelve(partition);
     if (control->phase == SHOVE_PHASE_RUNNING)
         partition->revoke_deadline_ms = control->now_ms + SHOVE_REVOKE_WAIT_MS;
     else
@@ -218,6 +245,17 @@ void shove_partitions_step(struct shove_control *control) {
             if (partition->is_revoking)
                 step(partition);
             partition = next;
+        }
+    }
+}
+
+void shove_partitions_report_uncommitted(struct shove_control *control) {
+    for (uint32_t i = 0; i < control->flow_count; i++) {
+        for (struct shove_partition *p = control->flows[i].partitions; p; p = p->next) {
+            if (!p->is_dirty && !p->is_committing)
+                continue;
+            report_failed_final(p);
+            control->verdict.has_failed_commit = true;
         }
     }
 }

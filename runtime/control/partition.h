@@ -21,6 +21,10 @@ void shove_partition_drop_batch(struct shove_partition *partition);
 /* Ends the epoch of everything open: it completes nothing any more. */
 void shove_partition_orphan_all(struct shove_partition *partition);
 
+/* Names what a stop at once leaves uncommitted though it is finished, and counts it as a failure.
+ */
+void shove_partitions_report_uncommitted(struct shove_control *control);
+
 /* Everything, without commits: at the end of a run, before the transport is closed. */
 void shove_partitions_release_all(struct shove_control *control);
 

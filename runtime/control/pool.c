@@ -210,8 +210,6 @@ static void handle_note(struct shove_worker *worker, const struct shove_note *no
             shove_log(SHOVE_LOG_ERROR, "app:on_start failed: %.*s", (int)note->size,
                       (const char *)payload);
         worker->runs_start = false;
-        worker->control->is_start_running = false;
-        shove_drain_check(worker->control);
         break;
     case SHOVE_NOTE_STOPPING:
         break;
@@ -329,7 +327,6 @@ static void lose_start(struct shove_worker *worker) {
     if (!worker->runs_start)
         return;
     worker->runs_start = false;
-    worker->control->is_start_running = false;
     shove_log(SHOVE_LOG_ERROR,
               "app:on_start did not come to its end, because its worker process died; it is not "
               "run again");
@@ -517,12 +514,26 @@ void shove_pool_send_start(struct shove_control *control) {
         if (worker->state != SHOVE_WORKER_READY)
             continue;
         worker->runs_start = true;
-        control->is_start_running = true;
         shove_channel_submit(worker->home->channel,
                              &(struct shove_submit){.type = SHOVE_SUBMIT_START});
         shove_channel_flush(worker->home->channel);
         return;
     }
+}
+
+bool shove_pool_cancel_start(struct shove_control *control) {
+    for (uint32_t i = 0; i < control->worker_count; i++) {
+        struct shove_worker *worker = &control->workers[i];
+        if (!worker->runs_start)
+            continue;
+        worker->runs_start = false;
+        shove_channel_submit(
+            worker->home->channel,
+            &(struct shove_submit){.type = SHOVE_SUBMIT_CANCEL, .slot = SHOVE_START_SLOT});
+        shove_channel_flush(worker->home->channel);
+        return true;
+    }
+    return false;
 }
 
 void shove_pool_release(struct shove_control *control) {

@@ -62,8 +62,9 @@ enum shove_delivery_state {
                                transport */
     SHOVE_DELIVERY_WAITING, /* retry in place: in flow->waiting until due */
     SHOVE_DELIVERY_AGAIN,   /* to be handed to a worker again: in flow->again */
-    SHOVE_DELIVERY_RECORDING /* crashed: in flow->recording until its crash count is committed, then
-                                AGAIN */
+    SHOVE_DELIVERY_RECORDING, /* crashed: in flow->recording until its crash count is committed,
+                                 then AGAIN */
+    SHOVE_DELIVERY_SHELVED    /* open, for the next owner: its partition is being given up */
 };
 
 struct shove_delivery {
@@ -252,8 +253,7 @@ struct shove_control {
     int64_t now_ms;              /* loop time of this round */
     int64_t wall_ms;
     bool has_progress;
-    bool is_start_sent;    /* app:on_start was asked for */
-    bool is_start_running; /* and has not returned */
+    bool is_start_sent; /* app:on_start was asked for */
 
     uv_poll_t wake_poll;
     uv_prepare_t prepare;

@@ -41,6 +41,9 @@ enum shove_submit_type {
     SHOVE_SUBMIT_STOP    /* exit 0 when nothing is running any more */
 };
 
+/* Stands for app:on_start, in the running word and to cancel it: no message has this slot. */
+#define SHOVE_START_SLOT (UINT32_MAX - 1)
+
 struct shove_submit {
     uint32_t type;
     uint32_t slot;

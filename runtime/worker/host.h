@@ -34,9 +34,6 @@ enum shove_task_wait {
     SHOVE_WAIT_PUBLISH
 };
 
-/* Stands for app:on_start in the running word: no message has this slot. */
-#define SHOVE_START_SLOT (UINT32_MAX - 1)
-
 struct shove_host;
 
 struct shove_task {

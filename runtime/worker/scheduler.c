@@ -176,12 +176,13 @@ static void begin_start(struct shove_host *host) {
     run(task, 2);
 }
 
-static void cancel_message(struct shove_host *host, const struct shove_submit *entry) {
+/* A message, or app:on_start. */
+static void cancel(struct shove_host *host, const struct shove_submit *entry) {
     for (uint32_t i = 0; i < host->task_count; i++) {
         struct shove_task *task = host->tasks[i];
-        if (task->state == SHOVE_TASK_WAITING && !task->is_start && task->slot == entry->slot &&
+        if (task->state == SHOVE_TASK_WAITING && task->slot == entry->slot &&
             task->generation == entry->generation) {
-            task->is_settled = true; /* control has settled it itself */
+            task->is_settled = true; /* control expects no word of it */
             shove_scheduler_end(task, SHOVE_OUTCOME_ERROR, NULL, 0, true);
             return;
         }
@@ -200,7 +201,7 @@ static void handle(struct shove_host *host, const struct shove_submit *entry) {
         begin_start(host);
         break;
     case SHOVE_SUBMIT_CANCEL:
-        cancel_message(host, entry);
+        cancel(host, entry);
         break;
     case SHOVE_SUBMIT_STOP:
         host->is_stopping = true;

@@ -76,22 +76,34 @@ describe("a handler that outlasts the assignment of its partition", function()
         }
         s:declare()
         for i = 0, 1 do
-            s:publish({ ("x%d x%d"):format(i, i), ("y%d y%d"):format(i, i), "b" .. i }, { partition = i })
+            s:publish({
+                ("x%d x%d"):format(i, i), ("y%d y%d"):format(i, i), ("r%d late retry"):format(i), "b" .. i,
+            }, { partition = i })
         end
         local first = joined(s:run())
         s:wait("ended", { "b0", "b1" })
 
-        -- The bounded wait for the handlers passes, and the partition goes to the second with what is finished in it.
-        local second = joined(s:run())
-        wait.until_true(function() return s:count "began" == 8 end, JOIN_MS, "two messages to be begun again")
+        -- The bounded wait for the handlers passes, and the partition goes to the second with what is finished in it. A
+        -- retry that is asked for meanwhile, and would come after a second in place, is the second's too.
+        local second = s:run()
+        first:wait_for("partitions being given up", JOIN_MS)
+        s:open "late"
+        joined(second)
+        s:wait("ended", { "r0", "r1" }, 2)
+        wait.until_true(function() return s:count "began" == 12 end, JOIN_MS, "messages to be begun again")
         local moved = s:count("began", "x0") == 2 and 0 or 1
-        local x, y = "x" .. moved, "y" .. moved
+        local x, y, r = "x" .. moved, "y" .. moved, "r" .. moved
+        assert.equal(second:children()[1], handler_of(s, r))
+        assert.are_not.equal(handler_of(s, r), handler_of(s, "r" .. 1 - moved))
+        for _, line in ipairs(s:lines()) do
+            if line.name == r then assert.equal(line.pid == handler_of(s, r) and 1 or 0, line.retry_count) end
+        end
         s:open(x .. "-1")
         s:wait("ended", { x })
         s:publish({ "c" }, { partition = moved })
         s:wait("ended", { "c" })
         assert.equal(second:children()[1], handler_of(s, "c"))
-        s:wait_position(moved, 0, 2)
+        s:wait_position(moved, 0, 3)
 
         -- Back to the first, where the handler of y still runs.
         first:mark()
@@ -102,19 +114,19 @@ describe("a handler that outlasts the assignment of its partition", function()
         s:wait("ended", { y })
         s:publish({ "d" }, { partition = moved })
         s:wait("ended", { "d" })
-        s:wait_position(moved, 0, 3)
-        s:open(y .. "-3")
         s:wait_position(moved, 0, 4)
+        s:open(y .. "-3")
+        s:wait_position(moved, 0, 5)
         s:open(x .. "-3")
-        s:wait_position(moved, 5)
+        s:wait_position(moved, 6)
 
         s:open("x" .. 1 - moved)
         s:open("y" .. 1 - moved)
-        s:wait_position(1 - moved, 3)
+        s:wait_position(1 - moved, 4)
         assert.equal(0, (app.drain(first)), first:transcript())
         local counts = beginnings(s)
         assert.same({ 3, 3 }, { counts[x], counts[y] })
-        counts[x], counts[y] = nil, nil
+        counts[x], counts[y], counts.r0, counts.r1 = nil, nil, counts.r0 - 1, counts.r1 - 1
         for name, count in pairs(counts) do assert.equal(1, count, name) end
     end)
 end)

@@ -84,7 +84,7 @@ local function read_lines(p, stream, pipe)
             table.insert(p.bytes[stream], data)
             rest = rest .. data
             for line in rest:gmatch "([^\n]*)\n" do take_line(p, stream, line) end
-            rest = rest:match "[^\n]*$"
+            rest = rest:match ".*\n(.*)" or rest -- "[^\n]*$" would take the square of a line's length
         else
             if rest ~= "" then take_line(p, stream, rest) end
             pipe:close()

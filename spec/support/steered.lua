@@ -19,6 +19,7 @@
 -- shove says.
 
 local ffi = require "ffi"
+local uv = require "luv"
 local assert = require "luassert"
 local app = require "spec.support.app"
 local kafka = require "spec.support.kafka"
@@ -44,7 +45,8 @@ local shove = require "shove"
 local uv = require "luv"
 
 local app = shove.registry { broker = %q, handler_timeout = "60s", kafka = { %s } }
-local queue = app:topic(%q, { %s codec = "raw" })
+local queue_name = %q
+local queue = app:topic(queue_name, { %s codec = "raw" })
 local dir = %q
 local file = assert(uv.fs_open(dir .. "/journal", "a", tonumber("644", 8)))
 
@@ -103,8 +105,8 @@ end
 
 -- options: url (a text, or a function of its directory), partitions (1; false: nothing is said), holds (none),
 -- topic and group (further options, as Lua text), kafka (properties), extra (Lua text before the app is returned; `app`,
--- `queue`, `handle`, `dir` are at hand), queue (a name; otherwise one of its own), broker (of spec/support/kafka.lua, when
--- it is not the shared one).
+-- `queue`, `queue_name`, `handle` and `dir` are at hand), queue (a name; otherwise one of its own), broker (of
+-- spec/support/kafka.lua, when it is not the shared one).
 function M.new(options)
     local holder = app.new { source = "" }
     local dir = holder.dir
@@ -125,18 +127,26 @@ function M.new(options)
     return s
 end
 
--- texts in their order into one partition (0), from another process.
+-- texts in their order into one partition (0), with a key or none, from another process.
 function Steered:publish(texts, options)
-    local partition = options and options.partition or 0
+    options = options or {}
+    local partition = options.partition or 0
     if self.broker then
         local records = {}
-        for _, text in ipairs(texts) do table.insert(records, { value = text, partition = partition }) end
+        for _, text in ipairs(texts) do
+            table.insert(records, { value = text, key = options.key, partition = partition })
+        end
         self.broker:produce(self.queue, records)
         return
     end
-    local result = self.app:command("publish", {
+    local line = {
         self.queue, "--raw", "--partition", tostring(partition), stdin = { text = table.concat(texts, "\n") .. "\n" },
-    }, RUN_MS)
+    }
+    if options.key then
+        table.insert(line, "--key")
+        table.insert(line, options.key)
+    end
+    local result = self.app:command("publish", line, RUN_MS)
     assert.equal(0, result.code, result.stderr)
 end
 
@@ -183,6 +193,10 @@ end
 
 function Steered:open(gate)
     tmp.write(self.dir .. "/gate-" .. gate, "")
+end
+
+function Steered:is_open(gate)
+    return uv.fs_stat(self.dir .. "/gate-" .. gate) ~= nil
 end
 
 -- { verb, name, partition, offset, retry_count, pid } in the order written.

@@ -143,7 +143,7 @@ function App:register(topic, group, handler) end
 function App:dead_letters(topic, group, handler) end
 
 ---Runs once per `shove run`, in one worker, as a coroutine, when everything is being consumed: for seeding and for
----publishing on a schedule. An error in it is logged; the run goes on.
+---publishing on a schedule. An error in it is logged; the run goes on. A drain stops it where it waits.
 ---```lua
 ---app:on_start(function()
 ---    shove.publish("orders", { id = "o-1" })
