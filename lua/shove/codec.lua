@@ -46,7 +46,7 @@ local function keeps_its_digits(number)
     if number % 1 == 0 then
         return number < EXACT_INTEGER and number > -EXACT_INTEGER
     end
-    return tonumber(("%.14g"):format(number)) == number
+    return tonumber(string.format("%.14g", number)) == number
 end
 
 -- Whether what cjson has written of this value is right.
@@ -70,7 +70,7 @@ end
 local function shortest(number)
     local text
     for digits = EXACT_DIGITS + 1, 17 do
-        text = ("%." .. digits .. "g"):format(number)
+        text = string.format("%." .. digits .. "g", number)
         if tonumber(text) == number then
             break
         end
@@ -109,12 +109,12 @@ local function encode_with_places(body)
     while true do
         attempt = attempt + 1
         local places = {}
-        local token = ("shove-place-%d-"):format(attempt)
+        local token = string.format("shove-place-%d-", attempt)
         local text = json.encode(with_places(body, token, places))
-        local pattern = token:gsub("%-", "%%-")
-        local _, count = text:gsub(pattern, "%0")
+        local pattern = string.gsub(token, "%-", "%%-")
+        local _, count = string.gsub(text, pattern, "%0")
         if count == #places then
-            return (text:gsub('"' .. pattern .. '(%d+):"', function(index)
+            return (string.gsub(text, '"' .. pattern .. '(%d+):"', function(index)
                 return places[tonumber(index)]
             end))
         end

@@ -20,7 +20,7 @@ function M.parse(value)
     if type(value) == "number" then
         amount, unit_ms = value, MS_PER_UNIT.s
     elseif type(value) == "string" then
-        local digits, unit = value:match "^(%-?%d+%.?%d*)(%l+)$"
+        local digits, unit = string.match(value, "^(%-?%d+%.?%d*)(%l+)$")
         amount, unit_ms = tonumber(digits), MS_PER_UNIT[unit]
     end
     if not amount or not unit_ms then

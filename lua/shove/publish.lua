@@ -44,7 +44,7 @@ local function topic_name(where, topic)
         return topic.name
     elseif type(topic) ~= "string" then
         validate.fail(where, "%s is not a topic; give its name, or what app:topic returned", show.value(topic))
-    elseif topic == "" or #topic > TOPIC_BYTES_MAX or topic:find "[^%w%._%-]" then
+    elseif topic == "" or #topic > TOPIC_BYTES_MAX or string.find(topic, "[^%w%._%-]") then
         validate.fail(where, "%s is not a topic's name (1 to %d of letters, digits, \".\", \"_\" and \"-\")",
             show.value(topic), TOPIC_BYTES_MAX)
     end
@@ -57,7 +57,7 @@ local function key_text(where, key)
     if type(key) == "string" then
         return key
     elseif type(key) == "number" and key == key and math.abs(key) ~= math.huge then
-        return key % 1 == 0 and ("%.0f"):format(key) or tostring(key)
+        return key % 1 == 0 and string.format("%.0f", key) or tostring(key)
     end
     validate.fail(where, "the key is %s; a key is a string or a number", show.value(key))
 end
@@ -80,7 +80,7 @@ end
 local function add_header(where, list, name, value)
     if type(name) ~= "string" or name == "" then
         validate.fail(where, "headers: %s is not a header's name", show.value(name))
-    elseif name:sub(1, #OWN_PREFIX):lower() == OWN_PREFIX then
+    elseif string.lower(string.sub(name, 1, #OWN_PREFIX)) == OWN_PREFIX then
         validate.fail(where, 'headers: %s: names that begin with "Shove-" are shove\'s own', show.value(name))
     elseif type(value) ~= "string" and value ~= codec.null then
         validate.fail(where, "headers: %s is %s; a value is a string, or shove.null", show.value(name),
@@ -243,7 +243,7 @@ function M.publish_batch(topic, items)
     local known = codecs[name] or other_topics
     local prepared = {}
     for i, item in ipairs(items) do
-        local where = ("shove.publish_batch: [%d]"):format(i)
+        local where = string.format("shove.publish_batch: [%d]", i)
         if type(item) ~= "table" then
             validate.fail(where, "%s is not { body =, key = }", show.value(item))
         end

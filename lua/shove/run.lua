@@ -14,6 +14,7 @@ local message = require "shove.message"
 local names = require "shove.names"
 local outcome = require "shove.outcome"
 local publish = require "shove.publish"
+local shove = require "shove"
 local show = require "shove.show"
 local validate = require "shove.validate"
 
@@ -87,7 +88,8 @@ local function load_app(path)
     end
     local is_ok, app = xpcall(chunk, describe_load_error)
     if not is_ok then
-        return nil, app
+        -- Some errors say no place: no memory, an error that is no string.
+        return nil, app:find "^[^\n]-:%d+: " and app or path .. ": " .. app
     elseif not describe.is_app(app) then
         return nil, ('%s must end with "return app", the app that shove.registry made; it returned %s'):format(path,
             app == nil and "nothing" or show.value(app))
@@ -117,6 +119,10 @@ local function configure(app)
             dead_letters = registered.dead_letters,
         }
     end
+    -- Loaded now: by the time a handler touches them, another one may have changed strings, or `package`.
+    for _, name in ipairs { "log", "sleep", "publish", "publish_batch" } do
+        assert(shove[name])
+    end
     publish.configure(describe.topic_codecs(app))
     host.configure {
         run = run,
@@ -130,7 +136,7 @@ end
 
 -- Runs the script. Returns the description of its app as JSON, or nil and what is wrong with it.
 function M.load(path)
-    coroutine.resume = resume_any -- luacheck: ignore 122
+    _G.coroutine.resume = resume_any -- luacheck: ignore 122
     validate.script = path
     local app, text = load_app(path)
     if not app then

@@ -1,7 +1,7 @@
 /* control.c: see control.h: start-up, the round that everything happens in, and the end. Control
  * only.
  *
- * One thread, one libuv loop. Wake-ups (workers' eventfd, the transport's events, timers) only make
+ * One thread, one libuv loop. Wake-ups (workers' bell, the transport's events, timers) only make
  * the loop turn; the work is done in one place, the round: notes of workers, what must be offered
  * again, feeding, revocations. A round that made progress is followed by another without blocking,
  * after the loop has polled what is ready; before the loop blocks, every channel is marked asleep
@@ -9,14 +9,10 @@
  */
 #include "control/control.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -131,11 +127,9 @@ static void on_check(uv_check_t *check) {
 
 static void on_wake(uv_poll_t *poll, int status, int events) {
     struct shove_control *control = poll->data;
-    uint64_t count;
     (void)status;
     (void)events;
-    if (read(control->wake_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
-        shove_log(SHOVE_LOG_ERROR, "the wake-up descriptor failed: %s", strerror(errno));
+    shove_bell_silence(control->bell.listen_fd);
 }
 
 static void on_commit_timer(uv_timer_t *timer) {
@@ -243,13 +237,13 @@ static const struct shove_transport_events EVENTS = {
 
 /* ---- start-up ---- */
 
-static int init_loop(struct shove_control *control) {
+static int init_loop(struct shove_control *control, struct shove_error *error) {
     if (uv_loop_init(&control->loop) != 0)
-        return SHOVE_ENOMEM;
-    control->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (control->wake_fd < 0)
-        return SHOVE_EIO;
-    uv_poll_init(&control->loop, &control->wake_poll, control->wake_fd);
+        return shove_error_set(error, SHOVE_EIO, "the event loop cannot be set up");
+    int rc = shove_bell_init(&control->bell, error);
+    if (rc != 0)
+        return rc;
+    uv_poll_init(&control->loop, &control->wake_poll, control->bell.listen_fd);
     uv_prepare_init(&control->loop, &control->prepare);
     uv_check_init(&control->loop, &control->check);
     uv_idle_init(&control->loop, &control->idle);
@@ -289,8 +283,7 @@ static void release_loop(struct shove_control *control) {
     uv_walk(&control->loop, close_handle, NULL);
     uv_run(&control->loop, UV_RUN_DEFAULT);
     uv_loop_close(&control->loop);
-    if (control->wake_fd >= 0)
-        close(control->wake_fd);
+    shove_bell_release(&control->bell);
 }
 
 static int64_t largest_message_bytes(const struct shove_topology *topology) {
@@ -403,12 +396,12 @@ int shove_control_run(const struct shove_run_options *options) {
     if (!control)
         return 1;
     control->options = options;
-    control->wake_fd = -1;
+    control->bell.listen_fd = -1;
     shove_buffer_init(&control->scratch);
     struct shove_error error;
-    int rc = init_loop(control) != 0
-                 ? shove_error_set(&error, SHOVE_EIO, "the event loop cannot be set up")
-                 : start(control, &error);
+    int rc = init_loop(control, &error);
+    if (rc == 0)
+        rc = start(control, &error);
     int exit_code;
     if (rc != 0) {
         shove_log(SHOVE_LOG_ERROR, "%s", error.text);

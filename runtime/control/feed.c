@@ -16,14 +16,15 @@
 #include "control/dead_letter.h"
 #include "control/delivery.h"
 #include "control/flow.h"
+#include "control/isolation.h"
 #include "control/partition.h"
 #include "control/settle.h"
 
 /* ---- a place in a worker ---- */
 
 static bool worker_takes(const struct shove_flow *flow, const struct shove_worker *worker) {
-    return worker->state == SHOVE_WORKER_READY && !worker->is_condemned && worker->free_count > 0 &&
-           shove_flow_has_room(flow, worker->index) &&
+    return worker->state == SHOVE_WORKER_READY && !worker->is_condemned && !worker->is_reserved &&
+           worker->free_count > 0 && shove_flow_has_room(flow, worker->index) &&
            shove_channel_submit_room(worker->home->channel) > 0;
 }
 
@@ -48,6 +49,16 @@ static struct shove_worker *find_place(struct shove_flow *flow, size_t size_byte
     return NULL;
 }
 
+/* The same for a message that is suspected of killing workers: an empty one, for it alone. */
+static struct shove_worker *find_cell(struct shove_flow *flow, size_t size_bytes,
+                                      uint64_t *offset) {
+    struct shove_worker *worker = shove_isolation_cell(flow);
+    if (!worker)
+        return NULL;
+    *offset = shove_arena_take(worker->home->arena, size_bytes);
+    return *offset != SHOVE_ARENA_NONE ? worker : NULL;
+}
+
 static void submit(struct shove_worker *worker, struct shove_delivery *delivery, uint64_t offset) {
     struct shove_flow *flow = delivery->flow;
     uint32_t slot = worker->free_slots[--worker->free_count];
@@ -59,6 +70,7 @@ static void submit(struct shove_worker *worker, struct shove_delivery *delivery,
     delivery->home = worker->home;
     delivery->arena_offset = offset;
     delivery->submitted_ms = flow->control->now_ms;
+    worker->has_suspect |= shove_is_suspect(delivery);
     worker->in_flight++;
     flow->in_flight[worker->index]++;
     flow->in_flight_total++;
@@ -98,7 +110,9 @@ static bool place_again(struct shove_delivery *delivery) {
     const struct shove_envelope *old = shove_delivery_envelope(delivery);
     size_t size = shove_envelope_size_bytes(old);
     uint64_t offset;
-    struct shove_worker *worker = find_place(delivery->flow, size, &offset);
+    struct shove_worker *worker = shove_is_suspect(delivery)
+                                      ? find_cell(delivery->flow, size, &offset)
+                                      : find_place(delivery->flow, size, &offset);
     if (!worker)
         return false;
     uint8_t *out = worker->home->bytes + offset;
@@ -362,6 +376,7 @@ static void feed_flow(struct shove_flow *flow) {
 }
 
 void shove_feed_round(struct shove_control *control) {
+    shove_isolation_reserve(control);
     for (uint32_t i = 0; control->phase == SHOVE_PHASE_RUNNING && i < control->flow_count; i++)
         feed_flow(&control->flows[i]);
     for (uint32_t w = 0; w < control->worker_count; w++) {

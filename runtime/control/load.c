@@ -10,12 +10,11 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 #include <uv.h>
 
 #include "control/spawn.h"
 #include "control/topology_json.h"
+#include "ipc/bell.h"
 #include "ipc/channel.h"
 
 #define EXIT_GRACE_MS 1000
@@ -27,7 +26,7 @@ struct loading {
     uv_loop_t loop;
     uv_poll_t wake;
     uv_timer_t timer;
-    int wake_fd;
+    struct shove_bell bell;
     char *description; /* owned */
     size_t description_size;
     bool is_told; /* a note said how it went */
@@ -98,9 +97,7 @@ static void on_wake(uv_poll_t *poll, int status, int events) {
     struct loading *loading = poll->data;
     (void)status;
     (void)events;
-    uint64_t count;
-    while (read(loading->wake_fd, &count, sizeof count) > 0) {
-    }
+    shove_bell_silence(loading->bell.listen_fd);
     shove_channel_control_wakes(loading->channel);
     read_notes(loading);
 }
@@ -150,7 +147,7 @@ static int describe(struct loading *loading) {
         .memory_limit_bytes = options->memory_limit_bytes,
         .is_describe_only = true,
     };
-    uv_poll_init(&loading->loop, &loading->wake, loading->wake_fd);
+    uv_poll_init(&loading->loop, &loading->wake, loading->bell.listen_fd);
     uv_timer_init(&loading->loop, &loading->timer);
     loading->wake.data = loading->timer.data = loading->child.user = loading;
     loading->code =
@@ -187,14 +184,12 @@ int shove_load_topology(const struct shove_load_options *options, struct shove_t
                         struct shove_error *error) {
     struct shove_error unwanted;
     struct loading loading = {.options = options, .error = error != NULL ? error : &unwanted};
-    loading.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (loading.wake_fd < 0)
-        return shove_error_set(error, SHOVE_EIO,
-                               "cannot make an event descriptor: is the limit on "
-                               "open files (ulimit -n) too low?");
-    int code = uv_loop_init(&loading.loop);
+    int code = shove_bell_init(&loading.bell, error);
+    if (code != 0)
+        return code;
+    code = uv_loop_init(&loading.loop);
     if (code != 0) {
-        close(loading.wake_fd);
+        shove_bell_release(&loading.bell);
         return shove_error_set(error, SHOVE_EIO, "cannot start an event loop: %s",
                                uv_strerror(code));
     }
@@ -202,7 +197,7 @@ int shove_load_topology(const struct shove_load_options *options, struct shove_t
         .arena_bytes = 1u << 16,
         .submit_entries = 16,
         .outbound_bytes = 1u << 18,
-        .control_wake_fd = loading.wake_fd,
+        .control_wake_fd = loading.bell.ring_fd,
     };
     code = shove_channel_new(&channel, &loading.channel, error);
     if (code == 0)
@@ -213,6 +208,6 @@ int shove_load_topology(const struct shove_load_options *options, struct shove_t
     if (loading.channel != NULL)
         shove_channel_free(loading.channel);
     uv_loop_close(&loading.loop);
-    close(loading.wake_fd);
+    shove_bell_release(&loading.bell);
     return code;
 }

@@ -18,6 +18,7 @@
 #include "control/drain.h"
 #include "control/feed.h"
 #include "control/flow.h"
+#include "control/isolation.h"
 #include "control/publish.h"
 #include "control/settle.h"
 
@@ -39,7 +40,7 @@ static struct shove_home *home_new(struct shove_control *control, struct shove_e
         .arena_bytes = control->arena_bytes,
         .submit_entries = control->slot_count * 2,
         .outbound_bytes = OUTBOUND_BYTES,
-        .control_wake_fd = control->wake_fd,
+        .control_wake_fd = control->bell.ring_fd,
     };
     home->arena = shove_arena_new(control->arena_bytes);
     if (!home->arena || shove_channel_new(&options, &home->channel, error) != 0) {
@@ -88,6 +89,7 @@ static int start_worker(struct shove_worker *worker, struct shove_error *error) 
     worker->incarnation++;
     worker->state = SHOVE_WORKER_LOADING;
     worker->is_condemned = false;
+    worker->is_distrusted = false;
     worker->is_killed_for_timeout = false;
     worker->watched_since_ms = 0;
     worker->started_ms = control->now_ms;
@@ -128,6 +130,12 @@ static void condemn(struct shove_worker *worker, const char *why) {
     shove_child_kill(&worker->child);
 }
 
+/* What it says from here on is not even looked at. */
+static void distrust(struct shove_worker *worker, const char *why) {
+    worker->is_distrusted = true;
+    condemn(worker, why);
+}
+
 static struct shove_delivery *delivery_in_slot(const struct shove_worker *worker, uint32_t slot,
                                                uint32_t generation) {
     if (slot >= worker->control->slot_count || worker->generations[slot] != generation)
@@ -144,7 +152,7 @@ static void settled(struct shove_worker *worker, const struct shove_note *note,
                     const uint8_t *payload) {
     struct shove_delivery *delivery = delivery_in_slot(worker, note->slot, note->generation);
     if (!delivery || !is_a_workers_outcome(note->outcome)) {
-        condemn(worker, "it settled a message that it was not given");
+        distrust(worker, "it settled a message that it was not given");
         return;
     }
     shove_settle_leave_worker(delivery);
@@ -185,6 +193,24 @@ static void failed_to_load(struct shove_worker *worker, const struct shove_note 
                   (int)note->size, (const char *)payload);
 }
 
+static void handle_note_of_loading(struct shove_worker *worker, const struct shove_note *note,
+                                   const uint8_t *payload) {
+    if (note->type == SHOVE_NOTE_DESCRIPTION)
+        described(worker, note, payload);
+    else if (note->type == SHOVE_NOTE_LOAD_ERROR)
+        failed_to_load(worker, note, payload);
+    else
+        became_ready(worker);
+}
+
+static void start_returned(struct shove_worker *worker, const struct shove_note *note,
+                           const uint8_t *payload) {
+    if (note->size > 0)
+        shove_log(SHOVE_LOG_ERROR, "app:on_start failed: %.*s", (int)note->size,
+                  (const char *)payload);
+    worker->runs_start = false;
+}
+
 static void handle_note(struct shove_worker *worker, const struct shove_note *note,
                         const uint8_t *payload) {
     switch (note->type) {
@@ -193,28 +219,24 @@ static void handle_note(struct shove_worker *worker, const struct shove_note *no
         break;
     case SHOVE_NOTE_PUBLISH:
         if (shove_publish_asked(worker, note, payload) != 0)
-            condemn(worker, "it asked to publish something malformed");
+            distrust(worker, "it asked to publish something malformed");
         break;
     case SHOVE_NOTE_DESCRIPTION:
-        described(worker, note, payload);
-        break;
     case SHOVE_NOTE_LOAD_ERROR:
-        failed_to_load(worker, note, payload);
-        break;
     case SHOVE_NOTE_READY:
         if (worker->state == SHOVE_WORKER_LOADING)
-            became_ready(worker);
+            handle_note_of_loading(worker, note, payload);
+        else if (worker->state == SHOVE_WORKER_READY)
+            distrust(worker, "it said twice that it has loaded the script");
         break;
     case SHOVE_NOTE_STARTED:
-        if (note->size > 0)
-            shove_log(SHOVE_LOG_ERROR, "app:on_start failed: %.*s", (int)note->size,
-                      (const char *)payload);
-        worker->runs_start = false;
+        if (worker->runs_start)
+            start_returned(worker, note, payload);
         break;
     case SHOVE_NOTE_STOPPING:
         break;
     default:
-        condemn(worker, "it sent something unknown");
+        distrust(worker, "it sent something unknown");
         break;
     }
 }
@@ -224,13 +246,13 @@ static void read_notes(struct shove_worker *worker, uint32_t max) {
     struct shove_note note;
     const uint8_t *payload;
     int rc = 1;
-    for (uint32_t i = 0; i < max && rc == 1; i++) {
+    for (uint32_t i = 0; i < max && rc == 1 && !worker->is_distrusted; i++) {
         rc = shove_channel_next_note(channel, &note, &payload);
         if (rc == 1)
             handle_note(worker, &note, payload);
     }
     if (rc < 0)
-        condemn(worker, "it broke the ring it shares with control");
+        distrust(worker, "it broke the ring it shares with control");
     if (!shove_channel_release_notes(channel))
         return;
     worker->last_progress_ms = worker->control->now_ms;
@@ -280,14 +302,16 @@ static void report_death(const struct shove_worker *worker, const struct shove_d
 }
 
 static void blame(struct shove_worker *worker, struct shove_delivery *culprit) {
-    char text[128];
+    char text[160];
     char how[64];
     describe_end(&worker->child, how, sizeof(how));
     const bool is_timeout = worker->is_killed_for_timeout;
+    const char *where =
+        worker->has_suspect ? "with this message alone in it, more than once" : "in the handler";
     int size =
         is_timeout
             ? snprintf(text, sizeof(text), "the handler did not yield and ran past its timeout")
-            : snprintf(text, sizeof(text), "the worker process died in the handler: %s", how);
+            : snprintf(text, sizeof(text), "the worker process died %s: %s", where, how);
     shove_settle_leave_worker(culprit);
     shove_settle(worker->control, culprit,
                  is_timeout ? SHOVE_OUTCOME_TIMEOUT : SHOVE_OUTCOME_CRASHED, text, (size_t)size);
@@ -339,13 +363,15 @@ static void child_exited(struct shove_child *child, int64_t status, int signal) 
     (void)signal;
     worker->has_child = false;
     control->has_progress = true;
-    if (!worker->is_condemned || worker->is_killed_for_timeout) {
+    if (!worker->is_distrusted) {
         shove_channel_reveal(worker->home->channel); /* what it settled is not handled again */
         read_notes(worker, UINT32_MAX);
     }
-    struct shove_delivery *culprit = find_culprit(worker);
     const bool is_expected =
         worker->state == SHOVE_WORKER_STOPPING || control->phase == SHOVE_PHASE_STARTING;
+    struct shove_delivery *culprit = find_culprit(worker);
+    if (!culprit && !is_expected && !worker->is_killed_for_timeout)
+        culprit = shove_isolation_judge(worker);
     if (!is_expected) {
         report_death(worker, culprit);
         control->verdict.worker_deaths++;

@@ -23,6 +23,7 @@ void shove_settle_leave_worker(struct shove_delivery *delivery) {
     worker->slots[delivery->slot] = NULL;
     worker->free_slots[worker->free_count++] = delivery->slot;
     worker->in_flight--;
+    worker->has_suspect &= worker->in_flight > 0;
     flow->in_flight[worker->index]--;
     flow->in_flight_total--;
     if (delivery->partition)

@@ -124,6 +124,9 @@ int shove_spawn_worker(uv_loop_t *loop, const struct shove_spawn_options *option
 }
 
 void shove_child_kill(struct shove_child *child) {
-    if (child->process != NULL && !uv_is_closing((const uv_handle_t *)child->process))
+    if (child->process == NULL || uv_is_closing((const uv_handle_t *)child->process))
+        return;
+    /* Not yet buried, so the number is still its own; its session is its process group. */
+    if (kill(-child->pid, SIGKILL) != 0)
         uv_process_kill(child->process, SIGKILL);
 }

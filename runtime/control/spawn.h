@@ -44,7 +44,8 @@ int shove_spawn_worker(uv_loop_t *loop, const struct shove_spawn_options *option
                        struct shove_child *child, shove_child_exited *exited,
                        struct shove_error *error);
 
-/* SIGKILL; nothing when it has ended already. `exited` follows. */
+/* SIGKILL to it and to what its script has started (a program that os.execute waits for); nothing
+ * when it has ended already. `exited` follows. */
 void shove_child_kill(struct shove_child *child);
 
 #endif

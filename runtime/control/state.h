@@ -31,6 +31,7 @@
 #include "core/tally.h"
 #include "core/topology.h"
 #include "ipc/arena.h"
+#include "ipc/bell.h"
 #include "ipc/channel.h"
 #include "transport/transport.h"
 
@@ -75,7 +76,8 @@ struct shove_delivery {
     uint32_t retry_count;
     uint32_t crashes;
     uint32_t hop_failures;
-    bool is_trimmed; /* the hop was too large: the error text is left out */
+    uint8_t suspicions; /* deaths of its worker that no message was to blame for (isolation.h) */
+    bool is_trimmed;    /* the hop was too large: the error text is left out */
     bool is_redelivered;
     struct shove_partition *partition; /* NULL: orphan */
     struct shove_flow *flow;
@@ -194,7 +196,10 @@ struct shove_worker {
     int64_t watched_since_ms; /* 0: nothing */
     bool runs_start;          /* app:on_start was given to it and has not returned */
     bool is_killed_for_timeout;
-    bool is_condemned; /* a kill was sent */
+    bool is_condemned;  /* a kill was sent */
+    bool is_distrusted; /* it said what cannot be: nothing more is read from it */
+    bool has_suspect;   /* a suspected message runs there, alone */
+    bool is_reserved;   /* nothing is given to it but a suspect */
     struct shove_publish_request
         *answers_first; /* acknowledged publishes the submit ring had no room for */
     struct shove_publish_request *answers_last;
@@ -236,7 +241,7 @@ struct shove_control {
     uint32_t worker_count;
     uint32_t slot_count; /* per worker, a power of two */
     size_t arena_bytes;
-    int wake_fd;
+    struct shove_bell bell; /* rung by all workers */
 
     struct shove_flow *flows;
     uint32_t flow_count;

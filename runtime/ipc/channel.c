@@ -11,7 +11,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -41,7 +40,7 @@ static struct shove_channel *allocate(bool is_control) {
     channel->outbound = MAP_FAILED;
     channel->inbound_fd = -1;
     channel->outbound_fd = -1;
-    channel->worker_wake_fd = -1;
+    channel->worker_bell.listen_fd = channel->worker_bell.ring_fd = -1;
     channel->control_wake_fd = -1;
     shove_buffer_init(&channel->joined);
     return channel;
@@ -138,9 +137,9 @@ static int open_control(const struct shove_channel_options *options, struct shov
     if (status != 0) {
         return status;
     }
-    channel->worker_wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (channel->worker_wake_fd < 0) {
-        return shove_error_set(error, SHOVE_EIO, "eventfd for a worker: %s", strerror(errno));
+    status = shove_bell_init(&channel->worker_bell, error);
+    if (status != 0) {
+        return status;
     }
     set_pointers(channel, options->submit_entries, arena_at, options->outbound_bytes);
     channel->inbound->version = CHANNEL_VERSION;
@@ -194,7 +193,7 @@ void shove_channel_free(struct shove_channel *channel) {
     if (channel->is_control) {
         close_descriptor(channel->inbound_fd);
         close_descriptor(channel->outbound_fd);
-        close_descriptor(channel->worker_wake_fd);
+        shove_bell_release(&channel->worker_bell);
     }
     shove_buffer_release(&channel->joined);
     free(channel);
@@ -203,7 +202,7 @@ void shove_channel_free(struct shove_channel *channel) {
 void shove_channel_fds(const struct shove_channel *channel, int fds[SHOVE_CHANNEL_FD_COUNT]) {
     fds[0] = channel->inbound_fd;
     fds[1] = channel->outbound_fd;
-    fds[2] = channel->worker_wake_fd;
+    fds[2] = channel->worker_bell.listen_fd;
     fds[3] = channel->control_wake_fd;
 }
 
@@ -269,7 +268,7 @@ int shove_channel_attach(const int fds[SHOVE_CHANNEL_FD_COUNT], struct shove_cha
     }
     channel->inbound_fd = fds[0];
     channel->outbound_fd = fds[1];
-    channel->worker_wake_fd = fds[2];
+    channel->worker_bell.listen_fd = fds[2];
     channel->control_wake_fd = fds[3];
     int status = open_worker(channel, error);
     if (status != 0) {
@@ -279,14 +278,11 @@ int shove_channel_attach(const int fds[SHOVE_CHANNEL_FD_COUNT], struct shove_cha
     for (int i = 0; i < SHOVE_CHANNEL_FD_COUNT; i++) {
         fcntl(fds[i], F_SETFD, FD_CLOEXEC);
     }
+    /* A script that forks gets a child in which all of the worker goes on. Without the segments it
+     * ends at its first step into the runtime, instead of being a second writer of the same ring.
+     */
+    madvise(channel->inbound, channel->inbound_bytes, MADV_DONTFORK);
+    madvise(channel->outbound, channel->outbound_bytes, MADV_DONTFORK);
     *out = channel;
     return 0;
-}
-
-void shove_channel_ring_bell(int fd) {
-    uint64_t one = 1;
-    ssize_t written;
-    do {
-        written = write(fd, &one, sizeof one);
-    } while (written < 0 && errno == EINTR);
 }

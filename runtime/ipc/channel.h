@@ -15,11 +15,10 @@
  * shove_note header; a note whose payload is larger than a quarter of the ring travels in several
  * records marked SHOVE_NOTE_MORE.
  *
- * Wake-ups: each side has an eventfd. A side that is about to block stores 1 in its own `is_asleep`
- * word, looks at the ring once more, and blocks; the other side writes to the eventfd only when it
- * sees the word set after publishing (sequentially consistent on both sides, the classic store-load
- * pairing). One wake-up per batch, none when busy. The eventfds are non-blocking; who was woken
- * reads its own empty.
+ * Wake-ups: each side has a bell (ipc/bell.h). A side that is about to block stores 1 in its own
+ * `is_asleep` word, looks at the ring once more, and blocks; the other side rings only when it sees
+ * the word set after publishing (sequentially consistent on both sides, the classic store-load
+ * pairing). One wake-up per batch, none when busy. Who was woken silences its own bell.
  */
 #ifndef SHOVE_IPC_CHANNEL_H
 #define SHOVE_IPC_CHANNEL_H
@@ -112,12 +111,12 @@ struct shove_channel_options {
     size_t arena_bytes;      /* e.g. 64 MiB, or more when max_message_size asks for it */
     uint32_t submit_entries; /* power of two */
     size_t outbound_bytes;   /* power of two, e.g. 1 MiB */
-    int control_wake_fd;     /* borrowed: the eventfd that wakes control, shared by all channels */
+    int control_wake_fd;     /* borrowed: the ring end of control's bell, shared by all channels */
     size_t note_max_bytes;   /* payload of one note, joined; more is SHOVE_ECORRUPT. 0: 64 MiB */
 };
 #define SHOVE_CHANNEL_NOTE_MAX_BYTES ((size_t)64 * 1024 * 1024)
 
-/* Creates segments and the worker's eventfd. gives *out. */
+/* Creates segments and the worker's bell. gives *out. */
 int shove_channel_new(const struct shove_channel_options *options, struct shove_channel **out,
                       struct shove_error *error);
 void shove_channel_free(struct shove_channel *channel);
@@ -174,7 +173,8 @@ void shove_channel_control_wakes(struct shove_channel *channel);
  * *out. */
 int shove_channel_attach(const int fds[SHOVE_CHANNEL_FD_COUNT], struct shove_channel **out,
                          struct shove_error *error);
-int shove_channel_worker_wake_fd(const struct shove_channel *channel);
+int shove_channel_worker_wake_fd(
+    const struct shove_channel *channel); /* the listen end of the worker's bell */
 
 /* Copies the next submit entry; false when there is none. */
 bool shove_channel_next_submit(struct shove_channel *channel, struct shove_submit *entry);

@@ -62,7 +62,7 @@ void shove_channel_flush(struct shove_channel *channel) {
     uint32_t nap = atomic_load_explicit(&channel->outbound->worker_asleep, memory_order_seq_cst);
     if (nap != 0 && nap != channel->woken_nap) {
         channel->woken_nap = nap;
-        shove_channel_ring_bell(channel->worker_wake_fd);
+        shove_bell_ring(channel->worker_bell.ring_fd);
     }
 }
 

@@ -13,6 +13,7 @@
 
 #include <stdalign.h>
 
+#include "ipc/bell.h"
 #include "ipc/channel.h"
 
 #define CHANNEL_MAGIC UINT64_C(0x6c6e6e6168637673) /* "svchannl" in memory */
@@ -70,7 +71,7 @@ struct shove_channel {
     uint64_t submit_released; /* control: the worker's last sane word */
 
     uint32_t nap;       /* how often this side has slept */
-    uint32_t woken_nap; /* the other side's nap that was last ended with a write to its eventfd */
+    uint32_t woken_nap; /* the other side's nap that was last ended by ringing its bell */
     bool is_control;
     bool is_corrupt;  /* control: the worker broke the ring */
     bool is_revealed; /* control: the worker is dead and all it wrote is seen */
@@ -83,15 +84,12 @@ struct shove_channel {
 
     int inbound_fd;
     int outbound_fd;
-    int worker_wake_fd;
+    struct shove_bell worker_bell; /* worker: the end to listen at only */
     int control_wake_fd;
 };
 
 static inline size_t channel_round_up(size_t size, size_t unit) {
     return (size + unit - 1) / unit * unit;
 }
-
-/* Writes to an eventfd. A counter that is full wakes as well as one that is not. */
-void shove_channel_ring_bell(int fd);
 
 #endif

@@ -14,7 +14,7 @@
 #define FULL_RING_WAIT_NS 20000
 
 int shove_channel_worker_wake_fd(const struct shove_channel *channel) {
-    return channel->worker_wake_fd;
+    return channel->worker_bell.listen_fd;
 }
 
 bool shove_channel_next_submit(struct shove_channel *channel, struct shove_submit *entry) {
@@ -50,7 +50,7 @@ void shove_channel_publish_notes(struct shove_channel *channel) {
     uint32_t nap = atomic_load_explicit(&channel->inbound->control_asleep, memory_order_seq_cst);
     if (nap != 0 && nap != channel->woken_nap) {
         channel->woken_nap = nap;
-        shove_channel_ring_bell(channel->control_wake_fd);
+        shove_bell_ring(channel->control_wake_fd);
     }
 }
 

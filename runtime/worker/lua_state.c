@@ -3,7 +3,8 @@
  * Altered for scripts: os.exit raises (it would end every handler of the process); luv cannot be
  * told to run, stop or walk the loop, which is the worker's; print is flushed line by line; modules
  * are looked for beside the script first, except `shove` and `shove.*`, which are always shove's
- * own, whatever files lie beside the script.
+ * own, whatever files lie beside the script. Shove's modules have globals and libraries of their
+ * own: a script that clears _G or replaces table.concat has broken its own handlers, not shove.
  */
 #include "worker/lua_state.h"
 
@@ -33,12 +34,20 @@ static const char prepare_source[] =
     "package.path = script_dir .. '/?.lua;' .. script_dir .. '/?/init.lua;' .. own .. ';' .. "
     "package.path\n"
     "package.cpath = script_dir .. '/?.so;' .. package.cpath\n"
+    "local globals = {}\n"
+    "for name, value in pairs(_G) do\n"
+    "    globals[name] = value\n"
+    "    if type(value) == 'table' and name ~= '_G' and name ~= 'package' then\n"
+    "        globals[name] = {}\n"
+    "        for field, inner in pairs(value) do globals[name][field] = inner end\n"
+    "    end\n"
+    "end\n"
     "table.insert(package.loaders, 2, function(name)\n"
     "    if name ~= 'shove' and not name:find '^shove%.' then return nil end\n"
     "    local path, tried = package.searchpath(name, own)\n"
     "    if not path then return tried end\n"
     "    local chunk, text = loadfile(path)\n"
-    "    return chunk or error(text, 0)\n"
+    "    return chunk and setfenv(chunk, globals) or error(text, 0)\n"
     "end)\n"
     "function os.exit()\n"
     "    error('os.exit is not for scripts that shove runs: it would end every handler of the "

@@ -12,7 +12,6 @@
  */
 #include "worker/worker.h"
 
-#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +23,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "core/tally.h"
+#include "ipc/bell.h"
 #include "worker/host.h"
 #include "worker/lua_state.h"
 #include "worker/memory.h"
@@ -69,12 +69,9 @@ static void widen_stack(void) {
 
 static void on_wake(uv_poll_t *wake, int status, int events) {
     struct shove_host *host = wake->data;
-    uint64_t count;
     (void)status;
     (void)events;
-    if (read(shove_channel_worker_wake_fd(host->channel), &count, sizeof count) < 0) {
-        return; /* rung for by an earlier nap */
-    }
+    shove_bell_silence(shove_channel_worker_wake_fd(host->channel));
 }
 
 /* libuv may run timers before it blocks: what they settled must not wait for what ends the block.

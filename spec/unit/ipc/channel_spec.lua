@@ -1,12 +1,11 @@
 -- Control and worker attached to the same channel in one process; what needs two threads is channel_stress.c.
 local ffi = require "ffi"
 local bit = require "bit"
-local C, constants = require("spec.support.c").include("ipc/channel.h", "ipc/channel_layout.h")
+local C, constants = require("spec.support.c").include("ipc/bell.h", "ipc/channel.h", "ipc/channel_layout.h")
 local cleanup = require "spec.support.cleanup"
 local process = require "spec.support.process"
 
 ffi.cdef [[
-int eventfd(unsigned int count, int flags);
 ssize_t read(int fd, void *out, size_t size);
 int close(int fd);
 int fcntl(int fd, int command, ...);
@@ -15,7 +14,6 @@ void *mmap(void *address, size_t size, int protection, int flags, int fd, long o
 int munmap(void *address, size_t size);
 ]]
 
-local EFD_NONBLOCK, EFD_CLOEXEC = 0x800, 0x80000
 local PROT_READ, PROT_WRITE, MAP_SHARED = 1, 2, 1
 local HEADER_BYTES = 4096
 local NO_MORE = bit.bnot(constants.SHOVE_NOTE_MORE)
@@ -26,14 +24,15 @@ Pair.__index = Pair
 local function new_pair(options)
     options = options or {}
     local self = setmetatable({ outbound_bytes = options.outbound_bytes or 4096 }, Pair)
-    self.control_wake_fd = C.eventfd(0, EFD_NONBLOCK + EFD_CLOEXEC)
     local err = ffi.new "struct shove_error"
+    self.bell = ffi.new "struct shove_bell"
+    assert(C.shove_bell_init(self.bell, err) == 0, ffi.string(err.text))
     local out = ffi.new "struct shove_channel *[1]"
     local settings = ffi.new("struct shove_channel_options", {
         arena_bytes = options.arena_bytes or 65536,
         submit_entries = options.submit_entries or 8,
         outbound_bytes = self.outbound_bytes,
-        control_wake_fd = self.control_wake_fd,
+        control_wake_fd = self.bell.ring_fd,
         note_max_bytes = options.note_max_bytes or 0,
     })
     assert(C.shove_channel_new(settings, out, err) == 0, ffi.string(err.text))
@@ -51,7 +50,7 @@ function Pair:close()
     self.is_closed = true
     C.shove_channel_free(self.worker)
     C.shove_channel_free(self.control)
-    C.close(self.control_wake_fd)
+    C.shove_bell_release(self.bell)
 end
 
 function Pair:submit(slot, generation, arena_offset)
@@ -96,10 +95,10 @@ function Pair:expect_note(slot, text)
     assert.is_true(payload == text, "the payload differs")
 end
 
+-- How often the bell was rung, and silences it.
 local function bells(fd)
-    local count = ffi.new "uint64_t[1]"
-    if C.read(fd, count, 8) == 8 then return tonumber(count[0]) end
-    return 0
+    local rung = ffi.new "char[64]"
+    return math.max(0, tonumber(C.read(fd, rung, 64)))
 end
 
 local function text_of(size, salt)
@@ -277,15 +276,15 @@ describe("ipc channel", function()
                 C.shove_channel_publish_notes(pair.worker)
             end
             settle_and_publish()
-            assert.are.equal(0, bells(pair.control_wake_fd))
+            assert.are.equal(0, bells(pair.bell.listen_fd))
             pair:next_note()
             assert.is_false(C.shove_channel_control_sleeps(pair.control))
             settle_and_publish()
             settle_and_publish()
-            assert.are.equal(1, bells(pair.control_wake_fd))
+            assert.are.equal(1, bells(pair.bell.listen_fd))
             C.shove_channel_control_wakes(pair.control)
             settle_and_publish()
-            assert.are.equal(0, bells(pair.control_wake_fd))
+            assert.are.equal(0, bells(pair.bell.listen_fd))
         end)
 
         it("keeps a side from sleeping on what is already there", function()
@@ -305,7 +304,7 @@ describe("ipc channel", function()
             C.shove_channel_flush(pair.control)
             C.shove_channel_publish_notes(pair.worker)
             assert.are.equal(0, bells(pair.fds[2]))
-            assert.are.equal(0, bells(pair.control_wake_fd))
+            assert.are.equal(0, bells(pair.bell.listen_fd))
         end)
     end)
 

@@ -4,7 +4,7 @@
  *
  * Control submits MESSAGES numbered entries through a small ring, the worker answers each with a
  * note whose payload (0 to 3,000 bytes, now and then larger than the ring) follows from the number,
- * both block on their eventfds whenever there is nothing to do. Control checks order, sizes and
+ * both block on their bells whenever there is nothing to do. Control checks order, sizes and
  * every byte. Prints one line and exits 0, or says what differed and exits 1. A lost wake-up is
  * noticed by a poll that times out.
  */
@@ -14,9 +14,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "ipc/bell.h"
 #include "ipc/channel.h"
 
 #define OUTBOUND_BYTES 8192
@@ -51,10 +51,7 @@ static void wait_for_bell(int fd, const char *who, uint64_t number) {
     if (poll(&wait, 1, POLL_TIMEOUT_MS) != 1) {
         fail(who, number);
     }
-    uint64_t count;
-    if (read(fd, &count, sizeof count) != sizeof count) {
-        fail("reading an eventfd", number);
-    }
+    shove_bell_silence(fd);
 }
 
 static void answer(struct shove_channel *channel, const struct shove_submit *entry) {
@@ -153,14 +150,18 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < sizeof pattern; i++) {
         pattern[i] = (uint8_t)(i % 251);
     }
-    int control_wake_fd = eventfd(0, EFD_NONBLOCK);
+    struct shove_bell bell;
+    struct shove_error error;
+    if (shove_bell_init(&bell, &error) != 0) {
+        printf("channel_stress: %s\n", error.text);
+        return 1;
+    }
     struct shove_channel_options options = {.arena_bytes = 65536,
                                             .submit_entries = 32,
                                             .outbound_bytes = OUTBOUND_BYTES,
-                                            .control_wake_fd = control_wake_fd};
+                                            .control_wake_fd = bell.ring_fd};
     struct shove_channel *control = NULL;
     struct shove_channel *worker = NULL;
-    struct shove_error error;
     int fds[SHOVE_CHANNEL_FD_COUNT];
     if (shove_channel_new(&options, &control, &error) != 0) {
         printf("channel_stress: %s\n", error.text);
@@ -186,7 +187,7 @@ int main(int argc, char **argv) {
         }
         if (!shove_channel_control_sleeps(control)) {
             naps++;
-            wait_for_bell(control_wake_fd, "control was not woken", received);
+            wait_for_bell(bell.listen_fd, "control was not woken", received);
         }
         shove_channel_control_wakes(control);
     }
@@ -196,7 +197,7 @@ int main(int argc, char **argv) {
     pthread_join(thread, NULL);
     shove_channel_free(worker);
     shove_channel_free(control);
-    close(control_wake_fd);
+    shove_bell_release(&bell);
     printf("channel_stress: %" PRIu64 " messages, %" PRIu64 " naps of control\n", received, naps);
     return 0;
 }

@@ -95,8 +95,8 @@ describe("a worker that loads a script", function()
         end)
 
         it("an error that is no string", function()
-            assert.are.equal("a table", load_error "error(setmetatable({}, { __tostring = function() error 'x' end }))")
-            assert.are.equal("nil", load_error "error()")
+            assert.are.equal("app.lua: a table", load_error "error(setmetatable({}, { __tostring = function() error 'x' end }))")
+            assert.are.equal("app.lua: nil", load_error "error()")
         end)
 
         it("a script that returns nothing", function()

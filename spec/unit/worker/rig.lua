@@ -10,14 +10,12 @@
 
 local ffi = require "ffi"
 local uv = require "luv"
-local C = require("spec.support.c").include("ipc/channel.h", "ipc/arena.h", "core/outcome.h", "base/record.h")
+local C = require("spec.support.c").include("ipc/bell.h", "ipc/channel.h", "ipc/arena.h", "core/outcome.h", "base/record.h")
 local cleanup = require "spec.support.cleanup"
 local tmp = require "spec.support.tmp"
 local wait = require "spec.support.wait"
 
 ffi.cdef [[
-int eventfd(unsigned int count, int flags);
-int close(int fd);
 int getpid(void);
 void __asan_init(void);
 ]]
@@ -44,11 +42,12 @@ local function error_of(err)
 end
 
 local function open_channel(self, options)
-    self.wake_fd = C.eventfd(0, 0x80800)
     local out, err = ffi.new "struct shove_channel *[1]", ffi.new "struct shove_error"
+    self.bell = ffi.new "struct shove_bell"
+    assert(C.shove_bell_init(self.bell, err) == 0, error_of(err))
     local settings = ffi.new("struct shove_channel_options", { arena_bytes = ARENA_BYTES,
         submit_entries = options.submit_entries or 1024, outbound_bytes = options.outbound_bytes or 65536,
-        control_wake_fd = self.wake_fd })
+        control_wake_fd = self.bell.ring_fd })
     assert(C.shove_channel_new(settings, out, err) == 0, error_of(err))
     self.channel = out[0]
     self.arena = ffi.gc(C.shove_arena_new(ARENA_BYTES), C.shove_arena_free)
@@ -297,7 +296,7 @@ function Worker:close()
         wait.loop(function() return self.code and self.open_streams == 0 end, DEADLINE_MS)
     end
     C.shove_channel_free(self.channel)
-    C.close(self.wake_fd)
+    C.shove_bell_release(self.bell)
 end
 
 M.C = C

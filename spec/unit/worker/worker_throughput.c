@@ -12,12 +12,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "ipc/arena.h"
+#include "ipc/bell.h"
 #include "ipc/channel.h"
 
 #define ARENA_BYTES ((size_t)64 * 1024 * 1024)
@@ -77,7 +77,7 @@ static void write_message(uint8_t *at, uint64_t number) {
 struct run {
     struct shove_channel *channel;
     struct shove_arena *arena;
-    int wake_fd;
+    struct shove_bell bell;
     uint64_t *offsets; /* by slot */
     uint32_t *free_slots;
     uint32_t free_count;
@@ -132,12 +132,9 @@ static bool take_some(struct run *run) {
 
 static void wait_for_notes(struct run *run) {
     if (!shove_channel_control_sleeps(run->channel)) {
-        struct pollfd wait = {.fd = run->wake_fd, .events = POLLIN};
-        uint64_t rung;
+        struct pollfd wait = {.fd = run->bell.listen_fd, .events = POLLIN};
         poll(&wait, 1, 1000);
-        if (read(run->wake_fd, &rung, sizeof rung) < 0) {
-            return;
-        }
+        shove_bell_silence(run->bell.listen_fd);
     }
     shove_channel_control_wakes(run->channel);
 }
@@ -192,13 +189,16 @@ int main(int argc, char **argv) {
     while (entries < in_flight * 2) {
         entries *= 2;
     }
-    struct run run = {.wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC),
-                      .arena = shove_arena_new(ARENA_BYTES)};
+    struct shove_error error;
+    struct run run = {.arena = shove_arena_new(ARENA_BYTES)};
+    if (shove_bell_init(&run.bell, &error) != 0) {
+        fprintf(stderr, "%s\n", error.text);
+        return 1;
+    }
     struct shove_channel_options options = {.arena_bytes = ARENA_BYTES,
                                             .submit_entries = entries,
                                             .outbound_bytes = OUTBOUND_BYTES,
-                                            .control_wake_fd = run.wake_fd};
-    struct shove_error error;
+                                            .control_wake_fd = run.bell.ring_fd};
     if (shove_channel_new(&options, &run.channel, &error) != 0) {
         fprintf(stderr, "%s\n", error.text);
         return 1;
@@ -234,6 +234,7 @@ int main(int argc, char **argv) {
     shove_channel_flush(run.channel);
     waitpid(pid, NULL, 0);
     shove_channel_free(run.channel);
+    shove_bell_release(&run.bell);
     free(run.offsets);
     free(run.free_slots);
     return 0;

@@ -1,0 +1,135 @@
+-- Handlers that end or break their process: the culprit is named, counted and dead-lettered as `crashed`; what was beside
+-- it goes to another process with its retry count unchanged; nothing is lost.
+
+local uv = require "luv"
+local app = require "spec.support.app"
+local hostile = require "spec.support.hostile"
+local wait = require "spec.support.wait"
+
+local TOP = [[
+ffi.cdef "int raise(int); void exit(int); void _exit(int); void abort(void); int close(int); "
+ffi.cdef "int execvp(const char *, char *const *);"
+]]
+
+-- A first sleep puts messages of the good group beside the culprit.
+local function crash(how)
+    return "shove.sleep '30ms' " .. how
+end
+
+local CRASHES = {
+    ["kills its process"] = { "ffi.C.raise(9)", "signal 9 (Killed)" },
+    ["kills its process through luv"] = { "uv.kill(uv.os_getpid(), 'sigkill')", "signal 9 (Killed)" },
+    ["segfaults"] = { "ffi.cast('int *', 8)[0] = 1", "signal 11 (Segmentation fault)" },
+    ["overwrites its own heap"] = { "for at = 0, 2^20 do ffi.cast('int *', ffi.new('char[64]'))[at * 64] = -1 end", "signal" },
+    ["aborts"] = { "ffi.C.abort()", "signal 6 (Aborted)" },
+    ["exits with 0 behind os.exit's back"] = { "ffi.C.exit(0)", "exit code 0" },
+    ["exits at once"] = { "ffi.C._exit(7)", "exit code 7" },
+    ["executes another program in its place"] =
+        { "local argv = ffi.new('char *[2]') argv[0] = ffi.cast('char *', 'true') ffi.C.execvp('true', argv)", "exit code 0" },
+}
+
+describe("a handler that", function()
+    for what, row in pairs(CRASHES) do
+        it(what .. " costs its message a crash, and after max_crashes it is dead-lettered as crashed", function()
+            local s = hostile.new { broker = "embedded", handler = crash(row[1]), top = TOP, group = "max_crashes = 2" }
+            s:publish("bad", { "culprit" }, "dead")
+            s:publish_good(30)
+            local p = s:run()
+            assert.are.equal(2, s:finish(p), p:transcript())
+            local letter = s:dead_letters().culprit
+            assert.are.equal("crashed", letter.reason)
+            assert.are.equal(0, letter.retry_count)
+            assert.are.equal(2, #s:lines_of("culprit", "began"))
+            assert.matches("the worker process died in the handler: " .. row[2], letter.error, 1, true)
+            -- The others that were in the process came again, and only they.
+            assert.is_true(#s:lines_of(nil, "began") > 2 + 30 and #s:lines_of(nil, "began") <= 2 + 30 + 2 * 4)
+            p:wait_for(("was handling=%s/0@0"):format(s.bad:gsub("%-", "%%-")), 0)
+        end)
+    end
+end)
+
+-- What a handler leaves behind kills the process when no handler is on the CPU.
+local BOMBS = {
+    ["arms a callback that segfaults"] =
+        "local t = uv.new_timer() t:start(10, 0, function() ffi.cast('int *', 8)[0] = 1 end) shove.sleep '300ms'",
+    ["closes all descriptors and waits"] = "for fd = 0, 255 do ffi.C.close(fd) end shove.sleep '300ms'",
+}
+
+describe("a message that kills its process while no handler runs", function()
+    for what, handler in pairs(BOMBS) do
+        it("is found by being handled alone: when its handler " .. what, function()
+            local s = hostile.new { broker = "embedded", handler = "if kind == 'culprit' then " .. handler .. " end",
+                top = TOP, group = "max_crashes = 1, concurrent = true, prefetch = 4" }
+            s:publish("bad", { "first", "second" }, "acked")
+            s:publish("bad", { "culprit" }, "dead")
+            s:publish("bad", { "third", "fourth" }, "acked")
+            s:publish_good(30)
+            local p = s:run()
+            assert.are.equal(2, s:finish(p), p:transcript())
+            local letter = s:dead_letters().culprit
+            assert.are.equal("crashed", letter.reason)
+            assert.matches("the worker process died with this message alone in it", letter.error, 1, true)
+            -- Twice with others beside it, which may have been to blame; once alone.
+            assert.are.equal(3, #s:lines_of("culprit", "began"))
+        end)
+    end
+
+    it("does not have innocent messages dead-lettered when others kill their processes", function()
+        local s = hostile.new { broker = "embedded", handler = "shove.sleep '10ms'",
+            group = "max_crashes = 1, concurrent = true, prefetch = 4" }
+        local payloads = {}
+        for i = 1, 300 do payloads[i] = "slow " .. i end
+        s:publish("bad", payloads, "acked")
+        local p = s:run()
+        for kill = 1, 3 do
+            wait.until_true(function() return #s:lines_of(nil, "returned") >= kill * 20 end, 10000, "work to go on")
+            uv.kill(p:children()[1], "sigkill")
+        end
+        assert.are.equal(2, s:finish(p), p:transcript())
+    end)
+end)
+
+for _, broker in ipairs { "embedded", "kafka" } do
+    describe("crash counts, on " .. broker, function()
+        it("survive a restart of control: max_crashes is over all runs", function()
+            local s = hostile.new { broker = broker, top = TOP, group = "max_crashes = 3",
+                handler = "if kind == 'culprit' then shove.sleep '30ms' ffi.C.raise(9) end" }
+            s:publish("bad", { "culprit" }, "dead")
+            s:publish("bad", { "behind it" }, "acked")
+            s:publish_good(10)
+            -- Stopped by force while the message waits for its second, then its third chance.
+            for round = 1, 2 do
+                local p = s:run()
+                p:wait_for("outcome=crashed", 30000)
+                wait.until_true(function() return #s:lines_of("culprit", "began") > round end, 10000, "the next attempt")
+                p:kill "sigkill"
+                p:wait_exit(10000)
+            end
+            local p = s:run()
+            s:wait(p)
+            app.drain(p)
+            local letter = s:dead_letters().culprit
+            assert.are.equal("crashed", letter.reason)
+            assert.are.equal(0, letter.retry_count)
+            assert.are.same({}, s:lines_of("behind it", "dead"))
+            -- Three counted, and those that control did not live to see.
+            local attempts = #s:lines_of("culprit", "began")
+            assert.is_true(attempts >= 3 and attempts <= 3 + 2, attempts .. " attempts\n" .. p:transcript())
+        end)
+
+        it("do not count against others: three culprits among good messages, nothing else is lost or retried", function()
+            local s = hostile.new { broker = broker, top = TOP, group = "max_crashes = 2, concurrent = true, prefetch = 8",
+                handler = "if kind == 'culprit' then shove.sleep '30ms' ffi.C.raise(9) end shove.sleep '20ms'" }
+            local payloads = {}
+            for i = 1, 60 do payloads[i] = "fine " .. i end
+            s:publish("bad", { "culprit 1" }, "dead")
+            s:publish("bad", payloads, "acked")
+            s:publish("bad", { "culprit 2", "culprit 3" }, "dead")
+            s:publish_good(60)
+            local p = s.app:run { "--workers", "2" }
+            assert.are.equal(2, s:finish(p), p:transcript())
+            for _, line in ipairs(s:lines_of()) do assert.are.equal(0, line.retries, line.payload) end
+            for payload, letter in pairs(s:dead_letters()) do assert.are.equal("crashed", letter.reason, payload) end
+        end)
+    end)
+end
