@@ -7,6 +7,8 @@
  */
 #include "control/feed.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -180,14 +182,17 @@ static bool refill(struct shove_partition *partition) {
     return true;
 }
 
-static void restart_epoch(struct shove_partition *partition, int64_t offset) {
+/* What is open below stays open: its records are still there, or nowhere but here. */
+static void go_back(struct shove_partition *partition, int64_t offset) {
+    char from[32];
+    char number[16];
+    snprintf(from, sizeof(from), "%" PRId64, offset);
+    snprintf(number, sizeof(number), "%d", (int)partition->claim->partition);
     shove_log_fields(SHOVE_LOG_WARN,
-                     "the partition went back to an earlier offset (truncated or recreated): it "
-                     "starts again there",
-                     "topic", partition->topic, NULL);
-    shove_partition_orphan_all(partition);
-    shove_ledger_release(&partition->ledger);
-    shove_ledger_init(&partition->ledger, offset);
+                     "the partition went back to an earlier offset (truncated or recreated): it is "
+                     "read again from there",
+                     "topic", partition->topic, "partition", number, "offset", from, NULL);
+    shove_partition_rewind(partition, offset);
 }
 
 enum parsed { PARSED_OK, PARSED_SKIP, PARSED_NOT_DUE };
@@ -249,7 +254,7 @@ static enum opened open_slot(struct shove_partition *partition,
     enum shove_ledger_verdict verdict =
         shove_ledger_deliver(&partition->ledger, &delivery->entry, offset);
     if (verdict == SHOVE_LEDGER_REWOUND) {
-        restart_epoch(partition, offset);
+        go_back(partition, offset);
         verdict = shove_ledger_deliver(&partition->ledger, &delivery->entry, offset);
     }
     partition->is_dirty = true;

@@ -78,15 +78,18 @@ static void forget(void *ctx, struct shove_ledger_entry *entry) {
     struct shove_partition *partition = ctx;
     struct shove_delivery *delivery = (struct shove_delivery *)entry;
     delivery->partition = NULL;
+    partition->running_count -= delivery->state == SHOVE_DELIVERY_RUNNING;
+    partition->hopping_count -= delivery->state == SHOVE_DELIVERY_HOPPING;
     if (delivery->state == SHOVE_DELIVERY_PENDING || delivery->state == SHOVE_DELIVERY_SHELVED)
         shove_delivery_free(partition->flow->control, delivery);
 }
 
-static void shelve_list(const struct shove_partition *partition, struct shove_delivery_list *list) {
+static void shelve_list(const struct shove_partition *partition, int64_t from_offset,
+                        struct shove_delivery_list *list) {
     struct shove_delivery_list rest = {0};
     struct shove_delivery *delivery;
     while ((delivery = shove_delivery_list_pop(list))) {
-        if (delivery->partition != partition) {
+        if (delivery->partition != partition || delivery->entry.offset < from_offset) {
             shove_delivery_list_push(&rest, delivery);
             continue;
         }
@@ -100,18 +103,22 @@ static void shelve_list(const struct shove_partition *partition, struct shove_de
 
 /* What waits to be handled again is not: it stays open, and its attempts and crashes go with the
  * last commit. */
-static void shelve(struct shove_partition *partition) {
-    shelve_list(partition, &partition->flow->waiting);
-    shelve_list(partition, &partition->flow->again);
-    shelve_list(partition, &partition->flow->recording);
+static void shelve(struct shove_partition *partition, int64_t from_offset) {
+    shelve_list(partition, from_offset, &partition->flow->waiting);
+    shelve_list(partition, from_offset, &partition->flow->again);
+    shelve_list(partition, from_offset, &partition->flow->recording);
 }
 
-void shove_partition_orphan_all(struct shove_partition *partition) {
-    shelve(partition);
+/* Ends the epoch of everything open: it completes nothing any more. */
+static void orphan_all(struct shove_partition *partition) {
+    shelve(partition, INT64_MIN);
     shove_ledger_abandon(&partition->ledger, forget, partition);
     partition->pending = NULL;
-    partition->running_count = 0;
-    partition->hopping_count = 0;
+}
+
+void shove_partition_rewind(struct shove_partition *partition, int64_t offset) {
+    shelve(partition, offset);
+    shove_ledger_rewind(&partition->ledger, offset, forget, partition);
 }
 
 void shove_partition_drop_batch(struct shove_partition *partition) {
@@ -125,7 +132,7 @@ static void stop_feeding(struct shove_partition *partition) {
     struct shove_control *control = partition->flow->control;
     partition->is_revoking = true;
     shove_partition_drop_batch(partition);
-    shelve(partition);
+    shelve(partition, INT64_MIN);
     if (control->phase == SHOVE_PHASE_RUNNING)
         partition->revoke_deadline_ms = control->now_ms + SHOVE_REVOKE_WAIT_MS;
     else
@@ -142,7 +149,7 @@ static void give_up(struct shove_partition *partition) {
     if (flow->next_partition == partition)
         flow->next_partition = NULL;
     shove_partition_drop_batch(partition);
-    shove_partition_orphan_all(partition);
+    orphan_all(partition);
     shove_ledger_release(&partition->ledger);
     struct shove_claim *claim = partition->claim;
     free(partition);

@@ -18,8 +18,9 @@ void shove_partitions_step(struct shove_control *control);
 /* Gives back the batch being fed, if there is one. */
 void shove_partition_drop_batch(struct shove_partition *partition);
 
-/* Ends the epoch of everything open: it completes nothing any more. */
-void shove_partition_orphan_all(struct shove_partition *partition);
+/* The log was cut at `offset` and is read again from there: what is open from there on completes
+ * nothing any more. Nothing may be pending. */
+void shove_partition_rewind(struct shove_partition *partition, int64_t offset);
 
 /* Names what a stop at once leaves uncommitted though it is finished, and counts it as a failure.
  */

@@ -9,7 +9,7 @@
  * Delivering an offset passes every mark below it: a partition is read in order, and what did not
  * come by does not exist any more. Nothing moves the frontier back, because an entry is opened at
  * or past next_offset, and where that is below speaks_to it takes the place of its mark; clip can,
- * and is for the time before the first commit only.
+ * and is for the time before the first commit only; rewind does, when the log itself went back.
  *
  * The metadata codec is in ledger_codec.c.
  */
@@ -133,6 +133,20 @@ void shove_ledger_abandon(struct shove_ledger *ledger,
     ledger->mark_next = 0;
     while (ledger->first != NULL) {
         struct shove_ledger_entry *entry = ledger->first;
+        unlink_entry(ledger, entry);
+        if (forget != NULL)
+            forget(ctx, entry);
+    }
+}
+
+void shove_ledger_rewind(struct shove_ledger *ledger, int64_t offset,
+                         void (*forget)(void *ctx, struct shove_ledger_entry *entry), void *ctx) {
+    ledger->next_offset = offset;
+    ledger->speaks_to = offset;
+    ledger->mark_count = 0;
+    ledger->mark_next = 0;
+    while (ledger->last != NULL && ledger->last->offset >= offset) {
+        struct shove_ledger_entry *entry = ledger->last;
         unlink_entry(ledger, entry);
         if (forget != NULL)
             forget(ctx, entry);

@@ -10,7 +10,7 @@
  *
  *   frontier = offset of the oldest open entry, else the next one not known to be finished
  *
- * It never goes back.
+ * It never goes back, unless the log does (shove_ledger_rewind).
  *
  * Restoring: the metadata committed with the frontier lists the open offsets from it on, up to the
  * offset it speaks to. After a restart, records between the frontier and that offset which are not
@@ -64,8 +64,8 @@ enum shove_ledger_verdict {
     SHOVE_LEDGER_OPENED,   /* handle it */
     SHOVE_LEDGER_FINISHED, /* finished before the restart: skip it, `entry` was not linked */
     SHOVE_LEDGER_REWOUND   /* below what this epoch already delivered: the log was truncated or an
-                              offset reset went back; nothing was changed, the caller must start
-                              a new epoch */
+                              offset reset went back; nothing was changed, the caller must rewind
+                              and deliver again */
 };
 
 /* Starts an epoch at `start_offset` (the committed frontier, or what the reset policy gave). */
@@ -98,6 +98,13 @@ bool shove_ledger_close(struct shove_ledger *ledger, struct shove_ledger_entry *
  * finished beyond it is forgotten. */
 void shove_ledger_abandon(struct shove_ledger *ledger,
                           void (*forget)(void *ctx, struct shove_ledger_entry *entry), void *ctx);
+
+/* The log goes on from `offset`, which was delivered before: it was cut there and written anew.
+ * Unlinks every open entry from there on and calls `forget` as above; what was finished or restored
+ * there is forgotten too. Entries below stay open. The frontier goes back to `offset` where nothing
+ * below is open. */
+void shove_ledger_rewind(struct shove_ledger *ledger, int64_t offset,
+                         void (*forget)(void *ctx, struct shove_ledger_entry *entry), void *ctx);
 
 int64_t shove_ledger_frontier(const struct shove_ledger *ledger);
 

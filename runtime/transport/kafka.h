@@ -108,6 +108,7 @@ struct shove_kafka_claim {
     struct shove_kafka_rebalance *rebalance; /* the one that takes it away; NULL: none does */
     int64_t next_offset;                     /* one past the last record given out */
     int64_t last_take_offset; /* next_offset before the last take that gave records */
+    int32_t leader_epoch;     /* of the last record given out; -1: the broker does not say */
     bool may_go_back;         /* librdkafka reported an offset reset here */
     int code;                 /* not 0: take fails with it */
 };

@@ -67,6 +67,7 @@ static struct shove_kafka_claim *claim_new(struct shove_kafka_subscription *subs
                                        .has_committed = has_committed,
                                        .metadata = metadata};
     claim->next_offset = claim->last_take_offset = partition->offset;
+    claim->leader_epoch = -1;
     /* Out of the consumer's queue before anything is fetched into it. */
     claim->queue = rd_kafka_queue_get_partition(subscription->client->rk, partition->topic,
                                                 partition->partition);

@@ -18,7 +18,8 @@
  * knows to have been taken. It may not yet know of the very last take, and then gives those records
  * a second time in the same assignment; they are dropped here, because for the subscriber a claim
  * only ever goes forward. Going back further than that is a real reset (the log was truncated), and
- * is passed on.
+ * is passed on. So are records at the same offsets that a later leader wrote: librdkafka finds out
+ * by itself where a log was cut, and goes back there without a word.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -175,8 +176,9 @@ static void take_error(struct shove_kafka_claim *claim, const rd_kafka_message_t
     }
 }
 
-static bool is_repeated(const struct shove_kafka_claim *claim, int64_t offset) {
-    return offset < claim->next_offset && offset >= claim->last_take_offset && !claim->may_go_back;
+static bool is_repeated(const struct shove_kafka_claim *claim, const rd_kafka_message_t *message) {
+    return message->offset < claim->next_offset && message->offset >= claim->last_take_offset &&
+           !claim->may_go_back && rd_kafka_message_leader_epoch(message) <= claim->leader_epoch;
 }
 
 /* Keeps the messages that are records, in order. */
@@ -184,7 +186,7 @@ static void sift(struct shove_kafka_claim *claim, struct shove_kafka_batch *batc
     size_t kept = 0;
     for (size_t i = 0; i < batch->message_count; i++) {
         rd_kafka_message_t *message = batch->messages[i];
-        if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR && !is_repeated(claim, message->offset)) {
+        if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR && !is_repeated(claim, message)) {
             batch->messages[kept++] = message;
             continue;
         }
@@ -228,7 +230,9 @@ long shove_kafka_take(struct shove_transport *transport, struct shove_claim *bas
         return code;
     }
     claim->last_take_offset = batch->messages[0]->offset;
-    claim->next_offset = batch->messages[batch->message_count - 1]->offset + 1;
+    const rd_kafka_message_t *last = batch->messages[batch->message_count - 1];
+    claim->next_offset = last->offset + 1;
+    claim->leader_epoch = rd_kafka_message_leader_epoch(last);
     claim->may_go_back = false;
     *out = (struct shove_batch){
         .records = batch->records, .count = batch->message_count, .owner = batch};

@@ -7,11 +7,11 @@
  * Random actions: records are written (with holes), delivered, counted, finished in any order;
  * offsets are committed, or the commit is lost; the process crashes and starts from the last
  * commit; an epoch ends and its completions come late; compaction and retention remove records;
- * the log is truncated and written anew; metadata is damaged. Metadata has room for everything or
- * for next to nothing.
+ * the log is truncated and written anew, between two processes or under one; metadata is damaged.
+ * Metadata has room for everything or for next to nothing.
  *
  * What must hold, whatever happens:
- *   - the frontier is the model's, never goes back, and no open offset lies below it;
+ *   - the frontier is the model's, goes back only with the log, and no open offset lies below it;
  *   - a record that is skipped has been handled;
  *   - a record that is handled again was either handled after the commit the process started from,
  *     or belongs to what that commit said it could not name, and `may_repeat` counted it;
@@ -49,7 +49,7 @@ struct commit {
 
 struct walk {
     uint64_t seed, random;
-    uint64_t steps, step, rounds, crashes, commits, cut_commits, skips, repeats, refusals;
+    uint64_t steps, step, rounds, crashes, commits, cut_commits, skips, repeats, refusals, rewinds;
 
     /* The world */
     bool exists[OFFSETS_MAX];
@@ -340,8 +340,7 @@ static void model_restart(void) {
 }
 
 /* The end of the log is lost, and what is written there next is something else. */
-static void truncate_log(void) {
-    int64_t end = walk.log_end - (int64_t)below(happens(128) ? 10 : 200);
+static void truncate_log(int64_t end) {
     walk.log_end = end > 0 ? end : 0;
     for (int64_t offset = walk.log_end; offset < OFFSETS_MAX; offset++) {
         walk.exists[offset] = false;
@@ -375,6 +374,14 @@ static void abandon(void) {
             "the frontier moved from %" PRId64 " at the end of the epoch", frontier);
 }
 
+/* The next crash starts from a commit that knows of the truncation. */
+static void commit_truncation(void) {
+    move_model_frontier();
+    shove_ledger_metadata(&walk.ledger, walk.committed.metadata, SHOVE_LEDGER_METADATA_MAX, NULL);
+    walk.committed.facts = walk.model;
+    walk.committed.max_chars = SHOVE_LEDGER_METADATA_MAX;
+}
+
 static void restart(void) {
     bool is_crash = happens(128), is_truncated = happens(64);
     if (!is_crash)
@@ -384,7 +391,7 @@ static void restart(void) {
             entry_of(walk.open[i])->is_open = false;
     shove_ledger_release(&walk.ledger);
     if (is_truncated)
-        truncate_log();
+        truncate_log(walk.log_end - (int64_t)below(happens(128) ? 10 : 200));
     walk.crashes++;
     walk.epoch++;
     shove_ledger_init(&walk.ledger, walk.committed.facts.frontier);
@@ -395,13 +402,35 @@ static void restart(void) {
             walk.committed.facts.known_end = walk.log_end;
     }
     model_restart();
-    if (is_truncated) { /* the next crash starts from a commit that knows of the truncation */
-        move_model_frontier();
-        shove_ledger_metadata(&walk.ledger, walk.committed.metadata, SHOVE_LEDGER_METADATA_MAX,
-                              NULL);
-        walk.committed.facts = walk.model;
-        walk.committed.max_chars = SHOVE_LEDGER_METADATA_MAX;
+    if (is_truncated)
+        commit_truncation();
+}
+
+/* The log is cut below what was delivered, and the reader notices. */
+static void rewind_log(void) {
+    if (walk.position == 0)
+        return;
+    struct facts *model = &walk.model;
+    int64_t end =
+        walk.position - 1 - (int64_t)below((uint64_t)walk.position < 50 ? walk.position : 50);
+    truncate_log(end);
+    size_t kept = 0;
+    for (size_t i = 0; i < walk.open_count; i++) {
+        if (walk.open[i] < end)
+            walk.open[kept++] = walk.open[i];
     }
+    forgotten_count = 0;
+    shove_ledger_rewind(&walk.ledger, end, forget, &walk);
+    require(forgotten_count == walk.open_count - kept, "%zu were forgotten of %zu", forgotten_count,
+            walk.open_count - kept);
+    walk.open_count = kept;
+    for (int64_t offset = end; offset < OFFSETS_MAX; offset++)
+        model->knowledge[offset] = UNKNOWN;
+    model->known_end = walk.position = end;
+    if (model->frontier > end)
+        model->frontier = end;
+    commit_truncation();
+    walk.rewinds++;
 }
 
 /* --- Records that vanish */
@@ -448,6 +477,8 @@ static void act(void) {
     unsigned die = (unsigned)(draw() & 255);
     if (happens(walk.crash_chance) && happens(32))
         restart();
+    else if (happens(walk.crash_chance) && happens(32))
+        rewind_log();
     else if (die < 70)
         write_record();
     else if (die < 150)
@@ -510,8 +541,8 @@ int main(int argc, char **argv) {
     }
     printf("%" PRIu64 " steps, %" PRIu64 " rounds, %" PRIu64 " restarts, %" PRIu64
            " commits (%" PRIu64 " cut), %" PRIu64 " skipped, %" PRIu64 " repeated, %" PRIu64
-           " damaged texts refused\n",
+           " damaged texts refused, %" PRIu64 " rewinds\n",
            walk.step, walk.rounds, walk.crashes, walk.commits, walk.cut_commits, walk.skips,
-           walk.repeats, walk.refusals);
+           walk.repeats, walk.refusals, walk.rewinds);
     return EXIT_SUCCESS;
 }
