@@ -15,6 +15,7 @@
 --     crash     kills its worker; on the first attempt only
 --     spin      never yields again
 --     5s        sleeps that long
+--     .....     what begins with a dot makes the message larger and does nothing
 -- Its handler writes a line to the journal when it begins and when it ends, so what is in the journal was done, whatever
 -- shove says.
 
@@ -80,7 +81,7 @@ local function handle(msg)
       outcome = verbs[word](msg)
     elseif word:find "^%%d+m?s$" then
       shove.sleep(word)
-    else
+    elseif word:sub(1, 1) ~= "." then
       wait_at(word, msg)
     end
   end

@@ -1,0 +1,117 @@
+-- Kafka goes away, comes back, and loses topics, while a run goes on.
+
+local uv = require "luv"
+local app = require "spec.support.app"
+local cleanup = require "spec.support.cleanup"
+local kafka = require "spec.support.kafka"
+local steered = require "spec.support.steered"
+local tmp = require "spec.support.tmp"
+
+describe("a broker that stops answering", function()
+    local broker
+
+    setup(function()
+        cleanup.for_block(function() broker = kafka.private() end)
+    end)
+
+    local function send(signal)
+        uv.kill(tonumber(tmp.read(broker.dir .. "/pid")), signal)
+    end
+
+    it("for longer than the session lasts is waited for and announced; the run resumes by itself", function()
+        local s = steered.new { url = broker.url, broker = broker, partitions = 2, holds = { "10ms" }, kafka = {
+            ["session.timeout.ms"] = "1500", ["socket.timeout.ms"] = "1500",
+        } }
+        s:declare()
+        s:publish({ "a", "slow shut", "b", "again later retry" })
+        s:publish({ "c" }, { partition = 1 })
+        local p = s:run()
+        s:wait("ended", { "a", "b", "c" })
+        s:wait_position(0, 1, 1)
+        s:wait_position(1, 1)
+        send "sigstop"
+        local stopped = uv.hrtime()
+        -- Handlers go on meanwhile, and what they leave behind is kept until it can be stored.
+        s:open "shut"
+        s:open "later"
+        s:wait("ended", { "slow", "again" })
+        p:wait_for("no broker of .* can be reached, trying on.*code=EUNREACHABLE", 20000)
+        assert.is_true(uv.hrtime() - stopped > 1.5e9) -- no request fails before
+        send "sigcont"
+        p:wait_for("answers again after [%d.]+ s", 20000)
+        s:publish({ "d" })
+        s:publish({ "e" }, { partition = 1 })
+        s:wait("ended", { "d", "e" })
+        s:wait("ended", { "again" }, 2)
+        s:wait_position(0, 5)
+        s:wait_position(1, 2)
+        assert.equal(0, (app.drain(p)), p:transcript())
+        -- What was committed before is not handled again; what could not be committed may be.
+        for _, name in ipairs { "a", "b", "c", "d", "e" } do assert.equal(1, s:count("began", name), name) end
+    end)
+
+    it("and does not come back makes the last commit fail: exit code 1 in bounded time, and offsets are named", function()
+        local s = steered.new { url = broker.url, broker = broker, partitions = 2 }
+        s:declare()
+        local p = s:run()
+        p:wait_for("partitions assigned", 20000)
+        s:publish { "a shut", "b shut" }
+        s:wait("began", { "a", "b" })
+        s:wait_position(0, 0)
+        s:wait_position(1, 0)
+        broker:kill()
+        s:open "shut"
+        s:wait("ended", { "a", "b" })
+        assert.equal(1, (app.drain(p, 20000)), p:transcript())
+        local line = p:wait_for("the last commit of a partition did not succeed", 1000)
+        assert.matches(s.queue, line, 1, true)
+        assert.matches("partition=0 +offset=2", line)
+        -- Nothing had happened in the other.
+        p:mark()
+        assert.is_false(pcall(p.wait_for, p, "the last commit of a partition did not succeed.*partition=1", 1))
+    end)
+end)
+
+describe("a topic that is deleted under way", function()
+    -- Otherwise librdkafka believes for up to a minute that there is such a topic.
+    local QUICK = { ["topic.metadata.refresh.interval.ms"] = "500", ["topic.metadata.propagation.max.ms"] = "500" }
+    local broker = kafka.shared()
+
+    it("is told of by name, is not made anew, and is consumed when it is there again", function()
+        local s = steered.new { url = broker.url, partitions = 2, kafka = QUICK }
+        s:declare()
+        s:publish { "a", "slow shut" }
+        local p = s:run()
+        s:wait("ended", { "a" })
+        s:wait_position(0, 1)
+        broker:delete_topic(s.queue)
+        assert.matches(s.queue, p:wait_for("code=ENOTOPIC", 20000), 1, true)
+        s:open "shut"
+        s:wait("ended", { "slow" })
+        assert.is_nil(broker:partitions(s.queue))
+        broker:create_topic(s.queue, { partitions = 2 })
+        s:publish { "b" }
+        s:wait("ended", { "b" })
+        assert.equal(0, (app.drain(p)), p:transcript())
+    end)
+
+    it("and holds retries keeps them back, until it is there again", function()
+        local s = steered.new { url = broker.url, holds = { "50ms" }, kafka = QUICK }
+        local hold = s.queue .. "-hold-50ms"
+        s:declare()
+        local p = s:run()
+        p:wait_for("partitions assigned", 20000)
+        broker:delete_topic(hold)
+        p:wait_for("Subscribed topic not available: " .. hold:gsub("%-", "%%-"), 20000)
+        s:publish { "a retry", "b" }
+        s:wait("ended", { "a", "b" })
+        p:wait_for("a retry could not be stored.*to=" .. hold:gsub("%-", "%%-") .. ".*code=ENOTOPIC", 20000)
+        s:wait_position(0, 0, 1)
+        assert.is_nil(broker:partitions(hold))
+        broker:create_topic(hold)
+        s:wait("ended", { "a" }, 2)
+        s:wait_position(0, 2)
+        assert.equal(0, (app.drain(p)), p:transcript())
+        assert.equal(1, s:count("began", "b"))
+    end)
+end)

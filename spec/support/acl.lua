@@ -1,0 +1,91 @@
+-- Rights of users of the SASL listener of a broker (spec/support/kafka.lua), given and taken while it runs.
+--
+--     acl.allow(broker, "limited", { topic = name, operations = { "read", "describe" } })
+--     acl.forbid(broker, "limited", { group = name, operations = { "read" } })
+--     acl.properties("limited", "limited-secret")      librdkafka properties of a client that comes as that user
+--
+-- Without a rule nothing is allowed but to admin and to who comes through the plain listener.
+
+local ffi = require "ffi"
+local rdkafka = require "spec.support.librdkafka"
+
+ffi.cdef [[
+void *rd_kafka_AclBinding_new(int restype, const char *name, int resource_pattern_type, const char *principal,
+                              const char *host, int operation, int permission_type, char *errstr, size_t errstr_size);
+void *rd_kafka_AclBindingFilter_new(int restype, const char *name, int resource_pattern_type, const char *principal,
+                                    const char *host, int operation, int permission_type, char *errstr,
+                                    size_t errstr_size);
+void rd_kafka_AclBinding_destroy(void *acl_binding);
+void rd_kafka_CreateAcls(rd_kafka_t *rk, void **new_acls, size_t new_acls_cnt, const rd_kafka_AdminOptions_t *options,
+                         rd_kafka_queue_t *rkqu);
+void rd_kafka_DeleteAcls(rd_kafka_t *rk, void **del_acls, size_t del_acls_cnt, const rd_kafka_AdminOptions_t *options,
+                         rd_kafka_queue_t *rkqu);
+const void *rd_kafka_event_CreateAcls_result(rd_kafka_event_t *rkev);
+const void **rd_kafka_CreateAcls_result_acls(const void *result, size_t *cntp);
+const rd_kafka_error_t *rd_kafka_acl_result_error(const void *aclres);
+const void *rd_kafka_event_DeleteAcls_result(rd_kafka_event_t *rkev);
+const void **rd_kafka_DeleteAcls_result_responses(const void *result, size_t *cntp);
+const rd_kafka_error_t *rd_kafka_DeleteAcls_result_response_error(const void *result_response);
+]]
+
+local M = {}
+
+local TOPIC, GROUP = 2, 3
+local LITERAL = 3
+local ALLOW = 3
+local OPERATIONS = { read = 3, write = 4, describe = 8 }
+local TIMEOUT_MS = 15000
+
+local CREATE = {
+    binding = rdkafka.rd_kafka_AclBinding_new, call = rdkafka.rd_kafka_CreateAcls,
+    result = rdkafka.rd_kafka_event_CreateAcls_result, items = rdkafka.rd_kafka_CreateAcls_result_acls,
+    problem = rdkafka.rd_kafka_acl_result_error,
+}
+local DELETE = {
+    binding = rdkafka.rd_kafka_AclBindingFilter_new, call = rdkafka.rd_kafka_DeleteAcls,
+    result = rdkafka.rd_kafka_event_DeleteAcls_result, items = rdkafka.rd_kafka_DeleteAcls_result_responses,
+    problem = rdkafka.rd_kafka_DeleteAcls_result_response_error,
+}
+
+local function change(how, broker, user, what)
+    local text = ffi.new "char[512]"
+    local count = #what.operations
+    local bindings = ffi.new("void *[?]", count)
+    for i, operation in ipairs(what.operations) do
+        bindings[i - 1] = how.binding(what.topic and TOPIC or GROUP, what.topic or what.group, LITERAL, "User:" .. user, "*",
+            assert(OPERATIONS[operation], operation), ALLOW, text, 512)
+        assert(bindings[i - 1] ~= nil, ffi.string(text))
+    end
+    local client = broker:producer()
+    local queue = rdkafka.rd_kafka_queue_new(client)
+    how.call(client, bindings, count, nil, queue)
+    for i = 0, count - 1 do rdkafka.rd_kafka_AclBinding_destroy(bindings[i]) end
+    local event = rdkafka.rd_kafka_queue_poll(queue, TIMEOUT_MS)
+    rdkafka.rd_kafka_queue_destroy(queue)
+    assert(event ~= nil, "the broker did not answer")
+    assert(rdkafka.rd_kafka_event_error(event) == 0, ffi.string(rdkafka.rd_kafka_event_error_string(event)))
+    local size = ffi.new "size_t[1]"
+    local items = how.items(how.result(event), size)
+    for i = 0, tonumber(size[0]) - 1 do
+        local problem = how.problem(items[i])
+        assert(problem == nil, problem ~= nil and ffi.string(rdkafka.rd_kafka_error_string(problem)))
+    end
+    rdkafka.rd_kafka_event_destroy(event)
+end
+
+function M.allow(broker, user, what)
+    change(CREATE, broker, user, what)
+end
+
+function M.forbid(broker, user, what)
+    change(DELETE, broker, user, what)
+end
+
+function M.properties(user, password)
+    return {
+        ["security.protocol"] = "sasl_plaintext", ["sasl.mechanism"] = "PLAIN", ["sasl.username"] = user,
+        ["sasl.password"] = password,
+    }
+end
+
+return M
