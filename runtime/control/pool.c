@@ -90,6 +90,7 @@ static int start_worker(struct shove_worker *worker, struct shove_error *error) 
     worker->state = SHOVE_WORKER_LOADING;
     worker->is_condemned = false;
     worker->is_distrusted = false;
+    worker->is_leaving = false;
     worker->is_killed_for_timeout = false;
     worker->watched_since_ms = 0;
     worker->started_ms = control->now_ms;
@@ -234,6 +235,7 @@ static void handle_note(struct shove_worker *worker, const struct shove_note *no
             start_returned(worker, note, payload);
         break;
     case SHOVE_NOTE_STOPPING:
+        worker->is_leaving = true;
         break;
     default:
         distrust(worker, "it sent something unknown");
@@ -370,7 +372,7 @@ static void child_exited(struct shove_child *child, int64_t status, int signal) 
     const bool is_expected =
         worker->state == SHOVE_WORKER_STOPPING || control->phase == SHOVE_PHASE_STARTING;
     struct shove_delivery *culprit = find_culprit(worker);
-    if (!culprit && !is_expected && !worker->is_killed_for_timeout)
+    if (!culprit && !is_expected && !worker->is_killed_for_timeout && !worker->is_leaving)
         culprit = shove_isolation_judge(worker);
     if (!is_expected) {
         report_death(worker, culprit);

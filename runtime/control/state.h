@@ -198,6 +198,7 @@ struct shove_worker {
     bool is_killed_for_timeout;
     bool is_condemned;  /* a kill was sent */
     bool is_distrusted; /* it said what cannot be: nothing more is read from it */
+    bool is_leaving;    /* it ends by itself: no message is to blame */
     bool has_suspect;   /* a suspected message runs there, alone */
     bool is_reserved;   /* nothing is given to it but a suspect */
     struct shove_publish_request

@@ -80,7 +80,7 @@ enum shove_note_type {
                                SHOVE_EXIT_* */
     SHOVE_NOTE_READY,       /* the script is loaded and handlers can run */
     SHOVE_NOTE_STARTED,     /* app:on_start returned; payload: error text or empty */
-    SHOVE_NOTE_STOPPING     /* nothing runs any more, exiting */
+    SHOVE_NOTE_STOPPING     /* exiting by itself: nothing runs any more, or memory is used up */
 };
 #define SHOVE_NOTE_MORE                                                                            \
     0x8000u /* or'ed into type: the payload goes on in the next record of this type */

@@ -6,6 +6,10 @@
  * of memory, it can never get out again. So the soft limit is the limit, the hard one is higher,
  * and a collection is run under the hard one. It calls a function made beforehand, because making
  * one allocates too.
+ *
+ * What the script keeps is not garbage. When that leaves too little, every message would fail from
+ * then on that needs more than a little memory, whatever its handler: the process is spent, and a
+ * new one begins with nothing kept.
  */
 #include "worker/memory.h"
 
@@ -17,6 +21,8 @@
 #include "base/log.h"
 
 #define RESERVE_BYTES ((rlim_t)64 * 1024 * 1024)
+#define LEFT_AT_LEAST 4 /* a quarter of the limit */
+#define PARTS 32
 
 /* A sanitizer's shadow is terabytes of memory that counts. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -54,6 +60,22 @@ static void collect_protected(struct shove_host *host) {
     }
 }
 
+/* Asks Lua's own allocator, which has freed space of its own beside what the system would give; in
+ * parts, because that space is not in one piece. */
+static bool can_have(lua_State *L, size_t size_bytes) {
+    void *parts[PARTS];
+    void *ctx;
+    lua_Alloc allocate = lua_getallocf(L, &ctx);
+    int count = 0;
+    while (count < PARTS && (parts[count] = allocate(ctx, NULL, 0, size_bytes / PARTS)) != NULL) {
+        count++;
+    }
+    for (int i = 0; i < count; i++) {
+        allocate(ctx, parts[i], size_bytes / PARTS, 0);
+    }
+    return count == PARTS;
+}
+
 void shove_memory_recover(struct shove_host *host) {
     struct rlimit normal;
     host->is_out_of_memory = false;
@@ -65,4 +87,5 @@ void shove_memory_recover(struct shove_host *host) {
     setrlimit(RLIMIT_DATA, &raised);
     collect_protected(host);
     setrlimit(RLIMIT_DATA, &normal);
+    host->is_spent = !can_have(host->L, (size_t)normal.rlim_cur / LEFT_AT_LEAST);
 }

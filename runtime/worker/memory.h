@@ -11,7 +11,8 @@ void shove_memory_limit(int64_t limit_bytes);
 /* Once, while the state is made (protected). */
 void shove_memory_prepare(lua_State *L, struct shove_host *host);
 
-/* Collects all garbage, with a reserve beyond the limit. */
+/* Collects all garbage, with a reserve beyond the limit. Sets host->is_spent when that leaves too
+ * little. */
 void shove_memory_recover(struct shove_host *host);
 
 #endif

@@ -99,7 +99,7 @@ static void settle_error(lua_State *L, struct shove_task *task, int index) {
     }
     const char *text = lua_tolstring(L, index, &size);
     shove_scheduler_settle(task, SHOVE_OUTCOME_ERROR, text, size);
-    task->host->is_out_of_memory |= strncmp(text, "not enough memory", 17) == 0;
+    task->host->is_out_of_memory |= strstr(text, "not enough memory") != NULL;
 }
 
 /* finish(id, is_ok, result): what the protected call of the handler gave. */

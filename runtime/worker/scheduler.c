@@ -215,7 +215,7 @@ static void handle(struct shove_host *host, const struct shove_submit *entry) {
 bool shove_scheduler_portion(struct shove_host *host) {
     struct shove_submit entry;
     unsigned count = 0;
-    while (count < PORTION && shove_channel_next_submit(host->channel, &entry)) {
+    while (count < PORTION && !host->is_spent && shove_channel_next_submit(host->channel, &entry)) {
         handle(host, &entry);
         count++;
     }

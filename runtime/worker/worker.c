@@ -146,8 +146,13 @@ static void turn(struct shove_host *host) {
 }
 
 static void run_until_stopped(struct shove_host *host) {
-    while (!host->is_stopping || !is_idle(host)) {
+    while (!host->is_spent && (!host->is_stopping || !is_idle(host))) {
         turn(host);
+    }
+    if (host->is_spent) {
+        shove_log(SHOVE_LOG_ERROR,
+                  "what the script keeps leaves less than a quarter of a worker's memory "
+                  "(--worker-memory): this process makes way for a new one");
     }
     send_text(host, SHOVE_NOTE_STOPPING, 0, NULL, 0);
 }
