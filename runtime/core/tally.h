@@ -10,10 +10,10 @@
 struct shove_tally {                         /* per group */
     uint64_t consumed[SHOVE_OUTCOME_COUNT_]; /* settled messages by outcome */
     uint64_t failed[SHOVE_REASON_COUNT_];    /* discards, and acknowledged dead letters */
-    uint64_t done;      /* acked, and timeouts that count as acked */
-    uint64_t delayed;   /* waits in a hold, acknowledged, or in place */
-    uint64_t dead;      /* acknowledged dead letters */
-    uint64_t discarded; /* gone: no DLQ has a copy */
+    uint64_t done;                           /* acked, and timeouts that count as acked */
+    uint64_t delayed;                        /* waits in a hold, acknowledged, or in place */
+    uint64_t dead;                           /* acknowledged dead letters */
+    uint64_t discarded;                      /* gone: no DLQ has a copy */
     uint64_t redelivered_after_crash;
     bool is_failed; /* the consumer stopped with an error */
 };
