@@ -261,6 +261,7 @@ static int init_loop(struct shove_control *control, struct shove_error *error) {
 }
 
 static void start_handles(struct shove_control *control) {
+    uv_update_time(&control->loop); /* it has stood still while the broker was waited for */
     control->now_ms = (int64_t)uv_now(&control->loop);
     uv_poll_start(&control->wake_poll, UV_READABLE, on_wake);
     uv_prepare_start(&control->prepare, on_prepare);

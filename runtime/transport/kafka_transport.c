@@ -99,6 +99,8 @@ static void unwatch(struct shove_kafka *kafka) {
 
 /* ---- open ---- */
 
+#define FIRST_SLICE_MS 250
+
 struct reach { /* what was heard while waiting for the cluster */
     char words[512];
     int code;
@@ -119,15 +121,17 @@ static void hear(struct reach *reach, rd_kafka_event_t *event) {
 }
 
 /* Asks for metadata in slices, and listens in between for a refusal that waiting would not change.
- */
+ * The slices grow: an answer counts only for the question it belongs to, and a broker that is far
+ * away needs longer than the first of them. */
 static int reach_cluster(struct shove_kafka *kafka, struct shove_error *error) {
     struct reach reach = {.code = 0};
     int64_t until_ms = shove_kafka_now_ms(kafka) + kafka->timeout_ms;
-    for (;;) {
+    for (int64_t slice_ms = FIRST_SLICE_MS;; slice_ms *= 2) {
         int64_t left_ms = until_ms - shove_kafka_now_ms(kafka);
         struct shove_error ignored;
-        long count = shove_kafka_ask_partition_count(
-            kafka->admin->rk, "__shove_probe", left_ms < 250 ? left_ms : 250, NULL, NULL, &ignored);
+        long count = shove_kafka_ask_partition_count(kafka->admin->rk, "__shove_probe",
+                                                     left_ms < slice_ms ? left_ms : slice_ms, NULL,
+                                                     NULL, &ignored);
         if (count >= 0 || (count != SHOVE_EUNREACHABLE && count != SHOVE_ETIMEOUT))
             return 0;
         rd_kafka_event_t *event;
@@ -267,6 +271,7 @@ const struct shove_transport_ops shove_kafka_ops = {
     .produce = shove_kafka_produce,
     .commit = shove_kafka_commit,
     .release = shove_kafka_release,
+    .retention_ms = shove_kafka_retention_ms,
     .backlog = shove_kafka_backlog,
     .partition_count = shove_kafka_partition_count,
     .watermarks = shove_kafka_watermarks,

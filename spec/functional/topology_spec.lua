@@ -265,6 +265,20 @@ return app
     end)
 end
 
+describe("holds and a DLQ", function()
+    it("each without the other has a warning on its line", function()
+        for options, words in pairs {
+            ['hold = { "1s" }'] = "it has holds but no dlq", ["dlq = true"] = "it has a dlq but no hold",
+        } do
+            local result = stage.new("memory", one_topic(options)):command "check"
+            assert.are.equal(0, result.code, result.stderr)
+            assert.matches("\nWarnings\n.*app.lua:3: topic \"orders[^\n]*" .. words, result.stdout)
+        end
+        local result = stage.new("memory", one_topic 'hold = { "1s" }, dlq = true'):command "check"
+        assert.is_nil(result.stdout:find("Warnings", 1, true))
+    end)
+end)
+
 describe("replication factor", function()
     local SOURCE = [[
 local shove, stage = require "shove", require "stage"
@@ -301,11 +315,24 @@ return app
         local p = s:run { "--workers", "1" }
         p:wait_for("partitions assigned", 20000)
         assert.are.equal(1, #stage.lines(p, "warn +control: .*app.lua:3: .*replication factor 1 on a cluster of 3 brokers"))
-        p:destroy()
+        stage.drain(p)
     end)
 end)
 
 -- Its topics cannot be looked at, so the program ends before anything is consumed.
+describe("a broker that is slow", function()
+    it("is waited for, and the time is not taken from what workers have to load the script", function()
+        local mock = kafka_mock.start()
+        local s = stage.new("kafka", one_topic "partitions = 1", { url = mock.url })
+        mock:create(s:name "orders", 1)
+        mock:set_rtt(300)
+        local p = s:run { "--workers", "1", "--load-timeout", "1s" }
+        p:wait_for("running", 20000)
+        mock:set_rtt(0)
+        stage.drain(p)
+    end)
+end)
+
 describe("a broker that cannot be used", function()
     for what, url in pairs { Kafka = "kafka://127.0.0.1:1", ["an embedded file"] = "embedded:./nowhere/queue.db" } do
         it("ends the program with 69 and names it: " .. what, function()
