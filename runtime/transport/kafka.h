@@ -88,6 +88,7 @@ struct shove_kafka_topic {          /* a name that was produced to or declared *
     } state;
     rd_kafka_topic_t *rkt; /* of the current producer; NULL: not made yet */
     int64_t answered_ms;   /* MISSING: when it was found so */
+    int64_t retention_ms;  /* as in shove_transport_ops */
     struct shove_kafka_pending *first;
     struct shove_kafka_pending *last;
     char name[];
@@ -337,6 +338,13 @@ void shove_kafka_commits_forget(struct shove_kafka_subscription *subscription,
 
 int shove_kafka_declare(struct shove_transport *transport, const struct shove_topic_spec *specs,
                         size_t count, struct shove_error *error);
+
+/* ---- kafka_retention.c ---- */
+
+/* Asks how long these topics keep their records; silent when that is not told. */
+void shove_kafka_learn_retention(struct shove_kafka *kafka, const struct shove_topic_spec *specs,
+                                 size_t count);
+int64_t shove_kafka_retention_ms(struct shove_transport *transport, const char *topic);
 long shove_kafka_partition_count(struct shove_transport *transport, const char *topic,
                                  int64_t timeout_ms, struct shove_error *error);
 int shove_kafka_watermarks(struct shove_transport *transport, const char *topic, int32_t partition,

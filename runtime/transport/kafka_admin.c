@@ -330,5 +330,7 @@ int shove_kafka_declare(struct shove_transport *transport, const struct shove_to
             kafka->widest_topic = declarations[i].partition_count;
     }
     free(declarations);
+    if (code == 0)
+        shove_kafka_learn_retention(kafka, specs, count);
     return code;
 }

@@ -216,6 +216,7 @@ int shove_local_commit(struct shove_transport *transport, struct shove_subscript
                        const struct shove_commit *commits, size_t count, void *opaque);
 void shove_local_release(struct shove_transport *transport, struct shove_claim **claims,
                          size_t count);
+int64_t shove_local_retention_ms(struct shove_transport *transport, const char *topic);
 int64_t shove_local_backlog(struct shove_transport *transport, const struct shove_claim *claim);
 /* Says assigned, revoking and ended where they are due. Only from the pump. */
 void shove_local_subscriptions_advance(struct shove_local *local);
@@ -290,9 +291,9 @@ bool shove_local_is_deletable(const struct shove_store_topic *topic, int64_t def
     .subscribe = shove_local_subscribe, .unsubscribe = shove_local_unsubscribe,                    \
     .take = shove_local_take, .batch_release = shove_local_batch_release,                          \
     .produce = shove_local_produce, .commit = shove_local_commit, .release = shove_local_release,  \
-    .backlog = shove_local_backlog, .partition_count = shove_local_partition_count,                \
-    .watermarks = shove_local_watermarks, .read = shove_local_read,                                \
-    .committed_get = shove_local_committed_get, .committed_set = shove_local_committed_set,        \
-    .delete_before = shove_local_delete_before
+    .retention_ms = shove_local_retention_ms, .backlog = shove_local_backlog,                      \
+    .partition_count = shove_local_partition_count, .watermarks = shove_local_watermarks,          \
+    .read = shove_local_read, .committed_get = shove_local_committed_get,                          \
+    .committed_set = shove_local_committed_set, .delete_before = shove_local_delete_before
 
 #endif

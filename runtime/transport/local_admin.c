@@ -87,6 +87,12 @@ bool shove_local_is_deletable(const struct shove_store_topic *topic, int64_t def
     return retention_ms >= 0 && newest_ms <= now_ms - retention_ms;
 }
 
+int64_t shove_local_retention_ms(struct shove_transport *transport, const char *topic) {
+    (void)transport;
+    (void)topic;
+    return -1; /* shove_local_is_deletable: nothing that a group has not consumed */
+}
+
 /* ---- operator table ---- */
 
 /* Topic and partition checked; the topic as it is now, not as it was when it was first used. */

@@ -198,6 +198,10 @@ struct shove_transport_ops {
      * none is left). All claims of one revoking event may be released in any number of calls, also
      * from inside the event. */
     void (*release)(struct shove_transport *transport, struct shove_claim **claims, size_t count);
+    /* How long a record of `topic` is kept that this app's groups have not finished: milliseconds,
+     * -1: as long as they need, 0: not known. Of a declared topic, as it was then; no broker is
+     * asked. */
+    int64_t (*retention_ms)(struct shove_transport *transport, const char *topic);
     /* Records waiting for this claim beyond what was taken: high watermark minus the next offset to
      * take, as known without asking the broker; -1: not known yet. */
     int64_t (*backlog)(struct shove_transport *transport, const struct shove_claim *claim);

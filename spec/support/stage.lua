@@ -136,7 +136,8 @@ function Stage:plain(topic)
 end
 
 function Stage:run(options)
-    return self.app:run(options)
+    self.process = self.app:run(options)
+    return self.process
 end
 
 function Stage:command(command, options)
@@ -215,7 +216,9 @@ end
 function Stage:wait_calls(count, wanted, deadline_ms)
     local calls
     wait.until_true(function()
+        local has_ended = self.process and self.process:has_ended()
         calls = self:calls(wanted)
+        if #calls < count and has_ended then error("it has ended:\n" .. self.process:transcript(), 0) end
         return #calls >= count
     end, deadline_ms or CALLS_MS, ("%d calls of %s"):format(count, cjson.encode(wanted or {})))
     return calls

@@ -89,7 +89,11 @@ local App = {}
 ---@field for_group? string
 ---The topic, its holds and its DLQ are only checked to be there, never created or changed. Default false.
 ---@field external? boolean
----How long records are kept. Default: the broker's.
+---How long records are kept. Default: the broker's. On Kafka it is set on a topic that shove creates; one that exists keeps
+---its own, and where that is another there is a warning.
+---
+---A message that has been open for more than half of what its topic keeps has a warning in the log. Kafka is asked what
+---that is when the program starts; where the client lacks the right to ask, this option is taken, or 7 days.
 ---@field retention? shove.Duration
 ---Lets a sequenced topic do without holds or DLQ, and a topic with one of the two without a warning. Default false.
 ---@field allow_message_loss? boolean

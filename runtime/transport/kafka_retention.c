@@ -1,0 +1,131 @@
+/* kafka_retention.c: how long Kafka keeps the records of a topic, asked once, when it is declared.
+ *
+ * Control and cli, at start-up; blocks for 2 ASK_MS at most. Nothing depends on an answer:
+ * a client may lack the right to ask (DescribeConfigs), and then it is not known.
+ *
+ * What a topic keeps is the broker's to say: its default, or what somebody has set since. A
+ * script's `retention` is only given to topics that shove creates, so where a topic has another,
+ * that is said.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "transport/kafka.h"
+
+#define ASK_MS 2000 /* at most: it is good to know, not needed */
+
+static const char *value_of(const rd_kafka_ConfigResource_t *resource, const char *name) {
+    size_t count = 0;
+    const rd_kafka_ConfigEntry_t **entries = rd_kafka_ConfigResource_configs(resource, &count);
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(rd_kafka_ConfigEntry_name(entries[i]), name) == 0)
+            return rd_kafka_ConfigEntry_value(entries[i]);
+    }
+    return NULL;
+}
+
+/* As in shove_transport_ops. */
+static int64_t retention_of(const rd_kafka_ConfigResource_t *resource) {
+    if (rd_kafka_ConfigResource_error(resource) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return 0;
+    const char *policy = value_of(resource, "cleanup.policy");
+    const char *kept = value_of(resource, "retention.ms");
+    if (policy == NULL || kept == NULL)
+        return 0;
+    if (strstr(policy, "delete") == NULL)
+        return -1;
+    int64_t retention_ms = strtoll(kept, NULL, 10);
+    return retention_ms < 0 ? -1 : retention_ms;
+}
+
+static void warn_of_difference(const struct shove_topic_spec *spec, int64_t retention_ms) {
+    if (spec->retention_ms <= 0 || retention_ms == 0 || retention_ms == spec->retention_ms)
+        return;
+    char kept[48] = "everything";
+    if (retention_ms > 0)
+        snprintf(kept, sizeof kept, "%" PRId64 " s", retention_ms / 1000);
+    shove_log(SHOVE_LOG_WARN,
+              "%s: topic %s keeps %s, not the %" PRId64
+              " s of `retention`: that is for topics which "
+              "shove creates, and is not changed in one that exists",
+              spec->at != NULL ? spec->at : "topic", spec->name, kept, spec->retention_ms / 1000);
+}
+
+static void learn(struct shove_kafka *kafka, const struct shove_topic_spec *specs, size_t count,
+                  const rd_kafka_ConfigResource_t *resource) {
+    const char *name = rd_kafka_ConfigResource_name(resource);
+    struct shove_kafka_topic *topic = shove_kafka_topic_get(kafka, name);
+    if (topic == NULL)
+        return;
+    topic->retention_ms = retention_of(resource);
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(specs[i].name, name) == 0)
+            warn_of_difference(&specs[i], topic->retention_ms);
+    }
+}
+
+/* Any broker can answer; without being told which, librdkafka waits for the controller, which may
+ * be gone. -1: none. */
+static int32_t find_broker(struct shove_kafka *kafka, int timeout_ms) {
+    const struct rd_kafka_metadata *metadata;
+    if (rd_kafka_metadata(kafka->admin->rk, 0, NULL, &metadata, timeout_ms) !=
+        RD_KAFKA_RESP_ERR_NO_ERROR)
+        return -1;
+    int32_t id = metadata->orig_broker_id;
+    rd_kafka_metadata_destroy(metadata);
+    return id;
+}
+
+static rd_kafka_event_t *ask(struct shove_kafka *kafka, rd_kafka_ConfigResource_t **resources,
+                             size_t count) {
+    char text[256];
+    int timeout_ms = kafka->timeout_ms < ASK_MS ? (int)kafka->timeout_ms : ASK_MS;
+    int32_t broker = find_broker(kafka, timeout_ms);
+    if (broker < 0)
+        return NULL;
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(kafka->admin->rk);
+    rd_kafka_AdminOptions_t *options =
+        rd_kafka_AdminOptions_new(kafka->admin->rk, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS);
+    rd_kafka_AdminOptions_set_broker(options, broker, text, sizeof text);
+    rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, text, sizeof text);
+    rd_kafka_DescribeConfigs(kafka->admin->rk, resources, count, options, queue);
+    rd_kafka_event_t *event = rd_kafka_queue_poll(queue, timeout_ms + 500);
+    rd_kafka_AdminOptions_destroy(options);
+    rd_kafka_queue_destroy(queue);
+    return event;
+}
+
+void shove_kafka_learn_retention(struct shove_kafka *kafka, const struct shove_topic_spec *specs,
+                                 size_t count) {
+    rd_kafka_ConfigResource_t **resources = calloc(count + 1, sizeof(*resources));
+    if (resources == NULL)
+        return;
+    size_t asked = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (specs[i].role != SHOVE_ROLE_HOLD)
+            resources[asked++] =
+                rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, specs[i].name);
+    }
+    rd_kafka_event_t *event = asked > 0 ? ask(kafka, resources, asked) : NULL;
+    rd_kafka_ConfigResource_destroy_array(resources, asked);
+    free(resources);
+    if (event == NULL)
+        return;
+    size_t answered = 0;
+    const rd_kafka_ConfigResource_t **answers = NULL;
+    if (rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR_NO_ERROR)
+        answers = rd_kafka_DescribeConfigs_result_resources(
+            rd_kafka_event_DescribeConfigs_result(event), &answered);
+    for (size_t i = 0; i < answered; i++)
+        learn(kafka, specs, count, answers[i]);
+    rd_kafka_event_destroy(event);
+}
+
+int64_t shove_kafka_retention_ms(struct shove_transport *transport, const char *topic) {
+    const struct shove_kafka_topic *known =
+        shove_kafka_topic_get((struct shove_kafka *)transport, topic);
+    return known != NULL ? known->retention_ms : 0;
+}
