@@ -264,7 +264,6 @@ long shove_kafka_ask_partition_count(rd_kafka_t *rk, const char *topic, int64_t 
 /* ---- kafka_producer.c ---- */
 
 int shove_kafka_produce(struct shove_transport *transport, const struct shove_produce *what);
-int shove_kafka_producer_make(struct shove_kafka *kafka, struct shove_error *error);
 void shove_kafka_producer_pump(struct shove_kafka *kafka);
 /* Sends what waited for the topic, or reports it failed with `code`. */
 void shove_kafka_producer_settle(struct shove_kafka *kafka, struct shove_kafka_topic *topic,

@@ -25,7 +25,7 @@
 #define MISSING_FOR_MS 1000
 #define REMAKE_INTERVAL_MS 1000
 
-int shove_kafka_producer_make(struct shove_kafka *kafka, struct shove_error *error) {
+static int make_producer(struct shove_kafka *kafka, struct shove_error *error) {
     struct shove_kafka_producer *producer = calloc(1, sizeof *producer);
     if (producer == NULL)
         return shove_error_set(error, SHOVE_ENOMEM, "out of memory for a Kafka producer");
@@ -48,7 +48,7 @@ static int need_producer(struct shove_kafka *kafka) {
         shove_kafka_now_ms(kafka) - kafka->producer_made_ms < REMAKE_INTERVAL_MS)
         return SHOVE_EAGAIN;
     struct shove_error error;
-    int code = shove_kafka_producer_make(kafka, &error);
+    int code = make_producer(kafka, &error);
     if (code != 0)
         shove_log(SHOVE_LOG_ERROR, "%s", error.text);
     return code;
@@ -71,10 +71,13 @@ static void retire(struct shove_kafka *kafka) {
     kafka->producer = NULL;
     producer->next = kafka->retired;
     kafka->retired = producer;
-    shove_kafka_notice(
-        kafka, producer->retired_code,
-        "the Kafka producer failed and is made anew, what was not acknowledged is sent again: %s",
-        words);
+    shove_kafka_notice(kafka, producer->retired_code,
+                       producer->retired_code == SHOVE_EFATAL
+                           ? "the Kafka producer failed and is made anew, what was not "
+                             "acknowledged is sent again: %s"
+                           : "the broker refuses what shove writes; it is asked again, and what "
+                             "waits for it stays uncommitted: %s",
+                       words);
 }
 
 static bool is_dead(const struct shove_kafka_producer *producer) {

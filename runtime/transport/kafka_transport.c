@@ -165,15 +165,19 @@ static int copy_properties(struct shove_kafka *kafka, const struct shove_transpo
 }
 
 /* A wrong combination of properties shows only when a handle is made, so the other kinds are tried
- * before anything runs. */
+ * before anything runs. The real ones come when there is something to do: a user that only reads
+ * needs no right to write. */
 static int try_properties(struct shove_kafka *kafka, struct shove_error *error) {
     if (kafka->property_count == 0)
         return 0;
-    int code = shove_kafka_producer_make(kafka, error);
+    struct shove_kafka_client *producer = NULL;
     struct shove_kafka_client *consumer = NULL;
+    int code = shove_kafka_client_new(kafka, SHOVE_KAFKA_PRODUCER, NULL, SHOVE_RESET_EARLIEST,
+                                      &producer, error);
     if (code == 0)
         code = shove_kafka_client_new(kafka, SHOVE_KAFKA_CONSUMER, "shove-configuration-check",
                                       SHOVE_RESET_EARLIEST, &consumer, error);
+    shove_kafka_client_release(producer);
     shove_kafka_client_release(consumer);
     return code;
 }
