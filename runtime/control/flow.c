@@ -60,6 +60,7 @@ int shove_flows_join(struct shove_control *control, struct shove_error *error) {
             .topics = flow->topics,
             .topic_count = flow->topic_count,
             .reset = flow->group->reset,
+            .hold_count = flow->topic_count - 1,
             .user = flow,
         };
         int rc = control->ops->subscribe(control->transport, &what, &flow->subscription, error);

@@ -141,7 +141,9 @@ struct shove_kafka_subscription {
     rd_kafka_queue_t *commit_queue;
     char **topics;
     size_t topic_count;
-    enum shove_reset reset;
+    size_t hold_count;       /* the last so many of them */
+    rd_kafka_topic_t **held; /* handles of the holds, which have a reset policy of their own */
+    enum shove_reset reset;  /* of the others */
     struct shove_kafka_claim *claims;
     struct shove_kafka_rebalance *rebalance; /* oldest first */
     struct shove_kafka_commit *commit;       /* the first is on its way when is_committing */
@@ -278,6 +280,9 @@ void shove_kafka_unsubscribe(struct shove_transport *transport, struct shove_sub
 void shove_kafka_consumer_pump(struct shove_kafka *kafka);
 void shove_kafka_subscription_fail(struct shove_kafka_subscription *subscription, int code,
                                    const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* What is done about a topic of it where nothing is committed. */
+enum shove_reset shove_kafka_subscription_reset(const struct shove_kafka_subscription *subscription,
+                                                const char *topic);
 /* Frees it with everything it has left, without a word to the subscriber. */
 void shove_kafka_subscription_free(struct shove_kafka_subscription *subscription);
 

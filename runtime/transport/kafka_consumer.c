@@ -149,6 +149,12 @@ static int join(struct shove_kafka_subscription *subscription, struct shove_erro
                            subscription->base.group_id, rd_kafka_err2str(err));
 }
 
+static void release_holds(struct shove_kafka_subscription *subscription) {
+    for (size_t i = 0; subscription->held != NULL && subscription->held[i] != NULL; i++)
+        rd_kafka_topic_destroy(subscription->held[i]);
+    free(subscription->held);
+}
+
 void shove_kafka_subscription_free(struct shove_kafka_subscription *subscription) {
     shove_kafka_rebalances_free(subscription);
     while (subscription->commit != NULL) {
@@ -163,10 +169,42 @@ void shove_kafka_subscription_free(struct shove_kafka_subscription *subscription
     }
     if (subscription->commit_queue != NULL)
         rd_kafka_queue_destroy(subscription->commit_queue);
+    release_holds(subscription);
     shove_kafka_client_release(subscription->client);
     free_names(subscription->topics, subscription->topic_count);
     free(subscription->base.group_id);
     free(subscription);
+}
+
+enum shove_reset shove_kafka_subscription_reset(const struct shove_kafka_subscription *subscription,
+                                                const char *topic) {
+    for (size_t i = subscription->topic_count - subscription->hold_count;
+         i < subscription->topic_count; i++) {
+        if (strcmp(subscription->topics[i], topic) == 0)
+            return SHOVE_RESET_EARLIEST;
+    }
+    return subscription->reset;
+}
+
+/* For librdkafka, too, which resets by itself when an offset is not in the log any more: the first
+ * handle of a topic decides how it is configured. */
+static int keep_holds(struct shove_kafka_subscription *subscription, struct shove_error *error) {
+    rd_kafka_t *rk = subscription->client->rk;
+    subscription->held = calloc(subscription->hold_count + 1, sizeof(rd_kafka_topic_t *));
+    for (size_t i = 0; subscription->held != NULL && i < subscription->hold_count; i++) {
+        size_t at = subscription->topic_count - subscription->hold_count + i;
+        rd_kafka_topic_conf_t *conf = rd_kafka_default_topic_conf_dup(rk);
+        rd_kafka_topic_conf_set(conf, "auto.offset.reset", "earliest", NULL, 0);
+        subscription->held[i] = rd_kafka_topic_new(rk, subscription->topics[at], conf);
+        if (subscription->held[i] == NULL) {
+            rd_kafka_topic_conf_destroy(conf);
+            return shove_error_set(error, SHOVE_EINVAL, "'%s' cannot be the name of a topic",
+                                   subscription->topics[at]);
+        }
+    }
+    return subscription->held != NULL
+               ? 0
+               : shove_error_set(error, SHOVE_ENOMEM, "out of memory for a subscription");
 }
 
 static int start(struct shove_kafka *kafka, const struct shove_subscribe *what,
@@ -176,6 +214,7 @@ static int start(struct shove_kafka *kafka, const struct shove_subscribe *what,
     if (subscription->base.group_id == NULL || subscription->topics == NULL)
         return shove_error_set(error, SHOVE_ENOMEM, "out of memory for a subscription");
     subscription->topic_count = what->topic_count;
+    subscription->hold_count = what->hold_count;
     int code = shove_kafka_client_new(kafka, SHOVE_KAFKA_CONSUMER, what->group_id, what->reset,
                                       &subscription->client, error);
     if (code != 0)
@@ -184,7 +223,9 @@ static int start(struct shove_kafka *kafka, const struct shove_subscribe *what,
     subscription->commit_queue = rd_kafka_queue_new(subscription->client->rk);
     rd_kafka_queue_io_event_enable(subscription->commit_queue,
                                    shove_kafka_mailbox_fd(kafka->mailbox), &one, sizeof one);
-    code = join(subscription, error);
+    code = keep_holds(subscription, error);
+    if (code == 0)
+        code = join(subscription, error);
     if (code == 0 && (code = check_start(kafka, subscription)) != 0)
         shove_error_set(error, code, "out of memory for a subscription");
     return code;

@@ -23,9 +23,9 @@ struct shove_kafka_lookup {
     struct shove_kafka_job job;
     struct shove_kafka_client *client;
     rd_kafka_topic_partition_list_t *partitions; /* in: which; out: offset, metadata */
-    bool *has_committed;                         /* as long as the list */
+    bool *has_committed;                         /* as long as the list, as is the next */
+    enum shove_reset *resets;
     char *group_id;
-    enum shove_reset reset;
     struct shove_kafka_subscription
         *subscription; /* loop's thread only; NULL once nobody waits for the result */
     atomic_bool is_cancelled;
@@ -47,8 +47,8 @@ static rd_kafka_resp_err_t apply_reset(struct shove_kafka_lookup *lookup) {
     for (int i = 0; i < list->cnt; i++) {
         if (!lookup->has_committed[i])
             rd_kafka_topic_partition_list_add(fresh, list->elems[i].topic, list->elems[i].partition)
-                ->offset = lookup->reset == SHOVE_RESET_LATEST ? RD_KAFKA_OFFSET_END
-                                                               : RD_KAFKA_OFFSET_BEGINNING;
+                ->offset = lookup->resets[i] == SHOVE_RESET_LATEST ? RD_KAFKA_OFFSET_END
+                                                                   : RD_KAFKA_OFFSET_BEGINNING;
     }
     rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR_NO_ERROR;
     if (fresh->cnt > 0) /* a time that is a logical offset asks for that offset */
@@ -74,7 +74,7 @@ static rd_kafka_resp_err_t ask(struct shove_kafka_lookup *lookup) {
         return err;
     for (int i = 0; i < list->cnt; i++) {
         lookup->has_committed[i] = list->elems[i].offset >= 0;
-        if (lookup->has_committed[i] || lookup->reset != SHOVE_RESET_NONE)
+        if (lookup->has_committed[i] || lookup->resets[i] != SHOVE_RESET_NONE)
             continue;
         lookup->code = shove_error_set(
             &lookup->error, SHOVE_EOFFSET,
@@ -113,6 +113,7 @@ static void lookup_discard(struct shove_kafka_job *job) {
     if (lookup->partitions != NULL)
         rd_kafka_topic_partition_list_destroy(lookup->partitions);
     free(lookup->has_committed);
+    free(lookup->resets);
     free(lookup->group_id);
     free(lookup);
 }
@@ -136,13 +137,16 @@ int shove_kafka_lookup_start(struct shove_kafka_subscription *subscription,
     lookup->group_id = strdup(subscription->base.group_id);
     lookup->has_committed =
         calloc((size_t)rebalance->partitions->cnt, sizeof *lookup->has_committed);
-    if (lookup->group_id == NULL || lookup->has_committed == NULL) {
+    lookup->resets = calloc((size_t)rebalance->partitions->cnt, sizeof *lookup->resets);
+    if (lookup->group_id == NULL || lookup->has_committed == NULL || lookup->resets == NULL) {
         lookup_discard(&lookup->job);
         return SHOVE_ENOMEM;
     }
+    for (int i = 0; i < rebalance->partitions->cnt; i++)
+        lookup->resets[i] =
+            shove_kafka_subscription_reset(subscription, rebalance->partitions->elems[i].topic);
     lookup->client = shove_kafka_client_keep(subscription->client);
     lookup->partitions = rd_kafka_topic_partition_list_copy(rebalance->partitions);
-    lookup->reset = subscription->reset;
     lookup->subscription = subscription;
     atomic_init(&lookup->is_cancelled, false);
     rebalance->lookup = lookup;

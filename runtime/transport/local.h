@@ -71,8 +71,8 @@ struct shove_local_subscription {
         uint32_t topic_id;
         int32_t claimed; /* partitions claimed so far: 0 to partitions */
         char *name;
+        enum shove_reset reset;
     } * topics;
-    enum shove_reset reset;
     enum shove_local_state state;
     struct shove_local_claim *claims; /* not yet released */
     size_t claim_count;

@@ -58,7 +58,7 @@ static int resolve_start(struct shove_local *local, struct shove_local_subscript
         return 0;
     }
     claim->public.metadata = "";
-    if (subscription->reset == SHOVE_RESET_NONE) {
+    if (member->reset == SHOVE_RESET_NONE) {
         if (committed < 0)
             return shove_error_set(
                 error, SHOVE_EOFFSET,
@@ -75,7 +75,7 @@ static int resolve_start(struct shove_local *local, struct shove_local_subscript
     /* Below the low watermark nothing more is lost by going on with the oldest that is kept. */
     bool is_behind = committed >= 0 && committed < low;
     claim->public.start_offset =
-        subscription->reset == SHOVE_RESET_LATEST && !is_behind ? claim->high : low;
+        member->reset == SHOVE_RESET_LATEST && !is_behind ? claim->high : low;
     return 0;
 }
 
@@ -264,7 +264,6 @@ static int subscription_new(struct shove_local *local, const struct shove_subscr
     subscription->head.transport = &local->head;
     subscription->head.user = what->user;
     subscription->head.group_id = strdup(what->group_id);
-    subscription->reset = what->reset;
     subscription->topics = calloc(what->topic_count, sizeof(*subscription->topics));
     if (!subscription->head.group_id || !subscription->topics)
         goto no_memory;
@@ -276,6 +275,8 @@ static int subscription_new(struct shove_local *local, const struct shove_subscr
             return rc;
         }
         subscription->topics[i].topic_id = topic->info.id;
+        subscription->topics[i].reset =
+            i + what->hold_count < what->topic_count ? what->reset : SHOVE_RESET_EARLIEST;
         subscription->topics[i].name = strdup(what->topics[i]);
         subscription->topic_count++;
         if (!subscription->topics[i].name)

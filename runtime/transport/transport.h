@@ -147,8 +147,10 @@ struct shove_subscribe { /* borrowed for the call */
     const char *group_id;
     const char *const *topics;
     size_t topic_count;
-    enum shove_reset reset;
-    void *user; /* readable back with shove_subscription_user */
+    enum shove_reset reset; /* where nothing is committed, or not a position that is there */
+    size_t hold_count;      /* the last so many topics are holds: there it is always the earliest,
+                               because what a hold has is the group's own, committed or not */
+    void *user;             /* readable back with shove_subscription_user */
 };
 
 struct shove_transport_ops {

@@ -481,6 +481,27 @@ return function(target)
             end)
         end)
 
+        describe("the topics of a subscription that are holds", function()
+            for _, reset in ipairs { "latest", "none" } do
+                for what, committed in pairs { ["nothing"] = false, ["an offset that is not there"] = 7 } do
+                    it(("begin with what there is, though the policy is %s and committed is %s"):format(reset, what),
+                        function()
+                            local t, topic = opened(1)
+                            local hold, group = unique "hold", unique "group"
+                            assert(t:declare { { name = hold, partitions = 1, role = "hold" } })
+                            all_acknowledged(t:publish(hold, texts(1, 2)))
+                            assert(t:committed_set(group, topic, 0, 0, ""))
+                            if committed then assert(t:committed_set(group, hold, 0, committed, "")) end
+                            local sub = assert(t:subscribe {
+                                group = group, topics = { topic, hold }, reset = reset, holds = 1,
+                            })
+                            assert.same({ "1", "2" }, payloads(t:take(t:wait_claims(sub, 2), 2)))
+                            t:leave(sub)
+                        end)
+                end
+            end
+        end)
+
         describe("offsets", function()
             it("resume at the committed offset with its metadata", function()
                 local t, topic = opened(2)

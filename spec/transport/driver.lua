@@ -3,7 +3,8 @@
 --     local t = driver.open("embedded:" .. path)      closed when the test ends
 --     t:declare { { name = "orders", partitions = 8 } }
 --     local acks = t:publish("orders", { { key = "k", payload = "v" } })   waits; acks[i] = { code, partition, offset }
---     local sub = t:subscribe { group = "g", topics = { "orders" }, reset = "earliest" }
+--     local sub = t:subscribe { group = "g", topics = { "orders" }, reset = "earliest" }     and holds: how many of
+--                                                      the topics, at the end, are holds
 --     local claims = t:wait_claims(sub, 8)             claims that were assigned, in the order told
 --     local records = t:take(claims, 100)              waits until that many came; in the order taken
 --     t:commit(sub, { { claim = c, offset = 5, metadata = "m" } })           waits; gives the codes
@@ -297,6 +298,7 @@ function Transport:subscribe(what)
     end
     local request = ffi.new("struct shove_subscribe", {
         group_id = what.group, topics = list, topic_count = #what.topics, reset = RESETS[what.reset or "earliest"],
+        hold_count = what.holds or 0,
     })
     local out, err = ffi.new "struct shove_subscription *[1]", ffi.new "struct shove_error"
     local rc = self:call("subscribe", request, out, err)
