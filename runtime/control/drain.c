@@ -107,7 +107,9 @@ void shove_drain_check(struct shove_control *control) {
         check_running(control);
     if (control->phase == SHOVE_PHASE_DRAINING) {
         const bool is_over = control->now_ms >= control->drain_deadline_ms;
-        if (!is_settled(control) && !is_over)
+        /* To leave in the middle of a revocation would cost its last commit. */
+        const bool may_leave = is_settled(control) && !shove_partitions_are_revoking(control);
+        if (!may_leave && !is_over)
             return;
         if (!is_settled(control)) {
             control->verdict.has_drain_timeout = true;

@@ -133,10 +133,12 @@ static void stop_feeding(struct shove_partition *partition) {
     partition->is_revoking = true;
     shove_partition_drop_batch(partition);
     shelve(partition, INT64_MIN);
-    if (control->phase == SHOVE_PHASE_RUNNING)
-        partition->revoke_deadline_ms = control->now_ms + SHOVE_REVOKE_WAIT_MS;
-    else
-        partition->revoke_deadline_ms = control->now_ms; /* the drain has done the waiting */
+    partition->revoke_deadline_ms = control->now_ms; /* leaving: the drain has done the waiting */
+    if (control->phase <= SHOVE_PHASE_DRAINING)
+        partition->revoke_deadline_ms += SHOVE_REVOKE_WAIT_MS;
+    if (control->phase == SHOVE_PHASE_DRAINING &&
+        partition->revoke_deadline_ms > control->drain_deadline_ms)
+        partition->revoke_deadline_ms = control->drain_deadline_ms;
 }
 
 static void give_up(struct shove_partition *partition) {
@@ -254,6 +256,16 @@ void shove_partitions_step(struct shove_control *control) {
             partition = next;
         }
     }
+}
+
+bool shove_partitions_are_revoking(const struct shove_control *control) {
+    for (uint32_t i = 0; i < control->flow_count; i++) {
+        for (const struct shove_partition *p = control->flows[i].partitions; p; p = p->next) {
+            if (p->is_revoking)
+                return true;
+        }
+    }
+    return false;
 }
 
 void shove_partitions_report_uncommitted(struct shove_control *control) {

@@ -15,6 +15,8 @@ void shove_partitions_lost(struct shove_flow *flow, struct shove_claim **claims,
  * nothing is being revoked. */
 void shove_partitions_step(struct shove_control *control);
 
+bool shove_partitions_are_revoking(const struct shove_control *control);
+
 /* Gives back the batch being fed, if there is one. */
 void shove_partition_drop_batch(struct shove_partition *partition);
 

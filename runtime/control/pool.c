@@ -371,7 +371,8 @@ static void child_exited(struct shove_child *child, int64_t status, int signal) 
     }
     const bool is_expected =
         worker->state == SHOVE_WORKER_STOPPING || control->phase == SHOVE_PHASE_STARTING;
-    struct shove_delivery *culprit = find_culprit(worker);
+    /* A worker that was told to go, or killed with everything else, is nobody's fault. */
+    struct shove_delivery *culprit = is_expected ? NULL : find_culprit(worker);
     if (!culprit && !is_expected && !worker->is_killed_for_timeout && !worker->is_leaving)
         culprit = shove_isolation_judge(worker);
     if (!is_expected) {

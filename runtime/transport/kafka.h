@@ -53,6 +53,15 @@ enum shove_kafka_role {
     SHOVE_KAFKA_READER
 };
 
+/* What a consumer's requests say of its group; in the newer group protocol, which has no such
+ * requests, always the first. */
+enum shove_kafka_membership {
+    SHOVE_KAFKA_NO_MEMBER,
+    SHOVE_KAFKA_JOINING, /* it asked to join and has not heard */
+    SHOVE_KAFKA_MEMBER,
+    SHOVE_KAFKA_REJOINS /* it gave up partitions in a rebalance, and will ask to join again */
+};
+
 /* A librdkafka handle, shared (by count, from any thread) between its owner, batches taken from it
  * and jobs that use it. */
 struct shove_kafka_client {
@@ -60,9 +69,9 @@ struct shove_kafka_client {
     rd_kafka_queue_t *queue; /* where its events come */
     struct shove_kafka_mailbox *mailbox;
     atomic_uint references;
-    atomic_bool is_joining; /* CONSUMER: it asked to join its group and has not heard; set by
-                               librdkafka's threads (kafka_config.c) */
-    bool is_leaving_group;  /* destroying it leaves its group in order; otherwise at once */
+    atomic_int membership; /* CONSUMER: enum shove_kafka_membership; librdkafka's threads set it,
+                              too (kafka_config.c) */
+    bool is_leaving_group; /* destroying it leaves its group in order; otherwise at once */
 };
 
 struct shove_kafka_producer {

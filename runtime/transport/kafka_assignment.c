@@ -276,6 +276,10 @@ static void start_assign(struct shove_kafka_subscription *subscription,
 static void call_unassign(struct shove_kafka_subscription *subscription,
                           rd_kafka_topic_partition_list_t *partitions) {
     rd_kafka_t *rk = subscription->client->rk;
+    int member = SHOVE_KAFKA_MEMBER;
+    if (!subscription->is_closing)
+        atomic_compare_exchange_strong(&subscription->client->membership, &member,
+                                       SHOVE_KAFKA_REJOINS);
     if (!is_cooperative(subscription)) {
         rd_kafka_assign(rk, NULL);
         return;

@@ -153,7 +153,8 @@ static rd_kafka_resp_err_t send_offsets(struct shove_kafka_subscription *subscri
 
 /* In the end it is tried all the same: better refused, and said so, than not answered. */
 static bool is_held(const struct shove_kafka_subscription *subscription) {
-    return atomic_load(&subscription->client->is_joining) && !subscription->is_closing;
+    return atomic_load(&subscription->client->membership) == SHOVE_KAFKA_JOINING &&
+           !subscription->is_closing;
 }
 
 /* Sends the first that can be sent; those that cannot are answered. */

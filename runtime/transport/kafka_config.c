@@ -313,9 +313,9 @@ static rd_kafka_resp_err_t on_request_sent(rd_kafka_t *rk, int sockfd, const cha
     (void)rk, (void)sockfd, (void)broker, (void)broker_id;
     (void)api_version, (void)correlation_id, (void)size;
     if (api_key == API_JOIN_GROUP) {
-        atomic_store(&client->is_joining, true);
+        atomic_store(&client->membership, SHOVE_KAFKA_JOINING);
     } else if (api_key == API_SYNC_GROUP) {
-        atomic_store(&client->is_joining, false);
+        atomic_store(&client->membership, SHOVE_KAFKA_MEMBER);
         shove_kafka_mailbox_poke(client->mailbox);
     }
     return RD_KAFKA_RESP_ERR_NO_ERROR;

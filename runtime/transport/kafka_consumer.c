@@ -5,10 +5,10 @@
  * It ends after its claims are released, and then `ended` is delivered, exactly once:
  *
  * After unsubscribe, librdkafka revokes what is owned, leaves the group and says it is closed. A
- * join under way is waited for first, a while: librdkafka would not take its answer any more, and
- * the last commits would be refused for their old generation.
- * Where the broker does not answer it is dropped all the same, LEAVE_TIMEOUT_MS after the last
- * release; the group notices by its session timeout.
+ * join under way or about to follow is waited for first, a while: librdkafka would not take its
+ * answer any more, and the last commits would be refused for their old generation. Where the broker
+ * does not answer it is dropped all the same, LEAVE_TIMEOUT_MS after the last release; the group
+ * notices by its session timeout.
  *
  * After a failure (no permission, no offset, a fatal error), claims are declared lost, and then it
  * leaves in the same way, with less patience.
@@ -321,8 +321,9 @@ static void end(struct shove_kafka_subscription *subscription, int code, const c
 static void close_in_time(struct shove_kafka_subscription *subscription) {
     if (subscription->is_closing || !subscription->is_leaving)
         return;
-    if (!atomic_load(&subscription->client->is_joining) ||
-        shove_kafka_now_ms(subscription->kafka) >= subscription->close_deadline_ms)
+    int membership = atomic_load(&subscription->client->membership);
+    bool is_moving = membership == SHOVE_KAFKA_JOINING || membership == SHOVE_KAFKA_REJOINS;
+    if (!is_moving || shove_kafka_now_ms(subscription->kafka) >= subscription->close_deadline_ms)
         begin_close(subscription);
 }
 

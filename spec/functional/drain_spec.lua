@@ -89,6 +89,25 @@ for _, broker in ipairs(steered.brokers) do
             assert.equal(0, (app.drain(p)))
             assert.same({ "a", "slow", "slow" }, s:names "began")
         end)
+
+        it("that is cut short while a handler does not yield blames no message for the kill", function()
+            local s = steered.new {
+                url = broker.url, holds = { "1h" }, group = "prefetch = 20, concurrent = true, max_crashes = 1",
+            }
+            s:declare()
+            s:publish { "busy spin" }
+            for run = 1, 2 do
+                local p = started(s:run())
+                s:wait("began", { "busy" }, run)
+                p:kill "sigterm"
+                p:wait_for("draining", 5000)
+                p:kill "sigterm"
+                assert.equal(3, (p:wait_exit(3000)), p:transcript())
+                assert.matches("dead letters=0", summary_of(s, p), 1, true)
+            end
+            local dead = s.app:command("dlq list", { s.queue })
+            assert.matches("no dead letters", dead.stdout, 1, true)
+        end)
     end)
 end
 

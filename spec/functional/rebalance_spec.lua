@@ -131,6 +131,30 @@ describe("a handler that outlasts the assignment of its partition", function()
     end)
 end)
 
+describe("a member that drains when another joins", function()
+    it("finishes what it has in the partitions that are taken away; nothing is repeated", function()
+        local s = steered.new { url = kafka.shared().url, partitions = 2 }
+        s:declare()
+        for i = 0, 1 do s:publish({ "slow" .. i .. " shut", "b" .. i }, { partition = i }) end
+        local first = joined(s:run())
+        s:wait("ended", { "b0", "b1" })
+        s:wait("began", { "slow0", "slow1" })
+        first:kill "sigterm"
+        first:wait_for("draining", 5000)
+        local second = s:run()
+        first:wait_for("partitions being given up", JOIN_MS)
+        first:wait_for("still draining.*handlers=2", 5000)
+        s:open "shut"
+        assert.equal(0, (first:wait_exit(10000)), first:transcript())
+        joined(second)
+        for i = 0, 1 do s:publish({ "c" .. i }, { partition = i }) end
+        s:wait("ended", { "c0", "c1" })
+        for i = 0, 1 do s:wait_position(i, 3) end
+        assert.equal(0, (app.drain(second)), second:transcript())
+        for name, count in pairs(beginnings(s)) do assert.equal(1, count, name .. "\n" .. s:account()) end
+    end)
+end)
+
 describe("a member that drains while the group is being joined", function()
     it("waits for its generation, and commits with it", function()
         local url = kafka.shared().url
