@@ -1,4 +1,6 @@
 -- show.lua: a value as a message of error shows it: short, on one line, without control characters. Pure.
+--
+-- tostring is not asked: a script may have given numbers and booleans a metatable.
 
 local M = {}
 
@@ -18,9 +20,9 @@ function M.value(value)
         end
         return '"' .. shown:gsub('[%c"\\]', escape) .. '"'
     elseif kind == "number" then
-        return value ~= value and "NaN" or tostring(value)
+        return value ~= value and "NaN" or string.format("%.14g", value)
     elseif kind == "nil" or kind == "boolean" then
-        return tostring(value)
+        return kind == "nil" and "nil" or value and "true" or "false"
     end
     return "a " .. kind
 end

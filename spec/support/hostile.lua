@@ -9,7 +9,7 @@
 --     s:lines_of("a", "dead")[1].error
 --
 -- Options: broker: "embedded" or "kafka"; handler: the body of the bad group's function(msg), which may use
--- kind (the payload up to a blank), note(verb, msg, more), shove, app, bad, uv, ffi; group: what is written into its
+-- kind (the payload up to a blank), note(verb, msg, more), shove, bad, good (topics), uv, ffi; group: what is written into its
 -- shove.group; top: Lua before the app is made; topic: what is written into its topic's options.
 
 local assert = require "luassert"
@@ -141,8 +141,8 @@ function Scene:open()
 end
 
 function Scene:wait(p, deadline_ms)
-    local is_over = wait.loop(function() return p.code ~= nil or #self:open() == 0 end, 0) or pcall(wait.until_true,
-        function() return p.code ~= nil or #self:open() == 0 end, deadline_ms or FINISH_MS)
+    local is_over = pcall(wait.until_true, function() return p.code ~= nil or #self:open() == 0 end,
+        deadline_ms or FINISH_MS)
     if not is_over or p.code then
         error(("these did not come to their end: %s\n%s"):format(table.concat(self:open(), ", "), p:transcript()), 2)
     end

@@ -20,7 +20,8 @@ local function run_loop(is_done, deadline_ms, tick_ms)
     local is_over = false
     uv.update_time() -- the loop's clock stands still between turns: by it a deadline would be over early
     local timer = uv.new_timer()
-    timer:start(math.ceil(deadline_ms * patience), 0, function() is_over = true end)
+    -- It goes on: one that is due when the loop is entered runs before the loop blocks, and must not be the last.
+    timer:start(math.ceil(deadline_ms * patience), TICK_MS, function() is_over = true end)
     local ticker
     if tick_ms then
         ticker = uv.new_timer()
