@@ -135,8 +135,10 @@ static void name_letter(const struct replay *replay, const struct shove_letter *
 static int send_letter(struct replay *replay, size_t index, struct shove_error *error) {
     const struct shove_letter *letter = &replay->letters[index];
     struct target *target = target_of(replay, letter);
-    struct shove_produce what = {
-        .topic = target->name, .record = *letter->record, .opaque = (void *)(uintptr_t)index};
+    struct shove_produce what = {.is_hop = true,
+                                 .topic = target->name,
+                                 .record = *letter->record,
+                                 .opaque = (void *)(uintptr_t)index};
     int code = choose_partition(replay, target, letter, &what.partition, error);
     if (code == 0)
         code = build_headers(replay, letter, error);

@@ -186,6 +186,10 @@ size_t shove_envelope_size_bytes(const struct shove_envelope *envelope) {
            envelope->headers_size + envelope->id_size + envelope->death_size;
 }
 
+size_t shove_delivery_held_bytes(const struct shove_delivery *delivery) {
+    return shove_envelope_size_bytes(shove_delivery_envelope(delivery));
+}
+
 const char *shove_delivery_place(const struct shove_delivery *delivery,
                                  char out[SHOVE_PLACE_SIZE]) {
     const struct shove_envelope *envelope = shove_delivery_envelope(delivery);

@@ -34,6 +34,9 @@ size_t shove_delivery_size_bytes(const struct shove_incoming *incoming);
 void shove_delivery_write(const struct shove_delivery *delivery,
                           const struct shove_incoming *incoming, uint8_t *out);
 
+/* What a delivery whose bytes were written takes in memory, arena or heap. */
+size_t shove_delivery_held_bytes(const struct shove_delivery *delivery);
+
 /* The envelope of a delivery whose bytes were written (arena or heap). Borrows. */
 const struct shove_envelope *shove_delivery_envelope(const struct shove_delivery *delivery);
 

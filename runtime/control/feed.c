@@ -94,15 +94,11 @@ void shove_feed_again(struct shove_delivery *delivery) {
     shove_delivery_list_push(&delivery->flow->again, delivery);
 }
 
-static size_t held_bytes(const struct shove_delivery *delivery) {
-    return shove_envelope_size_bytes(shove_delivery_envelope(delivery));
-}
-
 void shove_feed_wait(struct shove_delivery *delivery, int64_t delay_ms) {
     if (shove_delivery_shelve_if_revoking(delivery))
         return;
     delivery->state = SHOVE_DELIVERY_WAITING;
-    delivery->flow->waiting_bytes += held_bytes(delivery);
+    delivery->flow->aside_bytes += shove_delivery_held_bytes(delivery);
     /* Not the round's time: as for a hold (hop.c), late is allowed and early is not. */
     delivery->due_ms = shove_clock_mono_ms() + 1 + delay_ms;
     shove_delivery_list_push(&delivery->flow->waiting, delivery);
@@ -132,7 +128,7 @@ static void feed_again(struct shove_flow *flow) {
     struct shove_control *control = flow->control;
     while (flow->waiting.first && flow->waiting.first->due_ms <= control->now_ms) {
         struct shove_delivery *delivery = shove_delivery_list_pop(&flow->waiting);
-        flow->waiting_bytes -= held_bytes(delivery);
+        flow->aside_bytes -= shove_delivery_held_bytes(delivery);
         shove_feed_again(delivery);
     }
     while (flow->again.first) {
@@ -359,7 +355,7 @@ static bool feed_partition(struct shove_partition *partition) {
 static bool is_backed_up(const struct shove_flow *flow) {
     return flow->waiting.count >= SHOVE_FEED_ASIDE_MAX ||
            flow->hopping_count >= SHOVE_FEED_ASIDE_MAX ||
-           flow->waiting_bytes >= flow->control->arena_bytes;
+           flow->aside_bytes >= flow->control->arena_bytes;
 }
 
 static void feed_flow(struct shove_flow *flow) {

@@ -6,8 +6,8 @@
 #include "control/state.h"
 
 /* Messages of a group that may wait in place, and as many that may wait for their retry or dead
- * letter to be stored, before nothing new is fed. What waits in place is bounded in bytes, too, by
- * the size of an arena; what is being stored still lies in one. */
+ * letter to be stored, before nothing new is fed; nor while all of them take more than the size of
+ * an arena. */
 #define SHOVE_FEED_ASIDE_MAX 10000u
 
 /* One round over all flows: first what must be handled again, then what the partitions have, as far

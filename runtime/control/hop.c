@@ -70,7 +70,7 @@ static void set_aside(struct shove_control *control, struct shove_delivery *deli
 static int offer(struct shove_control *control, struct shove_delivery *delivery) {
     const struct shove_envelope *envelope = shove_delivery_envelope(delivery);
     const struct shove_topic *topic = delivery->flow->topic;
-    struct shove_produce produce = {.partition = -1, .opaque = &delivery->ticket};
+    struct shove_produce produce = {.partition = -1, .is_hop = true, .opaque = &delivery->ticket};
     struct shove_text id;
     char id_text[SHOVE_MESSAGE_ID_MAX];
     shove_envelope_parts(envelope, &produce.record, &id);
@@ -143,12 +143,18 @@ void shove_hop_start(struct shove_control *control, struct shove_delivery *deliv
     delivery->is_trimmed = false;
     delivery->partition->hopping_count++;
     delivery->flow->hopping_count++;
+    delivery->flow->aside_bytes += shove_delivery_held_bytes(delivery);
     attempt(control, delivery);
+}
+
+static void end_hop(struct shove_delivery *delivery) {
+    delivery->flow->hopping_count--;
+    delivery->flow->aside_bytes -= shove_delivery_held_bytes(delivery);
 }
 
 /* Of an orphan: whoever has the partition now hops it. */
 static void abandon(struct shove_control *control, struct shove_delivery *delivery) {
-    delivery->flow->hopping_count--;
+    end_hop(delivery);
     shove_delivery_free(control, delivery);
 }
 
@@ -164,7 +170,7 @@ void shove_hop_answered(struct shove_control *control, struct shove_delivery *de
         return;
     }
     delivery->partition->hopping_count--;
-    delivery->flow->hopping_count--;
+    end_hop(delivery);
     struct shove_tally *tally = &delivery->flow->tally;
     if (delivery->hop.kind == SHOVE_HOP_DEAD) {
         tally->dead++;

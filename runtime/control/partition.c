@@ -94,8 +94,7 @@ static void shelve_list(const struct shove_partition *partition, int64_t from_of
             continue;
         }
         if (delivery->state == SHOVE_DELIVERY_WAITING)
-            partition->flow->waiting_bytes -=
-                shove_envelope_size_bytes(shove_delivery_envelope(delivery));
+            partition->flow->aside_bytes -= shove_delivery_held_bytes(delivery);
         delivery->state = SHOVE_DELIVERY_SHELVED;
     }
     *list = rest;

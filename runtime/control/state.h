@@ -158,8 +158,8 @@ struct shove_flow { /* a group that is consumed */
     uint32_t current_worker;
     uint32_t streak;                    /* messages given to current_worker in a row */
     struct shove_delivery_list waiting; /* by due time: the delay is constant */
-    size_t waiting_bytes;               /* of messages in `waiting` */
     uint32_t hopping_count;             /* retries and dead letters that are not yet stored */
+    size_t aside_bytes;                 /* of messages that wait in place or hop */
     struct shove_delivery_list again;
     struct shove_delivery_list recording;
     struct shove_tally tally;

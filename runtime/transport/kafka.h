@@ -42,6 +42,7 @@
 #define SHOVE_KAFKA_TOPIC_BUCKETS 64    /* a power of two */
 /* Room for keys, headers and framing on top of the largest message. */
 #define SHOVE_KAFKA_RECORD_SLACK_BYTES (64 * 1024)
+#define SHOVE_KAFKA_ANY_RECORD_BYTES 1000000000 /* the most that librdkafka can send */
 
 struct shove_kafka;
 struct shove_kafka_subscription;

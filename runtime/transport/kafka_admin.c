@@ -79,6 +79,8 @@ static rd_kafka_NewTopic_t *new_topic(const struct shove_kafka *kafka,
         set_number(topic, "retention.ms", retention);
     /* The broker measures a batch, which has framing of its own. */
     int64_t largest = kafka->max_message_size_bytes + 2 * SHOVE_KAFKA_RECORD_SLACK_BYTES;
+    if (spec->role == SHOVE_ROLE_DLQ) /* whatever its queue may hold */
+        largest = SHOVE_KAFKA_ANY_RECORD_BYTES;
     if (largest > 1048588) /* the broker's default is left alone where it is enough */
         set_number(topic, "max.message.bytes", largest);
     return topic;

@@ -205,20 +205,21 @@ static void set_read_ahead(const struct shove_kafka *kafka, rd_kafka_conf_t *con
     prefer(conf, settings, COUNT(settings));
 }
 
-static int set_sizes(const struct shove_kafka *kafka, rd_kafka_conf_t *conf,
-                     struct shove_error *error) {
+static int set_sizes(const struct shove_kafka *kafka, enum shove_kafka_role role,
+                     rd_kafka_conf_t *conf, struct shove_error *error) {
     int64_t record_bytes = kafka->max_message_size_bytes + SHOVE_KAFKA_RECORD_SLACK_BYTES;
     if (record_bytes < 1000000) /* librdkafka's default, and about the broker's */
         record_bytes = 1000000;
     int64_t fetch_bytes = record_bytes < (16 << 20) ? (16 << 20) : record_bytes;
+    /* A topic may hold what is larger than this app allows. It must be possible to read it, since a
+     * broker sends at least one batch however large, and to dead-letter it. */
+    if (role == SHOVE_KAFKA_PRODUCER)
+        return set_number(conf, "message.max.bytes", SHOVE_KAFKA_ANY_RECORD_BYTES, error);
     int code = set_number(conf, "message.max.bytes", record_bytes, error);
     if (code == 0)
         code = set_number(conf, "fetch.max.bytes", fetch_bytes, error);
-    /* A response may be larger by its framing, and a broker sends at least one batch however large.
-     */
     if (code == 0)
-        code =
-            set_number(conf, "receive.message.max.bytes", fetch_bytes + record_bytes + 1024, error);
+        code = set_number(conf, "receive.message.max.bytes", INT32_MAX, error);
     return code;
 }
 
@@ -243,7 +244,7 @@ static int set_defaults(const struct shove_kafka *kafka, enum shove_kafka_role r
     const char *protocol = user_value(kafka, "group.protocol");
     if (role == SHOVE_KAFKA_CONSUMER && (protocol == NULL || strcmp(protocol, "classic") == 0))
         prefer(conf, classic_defaults, COUNT(classic_defaults));
-    int code = set_sizes(kafka, conf, error);
+    int code = set_sizes(kafka, role, conf, error);
     if (code == 0)
         code = set(conf, "client.id", kafka->client_id, error);
     return code;

@@ -189,8 +189,15 @@ static int wait_for_topic(struct shove_kafka *kafka, struct shove_kafka_topic *t
     return 0;
 }
 
+static bool is_too_large(const struct shove_kafka *kafka, const struct shove_record *record) {
+    size_t size = record->key_size + record->payload_size + record->headers_size;
+    return (int64_t)size > kafka->max_message_size_bytes + SHOVE_KAFKA_RECORD_SLACK_BYTES;
+}
+
 int shove_kafka_produce(struct shove_transport *transport, const struct shove_produce *what) {
     struct shove_kafka *kafka = (struct shove_kafka *)transport;
+    if (!what->is_hop && is_too_large(kafka, &what->record))
+        return SHOVE_ETOOLARGE;
     struct shove_kafka_topic *topic = shove_kafka_topic_get(kafka, what->topic);
     if (topic == NULL)
         return SHOVE_ENOMEM;

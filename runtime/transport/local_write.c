@@ -152,7 +152,8 @@ int shove_local_produce(struct shove_transport *transport, const struct shove_pr
     int rc = shove_local_topic_find(local, what->topic, &topic, NULL);
     if (rc < 0)
         return rc;
-    if (record->key_size + record->payload_size + record->headers_size > local->record_limit_bytes)
+    if (!what->is_hop &&
+        record->key_size + record->payload_size + record->headers_size > local->record_limit_bytes)
         return SHOVE_ETOOLARGE;
     int32_t partition = choose_partition(topic, what);
     if (partition < 0)

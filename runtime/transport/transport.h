@@ -82,6 +82,7 @@ struct shove_produce { /* all borrowed for the call; the transport copies what i
     const char *topic;
     int32_t partition; /* -1: by key (Java's murmur2), or spread when the key is null */
     struct shove_record record;
+    bool is_hop;  /* it was in a topic before: max_message_size_bytes does not apply */
     void *opaque; /* comes back in `produced` */
 };
 
@@ -138,7 +139,7 @@ struct shove_transport_config { /* borrowed for the call */
         *events; /* outlives the transport; NULL functions are not called */
     void *ctx;
     int64_t timeout_ms;             /* for reaching the broker in open and declare */
-    int64_t max_message_size_bytes; /* largest record that must pass */
+    int64_t max_message_size_bytes; /* largest record that must pass; hops may be larger */
     const char *instance;           /* client id, e.g. "shove-orders"; may be NULL */
     bool is_read_only;              /* never create the storage: `check`-like uses */
 };
