@@ -1,0 +1,69 @@
+-- What the README shows is what happens: its tour is taken from the README itself, pasted and typed in.
+
+local app = require "spec.support.app"
+local process = require "spec.support.process"
+local tmp = require "spec.support.tmp"
+
+local STARTED_MS, HANDLED_MS = 15000, 15000
+
+-- The first block of that language below a heading.
+local function block(heading, language)
+    local section = tmp.read("README.md"):match("\n## " .. heading .. "\n(.*)")
+    return (assert(section:match("```" .. language .. "\n(.-)```"), "no such block"))
+end
+
+-- The tour's commands in their order, without the comments behind them.
+local function commands()
+    local list = {}
+    for line in block("A tour", "sh"):gmatch "[^\n]+" do
+        list[#list + 1] = line:gsub("%s+#.*$", "")
+    end
+    return list
+end
+
+local function type_in(a, command)
+    local line = command:gsub("^build/shove", function() return app.bin end)
+    local result = process.run { "/bin/sh", "-c", line, cwd = a.dir }
+    assert.equal(0, result.code, command .. "\n" .. result.stderr)
+    return result
+end
+
+describe("The README's tour", function()
+    local a
+
+    before_each(function() a = app.new { source = block("A tour", "lua") } end)
+
+    it("is an app that passes shove check without a warning", function()
+        local result = a:command "check"
+        assert.equal(0, result.code, result.stderr)
+        assert.is_nil((result.stdout .. result.stderr):lower():find "warn")
+    end)
+
+    it("runs as it stands: one order is handled, one is a dead letter that is listed and sent back", function()
+        local running, output
+        local ended
+        for _, command in ipairs(commands()) do
+            if command:find "&$" then
+                running = process.spawn { "/bin/sh", "-c", "exec " .. command:gsub("^build/shove", app.bin):gsub("&$", ""),
+                    cwd = a.dir }
+                running:wait_for("partitions assigned.*orders%-dlq", STARTED_MS)
+            elseif command:find "^kill" then
+                ended = app.drain(running)
+            else
+                output = type_in(a, command).stdout
+                if command:find "publish" then
+                    running:wait_for("dead order.*reason=rejected", HANDLED_MS)
+                    running:mark()
+                elseif command:find "dlq list" then
+                    assert.matches("order without id", output, 1, true)
+                elseif command:find "dlq replay" then
+                    assert.matches("replayed 1 dead letter", output, 1, true)
+                    running:wait_for("dead order.*reason=rejected", HANDLED_MS)
+                end
+            end
+        end
+        assert.equal(0, ended)
+        assert.is_nil(running:text("stderr"):find("not handled", 1, true), running:transcript())
+        assert.matches("group=orders%-consumer  acked=1 ", running:text "stderr")
+    end)
+end)
