@@ -60,8 +60,6 @@ end
 
 -- Loading
 
-local here = debug.getinfo(1, "S").source:match "^@(.*[/\\])" or "shove/"
-
 local function text_of(err)
     local is_ok, text = pcall(tostring, err)
     return is_ok and type(text) == "string" and text or show.value(err)
@@ -69,16 +67,17 @@ end
 
 -- The message, and below it the script's own frames when there is more than the line that the message names.
 local function describe_load_error(err)
+    local text = text_of(err)
     local frames = {}
-    for line in debug.traceback("", 2):gmatch "\n\t([^\n]+)" do
-        if not line:find("[C]:", 1, true) and line:sub(1, #here) ~= here then
-            frames[#frames + 1] = "\t" .. line
+    for line in describe_error(text):sub(#text + 1):gmatch "\n(\t[^\n]+)" do
+        if not line:find("[C]:", 1, true) then
+            frames[#frames + 1] = line
         end
     end
     if #frames <= 1 then
-        return text_of(err)
+        return text
     end
-    return text_of(err) .. "\n" .. table.concat(frames, "\n", 1, math.min(#frames, TRACEBACK_LINES_MAX))
+    return text .. "\n" .. table.concat(frames, "\n", 1, math.min(#frames, TRACEBACK_LINES_MAX))
 end
 
 local function load_app(path)

@@ -30,9 +30,8 @@ extern const luaL_Reg shove_publish_binding[];
 extern const luaL_Reg shove_sleep_binding[];
 
 /* "text\nstack traceback..." of the calling coroutine, from `level` on and without the frames of
- * shove's own body of the coroutine; leaves it on the stack. The text is on the top of the stack.
- */
-void shove_push_traceback(lua_State *L, int level);
+ * shove's own modules; leaves it on the stack. The text is on the top of the stack. */
+void shove_push_traceback(lua_State *L, const struct shove_host *host, int level);
 
 /* Leaves a text for any value on the stack: strings as they are, tables by their __tostring,
  * anything by its type, and never raises for what the value does (memory may still run out). */

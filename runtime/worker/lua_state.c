@@ -85,8 +85,9 @@ static int call_back(lua_State *L, int nargs, int nresults, int flags) {
 }
 
 static int add_traceback(lua_State *L) {
+    const struct shove_host *host = lua_touserdata(L, lua_upvalueindex(1));
     shove_push_text(L, 1);
-    luaL_traceback(L, L, lua_tostring(L, -1), 1);
+    shove_push_traceback(L, host, 1);
     return 1;
 }
 
@@ -127,7 +128,8 @@ static void make_lanes(lua_State *L, struct shove_host *host) {
 static int prepare(lua_State *L) {
     struct shove_host *host = lua_touserdata(L, 1);
     luaL_openlibs(L);
-    lua_pushcfunction(L, add_traceback);
+    lua_pushlightuserdata(L, host);
+    lua_pushcclosure(L, add_traceback, 1);
     lua_setfield(L, LUA_REGISTRYINDEX, "shove.traceback");
     shove_memory_prepare(L, host);
     make_lanes(L, host);

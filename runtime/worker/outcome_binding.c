@@ -128,10 +128,11 @@ static int finish(lua_State *L) {
 /* describe_error(error): the message handler of the protected call: text and traceback of any error
  * value. */
 static int describe_error(lua_State *L) {
-    const struct shove_task *task = shove_host_of(L)->current;
+    const struct shove_host *host = shove_host_of(L);
+    const struct shove_task *task = host->current;
     shove_push_text(L, 1);
     if (task == NULL || task->undecodable == NULL) {
-        shove_push_traceback(L, 1);
+        shove_push_traceback(L, host, 1);
     }
     return 1;
 }
