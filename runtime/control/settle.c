@@ -84,10 +84,9 @@ static void report(const struct shove_delivery *delivery, enum shove_outcome out
     snprintf(offset, sizeof(offset), "%" PRId64, envelope->offset);
     snprintf(attempt, sizeof(attempt), "%" PRIu32 " of %" PRIu32, delivery->retry_count + 1,
              flow->group->max_retries + 1);
-    shove_log_fields(hop->kind == SHOVE_HOP_DISCARD ? SHOVE_LOG_WARN : SHOVE_LOG_INFO,
-                     "message not handled", "outcome", shove_outcome_name(outcome), "topic",
-                     flow->source, "partition", partition, "offset", offset, "attempt", attempt,
-                     "then", describe_hop(hop, then, sizeof(then)), "error",
+    shove_log_fields(SHOVE_LOG_WARN, "message not handled", "outcome", shove_outcome_name(outcome),
+                     "topic", flow->source, "partition", partition, "offset", offset, "attempt",
+                     attempt, "then", describe_hop(hop, then, sizeof(then)), "error",
                      delivery->error ? delivery->error : "-", NULL);
 }
 
