@@ -100,6 +100,7 @@ function M.document(app)
     return {
         broker = state.broker,
         kafka = state.kafka,
+        at = state.at,
         on_start = state.on_start ~= nil,
         warnings = warnings_of(state),
         topics = map(state.topics, topic_document, state),
@@ -151,6 +152,7 @@ function M.encode(app)
     local parts = {
         '"broker":' .. scalar(document.broker),
         '"kafka":' .. object_text(document.kafka, sorted_keys(document.kafka)),
+        '"at":' .. scalar(document.at),
         '"on_start":' .. scalar(document.on_start),
         '"warnings":' .. scalar(document.warnings),
         '"topics":' .. list_text(document.topics, function(one) return object_text(one, TOPIC_FIELDS) end),

@@ -7,7 +7,7 @@
 
 #include "cli/lua_dir.h"
 #include "cli/report.h"
-#include "cli/suggest.h"
+#include "base/suggest.h"
 #include "control/load.h"
 
 #define MAX_MESSAGE_SIZE_DEFAULT (INT64_C(10) << 20)

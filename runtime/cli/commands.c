@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "cli/report.h"
-#include "cli/suggest.h"
+#include "base/suggest.h"
 #include "core/tally.h"
 
 static const struct shove_command *const commands[] = {

@@ -11,7 +11,7 @@
 
 #include "cli/command.h"
 #include "cli/report.h"
-#include "cli/suggest.h"
+#include "base/suggest.h"
 #include "cli/values.h"
 #include "core/tally.h"
 

@@ -16,6 +16,7 @@
 #include "control/topology_json.h"
 #include "ipc/bell.h"
 #include "ipc/channel.h"
+#include "transport/transport.h"
 
 #define EXIT_GRACE_MS 1000
 
@@ -165,12 +166,30 @@ static int describe(struct loading *loading) {
     return loading->code;
 }
 
+/* What only the broker's library can judge of the script; no broker is asked. */
+static int check_properties(const struct shove_topology *topology, struct shove_error *error) {
+    const struct shove_transport_ops *ops;
+    const char *address;
+    int code = shove_transport_find(topology->broker, &ops, &address, error);
+    if (code != 0 || ops->check_properties == NULL)
+        return code;
+    code = ops->check_properties(topology->properties, topology->property_count, error);
+    if (code != 0 && topology->at != NULL)
+        shove_error_prefix(error, "%s: registry", topology->at);
+    return code;
+}
+
 static int finish(struct loading *loading, struct shove_topology *out) {
     const struct shove_load_options *options = loading->options;
     int code =
         shove_topology_parse(loading->description, loading->description_size, out, loading->error);
     if (code != 0)
         return code;
+    code = check_properties(out, loading->error);
+    if (code != 0) {
+        shove_topology_release(out);
+        return code;
+    }
     if (options->description_size != NULL)
         *options->description_size = loading->description_size;
     if (options->description != NULL) {

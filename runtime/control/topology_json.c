@@ -265,9 +265,10 @@ static void read_warnings(struct shove_json_reader *reader, const json_t *docume
 
 static void read_document(struct shove_json_reader *reader, json_t *document,
                           struct shove_topology *topology) {
-    static const char *const known[] = {"broker", "kafka",  "on_start", "warnings",
-                                        "topics", "groups", NULL};
+    static const char *const known[] = {"broker",   "kafka",  "at",     "on_start",
+                                        "warnings", "topics", "groups", NULL};
     topology->broker = shove_json_get_text(reader, document, "broker", true);
+    topology->at = shove_json_get_text(reader, document, "at", false);
     topology->has_on_start = shove_json_get_bool(reader, document, "on_start", false);
     read_properties(reader, document, topology);
     read_warnings(reader, document, topology);

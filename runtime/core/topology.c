@@ -43,6 +43,7 @@ void shove_topology_release(struct shove_topology *topology) {
     free(topology->properties);
     free(topology->warnings);
     free(topology->broker);
+    free(topology->at);
     *topology = (struct shove_topology){0};
 }
 

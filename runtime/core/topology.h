@@ -67,6 +67,7 @@ struct shove_property { /* a librdkafka property passed through */
 
 struct shove_topology {
     char *broker;
+    char *at; /* "app.lua:3", where the registry was made; NULL: not known */
     struct shove_topic *topics;
     uint32_t topic_count;
     struct shove_group *groups;

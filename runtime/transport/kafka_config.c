@@ -15,8 +15,11 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/suggest.h"
 #include "transport/kafka.h"
 #include "transport/kafka_read_ahead.h"
+
+#define PROPERTIES_MAX 512 /* twice what librdkafka has */
 
 static const struct owned_property {
     const char *name;
@@ -139,6 +142,45 @@ static const struct setting reader_owned[] = {
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
+/* The property that was probably meant, from the table that librdkafka prints for people, a line
+ * "name | ..." for each; "" when none is near. */
+static void find_meant(const char *name, char *out, size_t size) {
+    char *table = NULL;
+    size_t table_size;
+    FILE *file = open_memstream(&table, &table_size);
+    out[0] = '\0';
+    if (file == NULL)
+        return;
+    rd_kafka_conf_properties_show(file);
+    fclose(file);
+    const char *names[PROPERTIES_MAX];
+    size_t count = 0;
+    for (char *rest, *line = table == NULL ? NULL : strtok_r(table, "\n", &rest);
+         line != NULL && count < PROPERTIES_MAX; line = strtok_r(NULL, "\n", &rest)) {
+        size_t length = strcspn(line, " |");
+        if (length == 0 || strchr(line, '|') == NULL)
+            continue;
+        line[length] = '\0';
+        names[count++] = line;
+    }
+    const char *meant = shove_suggest(name, names, count);
+    if (meant != NULL)
+        snprintf(out, size, "%s", meant);
+    free(table);
+}
+
+static int refuse_unknown(const char *name, struct shove_error *error) {
+    char meant[64];
+    find_meant(name, meant, sizeof meant);
+    return meant[0] != '\0'
+               ? shove_error_set(error, SHOVE_ECONFIG,
+                                 "kafka[\"%s\"]: librdkafka has no property of that name (did you "
+                                 "mean \"%s\"?)",
+                                 name, meant)
+               : shove_error_set(error, SHOVE_ECONFIG,
+                                 "kafka[\"%s\"]: librdkafka has no property of that name", name);
+}
+
 static int set(rd_kafka_conf_t *conf, const char *name, const char *value,
                struct shove_error *error) {
     char text[256];
@@ -146,8 +188,7 @@ static int set(rd_kafka_conf_t *conf, const char *name, const char *value,
     if (result == RD_KAFKA_CONF_OK)
         return 0;
     if (result == RD_KAFKA_CONF_UNKNOWN)
-        return shove_error_set(error, SHOVE_ECONFIG,
-                               "kafka[\"%s\"]: librdkafka has no property of that name", name);
+        return refuse_unknown(name, error);
     return shove_error_set(error, SHOVE_ECONFIG, "kafka[\"%s\"]: %s", name, text);
 }
 
@@ -174,6 +215,29 @@ static int set_number(rd_kafka_conf_t *conf, const char *name, int64_t value,
     return set(conf, name, text, error);
 }
 
+static bool is_number(const char *text) {
+    char *end;
+    strtod(text, &end);
+    return end != text && *end == '\0';
+}
+
+/* librdkafka takes "6s" for 6: of "session.timeout.ms" that would be six milliseconds. */
+static int check_number(const rd_kafka_conf_t *conf, const struct shove_property *property,
+                        struct shove_error *error) {
+    char taken[64];
+    size_t size = sizeof taken;
+    char *end;
+    strtod(property->value, &end);
+    if (end == property->value || *end == '\0' ||
+        rd_kafka_conf_get(conf, property->name, taken, &size) != RD_KAFKA_CONF_OK ||
+        !is_number(taken))
+        return 0;
+    return shove_error_set(error, SHOVE_ECONFIG,
+                           "kafka[\"%s\"]: \"%s\" is not a number; librdkafka's properties have "
+                           "their unit in their name, so give the number alone",
+                           property->name, property->value);
+}
+
 int shove_kafka_check_properties(const struct shove_property *properties, uint32_t count,
                                  struct shove_error *error) {
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
@@ -186,6 +250,8 @@ int shove_kafka_check_properties(const struct shove_property *properties, uint32
         }
         if (code == 0)
             code = set(conf, properties[i].name, properties[i].value, error);
+        if (code == 0)
+            code = check_number(conf, &properties[i], error);
     }
     rd_kafka_conf_destroy(conf);
     return code;

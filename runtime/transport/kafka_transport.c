@@ -265,6 +265,7 @@ const struct shove_transport_ops shove_kafka_ops = {
     .scheme = "kafka",
     .capabilities = SHOVE_CAN_PERSIST | SHOVE_CAN_SHARE | SHOVE_CAN_PUBLISH_OUTSIDE |
                     SHOVE_CAN_EXPAND | SHOVE_CAN_REPLICATE | SHOVE_HAS_PROPERTIES,
+    .check_properties = shove_kafka_check_properties,
     .open = kafka_open,
     .close = kafka_close,
     .declare = shove_kafka_declare,

@@ -158,6 +158,10 @@ struct shove_transport_ops {
     const char *scheme; /* "kafka", "embedded", "memory" */
     unsigned capabilities;
 
+    /* Whether these properties can be set, as far as can be said without a broker: 0, or ECONFIG
+     * that names the property. NULL where none apply. */
+    int (*check_properties)(const struct shove_property *properties, uint32_t count,
+                            struct shove_error *error);
     /* Connects or opens. gives *out. EUNREACHABLE, EAUTH, EDAMAGED, EREADONLY, ECONFIG (a property
      * refused by name) ... */
     int (*open)(const struct shove_transport_config *config, struct shove_transport **out,

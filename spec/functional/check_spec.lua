@@ -106,6 +106,48 @@ return app
 ]], "app.lua:3:", "hld", "hold")
     end)
 
+    it("refuses a property that librdkafka does not have on the registry's line, with the one that was meant", function()
+        assert_refused([[
+local shove = require "shove"
+local app = shove.registry { broker = "kafka://127.0.0.1:1", kafka = { ["sasl.mecanism"] = "PLAIN" } }
+app:topic "orders"
+return app
+]], "app.lua:2: registry: ", 'kafka["sasl.mecanism"]', '(did you mean "sasl.mechanism"?)')
+    end)
+
+    it("refuses a value that librdkafka does not take on the registry's line", function()
+        assert_refused([[
+local shove = require "shove"
+local app = shove.registry {
+    broker = "kafka://127.0.0.1:1", kafka = { ["security.protocol"] = "SASL_TLS" },
+}
+app:topic "orders"
+return app
+]], "app.lua:2: registry: ", 'kafka["security.protocol"]', "SASL_TLS")
+    end)
+
+    it("refuses a duration of shove's where librdkafka wants a number: it would take \"6s\" for 6 ms", function()
+        for _, value in ipairs { "6s", "10MiB", "5 000" } do
+            assert_refused(([[
+local shove = require "shove"
+local app = shove.registry { broker = "kafka://127.0.0.1:1", kafka = { ["session.timeout.ms"] = %q } }
+app:topic "orders"
+return app
+]]):format(value), "app.lua:2: registry: ", 'kafka["session.timeout.ms"]: "' .. value .. '" is not a number')
+        end
+    end)
+
+    it("takes texts that begin with a digit for texts", function()
+        local result = check [[
+local shove = require "shove"
+local app = shove.registry { broker = "kafka://127.0.0.1:1",
+    kafka = { ["client.rack"] = "6s", ["sasl.password"] = "1x", ["session.timeout.ms"] = 6000, ["linger.ms"] = "0.5" } }
+app:topic "orders"
+return app
+]]
+        assert.are.equal(0, result.code, result.stderr)
+    end)
+
     it("refuses min > max on the user's own line", function()
         assert_refused([[
 local shove = require "shove"

@@ -219,7 +219,8 @@ for _, broker in ipairs(stage.brokers) do
             it("has a warning in the log for each call: the message, the attempt, what becomes of it, and why", function()
                 local lines = {}
                 for _, line in ipairs(p.lines) do
-                    local attempt, fate = line.text:match("warn +control: message not handled  outcome=error  topic=" .. s:pattern "alone"
+                    local attempt, fate = line.text:match("warn +control: message not handled  outcome=error  topic="
+                        .. s:pattern "alone"
                         .. '  partition=%d  offset=0  attempt="(.-)"  then="(.-)"  error=".*the moon is full')
                     if attempt then table.insert(lines, attempt .. ": " .. fate) end
                 end

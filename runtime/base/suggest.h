@@ -1,6 +1,6 @@
-/* suggest.h: "did you mean". Cli. Pure. */
-#ifndef SHOVE_CLI_SUGGEST_H
-#define SHOVE_CLI_SUGGEST_H
+/* suggest.h: "did you mean". Any process. Pure. */
+#ifndef SHOVE_BASE_SUGGEST_H
+#define SHOVE_BASE_SUGGEST_H
 
 #include <stddef.h>
 

@@ -1,5 +1,5 @@
-/* suggest.c: "did you mean". Cli. Pure. */
-#include "cli/suggest.h"
+/* suggest.c: "did you mean". Any process. Pure. */
+#include "base/suggest.h"
 
 #include <string.h>
 
