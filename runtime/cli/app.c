@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/suggest.h"
 #include "cli/lua_dir.h"
 #include "cli/report.h"
-#include "base/suggest.h"
 #include "control/load.h"
 
 #define MAX_MESSAGE_SIZE_DEFAULT (INT64_C(10) << 20)

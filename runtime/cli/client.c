@@ -69,7 +69,7 @@ static int open_transport(struct shove_client *client, const struct shove_app *a
         .timeout_ms = options->timeout_ms,
         .max_message_size_bytes = options->max_message_size_bytes,
         .instance = "shove-cli",
-        .is_read_only = options->is_read_only,
+        .must_exist = options->must_exist,
     };
     return client->ops->open(&config, &client->transport, error);
 }

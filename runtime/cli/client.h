@@ -21,7 +21,7 @@ typedef void shove_client_produced(void *ctx, const struct shove_produced *resul
 struct shove_client_options { /* borrowed for the call */
     int64_t timeout_ms;
     int64_t max_message_size_bytes;
-    bool is_read_only;
+    bool must_exist;     /* the storage: it is not made here */
     const char *purpose; /* "publish": for errors */
 };
 

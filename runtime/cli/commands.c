@@ -7,8 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli/report.h"
 #include "base/suggest.h"
+#include "cli/report.h"
 #include "core/tally.h"
 
 static const struct shove_command *const commands[] = {

@@ -10,8 +10,8 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "cli/report.h"
 #include "base/suggest.h"
+#include "cli/report.h"
 #include "cli/values.h"
 #include "core/tally.h"
 
@@ -185,11 +185,11 @@ static int read_ends(struct shove_dlq *dlq, struct shove_error *error) {
     return code;
 }
 
-static int open_client(struct shove_dlq *dlq, bool is_read_only) {
+static int open_client(struct shove_dlq *dlq) {
     struct shove_client_options how = {
         .timeout_ms = dlq->options.common.connect_timeout_ms,
         .max_message_size_bytes = shove_app_max_message_size(&dlq->app, dlq->name),
-        .is_read_only = is_read_only,
+        .must_exist = true,
         .purpose = "look into the DLQ",
     };
     struct shove_error error;
@@ -208,7 +208,7 @@ static int open_client(struct shove_dlq *dlq, bool is_read_only) {
 }
 
 int shove_dlq_open(struct shove_dlq *dlq, const struct shove_command *command, int argc,
-                   char **argv, bool is_read_only, char ***operands) {
+                   char **argv, char ***operands) {
     dlq->options.common = (struct shove_common_options)SHOVE_COMMON_DEFAULTS;
     dlq->options.timeout_ms = 30000;
     int at;
@@ -224,7 +224,7 @@ int shove_dlq_open(struct shove_dlq *dlq, const struct shove_command *command, i
     if (exit_code == 0)
         exit_code = resolve(dlq, argv[at + 1]);
     if (exit_code == 0)
-        exit_code = open_client(dlq, is_read_only);
+        exit_code = open_client(dlq);
     return exit_code;
 }
 

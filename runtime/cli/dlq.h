@@ -77,7 +77,7 @@ struct shove_dlq_partition {
  * holds nothing but zeroes; shove_dlq_close in any case. */
 #define SHOVE_DLQ_ENDED (-1)
 int shove_dlq_open(struct shove_dlq *dlq, const struct shove_command *command, int argc,
-                   char **argv, bool is_read_only, char ***operands);
+                   char **argv, char ***operands);
 void shove_dlq_close(struct shove_dlq *dlq);
 
 /* Reads what the headers of a record say. Never fails: a record that shove did not write is a

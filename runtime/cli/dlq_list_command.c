@@ -19,6 +19,7 @@ static const struct shove_option options[] = {
 struct listing {
     struct shove_dlq *dlq;
     uint64_t listed;
+    bool has_more; /* than the limit shows */
 };
 
 static int list_letter(void *ctx, const struct shove_letter *letter) {
@@ -26,6 +27,9 @@ static int list_letter(void *ctx, const struct shove_letter *letter) {
     const struct shove_dlq_options *given = &listing->dlq->options;
     if ((letter->is_settled && !given->is_all) || !shove_dlq_means(listing->dlq, letter))
         return 0;
+    listing->has_more = given->limit > 0 && listing->listed == (uint64_t)given->limit;
+    if (listing->has_more)
+        return 1;
     if (!given->is_json && listing->listed == 0)
         shove_letter_print_head(stdout);
     if (given->is_json)
@@ -33,7 +37,7 @@ static int list_letter(void *ctx, const struct shove_letter *letter) {
     else
         shove_letter_print_row(stdout, letter);
     listing->listed++;
-    return given->limit > 0 && listing->listed >= (uint64_t)given->limit;
+    return 0;
 }
 
 static bool is_filtered(const struct shove_dlq *dlq) {
@@ -41,27 +45,34 @@ static bool is_filtered(const struct shove_dlq *dlq) {
            dlq->only_queue != NULL;
 }
 
+static void print_end(const struct listing *listing) {
+    const struct shove_dlq *dlq = listing->dlq;
+    const char *filtered = is_filtered(dlq) ? " that the filters mean" : "";
+    if (listing->listed == 0 && dlq->partition_count == 0)
+        printf("no dead letters: %s does not exist yet\n", dlq->name);
+    else if (listing->listed == 0)
+        printf("no dead letters wait in %s%s\n", dlq->name, filtered);
+    else if (listing->has_more)
+        printf("the first %" PRIu64 " in %s%s; there are more\n", listing->listed, dlq->name,
+               filtered);
+    else
+        printf("%" PRIu64 " in %s%s\n", listing->listed, dlq->name, filtered);
+}
+
 static int list(struct shove_dlq *dlq) {
     struct listing listing = {.dlq = dlq};
     struct shove_error error;
     if (shove_dlq_walk(dlq, list_letter, &listing, &error) != 0)
         return shove_report_error(&error);
-    if (dlq->options.is_json)
-        return 0;
-    if (listing.listed > 0)
-        printf("%" PRIu64 " in %s\n", listing.listed, dlq->name);
-    else if (dlq->partition_count == 0)
-        printf("no dead letters: %s does not exist yet\n", dlq->name);
-    else
-        printf("no dead letters wait in %s%s\n", dlq->name,
-               is_filtered(dlq) ? " that the filters mean" : "");
+    if (!dlq->options.is_json)
+        print_end(&listing);
     return 0;
 }
 
 static int run(const struct shove_command *command, int argc, char **argv) {
     struct shove_dlq dlq = {0};
     char **operands;
-    int exit_code = shove_dlq_open(&dlq, command, argc, argv, true, &operands);
+    int exit_code = shove_dlq_open(&dlq, command, argc, argv, &operands);
     if (exit_code == 0)
         exit_code = list(&dlq);
     shove_dlq_close(&dlq);

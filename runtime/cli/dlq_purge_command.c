@@ -113,7 +113,7 @@ static int purge(struct shove_dlq *dlq) {
 static int run(const struct shove_command *command, int argc, char **argv) {
     struct shove_dlq dlq = {0};
     char **operands;
-    int exit_code = shove_dlq_open(&dlq, command, argc, argv, false, &operands);
+    int exit_code = shove_dlq_open(&dlq, command, argc, argv, &operands);
     if (exit_code == 0)
         exit_code = purge(&dlq);
     shove_dlq_close(&dlq);

@@ -210,8 +210,28 @@ static int preview_letter(void *ctx, const struct shove_letter *letter) {
     return dlq->options.limit > 0 && preview->count >= (uint64_t)dlq->options.limit;
 }
 
+/* What goes back to a queue goes to all its groups: whoever handled it the first time does so
+ * again. */
+static void print_groups(const struct shove_topology *topology, const struct target *target) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < topology->group_count; i++)
+        count += strcmp(shove_topology_source(topology, &topology->groups[i]), target->name) == 0;
+    if (count < 2)
+        return;
+    printf("every group of %s is given them, not only the one they died in", target->name);
+    const char *separator = ": ";
+    for (uint32_t i = 0; i < topology->group_count; i++) {
+        if (strcmp(shove_topology_source(topology, &topology->groups[i]), target->name) != 0)
+            continue;
+        printf("%s%s", separator, topology->groups[i].group_id);
+        separator = ", ";
+    }
+    putchar('\n');
+}
+
 static void print_result(const struct replay *replay, const char *verb, uint64_t count) {
     const char *separator = " to ";
+    uint64_t sent = 0;
     printf("%s %" PRIu64 " dead letter%s from %s", verb, count, count == 1 ? "" : "s",
            replay->dlq->name);
     for (uint32_t i = 0; i < replay->target_count; i++) {
@@ -220,8 +240,18 @@ static void print_result(const struct replay *replay, const char *verb, uint64_t
             continue;
         printf("%s%s (%" PRIu64 ")", separator, target->name, target->replayed);
         separator = ", ";
+        sent += target->replayed;
     }
     putchar('\n');
+    if (sent > count)
+        printf("%" PRIu64
+               " of those sent could not be marked: they still wait, and the next replay "
+               "sends them again\n",
+               sent - count);
+    for (uint32_t i = 0; i < replay->target_count; i++) {
+        if (replay->targets[i].replayed > 0)
+            print_groups(&replay->dlq->app.topology, &replay->targets[i]);
+    }
     if (replay->homeless > 0)
         printf("%" PRIu64 " left: the queue they came from is not one of %s, or not recorded%s\n",
                replay->homeless, replay->dlq->app.script,
@@ -268,7 +298,7 @@ static int replay_command(struct shove_dlq *dlq) {
 static int run(const struct shove_command *command, int argc, char **argv) {
     struct shove_dlq dlq = {0};
     char **operands;
-    int exit_code = shove_dlq_open(&dlq, command, argc, argv, false, &operands);
+    int exit_code = shove_dlq_open(&dlq, command, argc, argv, &operands);
     if (exit_code == 0)
         exit_code = replay_command(&dlq);
     shove_dlq_close(&dlq);
@@ -283,7 +313,8 @@ const struct shove_command shove_dlq_replay_command = {
         "Bytes, headers, key and timestamp are sent as they were. A letter is marked once the\n"
         "broker has acknowledged it, so a replay that was interrupted goes on where it was; at\n"
         "most the last 500 before a crash are sent twice. One replay or purge of a DLQ at a\n"
-        "time. A letter that does not say where it came from goes to TOPIC's queue.",
+        "time. Every group that consumes the queue is given them. A letter that does not say\n"
+        "where it came from goes to TOPIC's queue.",
     .options = options,
     .option_count = sizeof options / sizeof *options,
     .operands_min = 2,

@@ -132,7 +132,7 @@ static int show(struct shove_dlq *dlq, const char *what) {
 static int run(const struct shove_command *command, int argc, char **argv) {
     struct shove_dlq dlq = {0};
     char **operands;
-    int exit_code = shove_dlq_open(&dlq, command, argc, argv, true, &operands);
+    int exit_code = shove_dlq_open(&dlq, command, argc, argv, &operands);
     if (exit_code == 0)
         exit_code = show(&dlq, operands[2]);
     shove_dlq_close(&dlq);

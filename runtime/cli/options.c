@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/suggest.h"
 #include "cli/command.h"
 #include "cli/report.h"
-#include "base/suggest.h"
 #include "cli/values.h"
 #include "core/tally.h"
 

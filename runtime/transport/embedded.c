@@ -115,7 +115,7 @@ static int embedded_open(const struct shove_transport_config *config, struct sho
                          struct shove_error *error) {
     struct shove_store *store;
     struct shove_local *local;
-    int rc = shove_embedded_open_file(config->address, !config->is_read_only, config->timeout_ms,
+    int rc = shove_embedded_open_file(config->address, !config->must_exist, config->timeout_ms,
                                       &store, error);
     if (rc == 0)
         rc = shove_local_open(config, &shove_embedded_ops, &store_ops, store, &local, error);

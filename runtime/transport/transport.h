@@ -141,7 +141,7 @@ struct shove_transport_config { /* borrowed for the call */
     int64_t timeout_ms;             /* for reaching the broker in open and declare */
     int64_t max_message_size_bytes; /* largest record that must pass; hops may be larger */
     const char *instance;           /* client id, e.g. "shove-orders"; may be NULL */
-    bool is_read_only;              /* never create the storage: `check`-like uses */
+    bool must_exist;                /* never create the storage: for commands that look into it */
 };
 
 struct shove_subscribe { /* borrowed for the call */

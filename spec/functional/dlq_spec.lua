@@ -175,6 +175,21 @@ describe("shove dlq on Kafka", function()
             assert.are.equal("k", listed_keys(a, "--key", "k", "-n", "1"))
         end)
 
+        it("does not pass a part for the whole: the last line says what was counted", function()
+            lay({ key = "a", value = "1" }, { key = "b", value = "2", reason = "timeout" }, { key = "b", value = "3" })
+            for options, last in pairs {
+                [{}] = "3 in %s",
+                [{ "-n", "3" }] = "3 in %s",
+                [{ "-n", "2" }] = "the first 2 in %s; there are more",
+                [{ "--key", "b" }] = "2 in %s that the filters mean",
+                [{ "--key", "b", "-n", "1" }] = "the first 1 in %s that the filters mean; there are more",
+                [{ "--key", "b", "--reason", "timeout", "-n", "1" }] = "1 in %s that the filters mean",
+            } do
+                local text = dlq(a, "list", a.queue, unpack(options)).stdout
+                assert.are.equal(last:format(a.dlq), text:match "([^\n]*)\n$")
+            end
+        end)
+
         it("refuses a reason of which nothing dies, and a moment that is none", function()
             local result = dlq(a, "list", a.queue, "--reason", "rejcted")
             assert.are.equal(USAGE, result.code)
@@ -371,6 +386,8 @@ describe("shove dlq on Kafka", function()
             p:kill "sigcont"
             assert.are.equal(1, p:wait_exit(30000))
             assert.matches("another command is settling letters", p:text "stderr", 1, true)
+            local marked, sent = p:text("stdout"):match "^replayed (%d+) dead letters from %S+ to %S+ %((%d+)%)\n"
+            assert.matches(("%d of those sent could not be marked"):format(sent - marked), p:text "stdout", 1, true)
         end)
 
         it("sends a letter that shove did not write to the queue it was asked for", function()
@@ -507,10 +524,15 @@ describe("shove dlq without a broker", function()
 
     it("exits 69 when the embedded file is not there, and makes none", function()
         local a = app.new { source = fill(SOURCE, { BROKER = "embedded:./shove.db", QUEUE = "orders" }) }
-        local result = dlq(a, "list", "orders")
-        assert.are.equal(UNAVAILABLE, result.code)
-        assert.matches("./shove.db", result.stderr, 1, true)
-        assert.is_nil(io.open(a:file "shove.db"))
+        for _, line in ipairs {
+            { "list", "orders" }, { "show", "orders", "0:0" }, { "replay", "orders" }, { "replay", "orders", "--dry-run" },
+            { "purge", "orders", "--yes" },
+        } do
+            local result = dlq(a, unpack(line))
+            assert.are.equal(UNAVAILABLE, result.code, line[1])
+            assert.matches("./shove.db", result.stderr, 1, true)
+            assert.is_nil(io.open(a:file "shove.db"))
+        end
     end)
 
     it("refuses a memory broker", function()

@@ -256,7 +256,7 @@ local function read_position(s, partition)
         return nil
     end
     local driver = require "spec.transport.driver"
-    local t = assert(driver.open(s.url, { is_read_only = true }))
+    local t = assert(driver.open(s.url, { must_exist = true }))
     local offset, metadata = t:committed_get(s.group_id, s.queue, partition)
     t:close()
     if offset and offset >= 0 then return offset, metadata or "" end

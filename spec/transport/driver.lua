@@ -72,7 +72,7 @@ function M.can(broker, name)
     return require("bit").band(ops.capabilities, C[name]) ~= 0
 end
 
--- options: max_message_size_bytes, is_read_only, timeout_ms, properties = { name = value }
+-- options: max_message_size_bytes, must_exist, timeout_ms, properties = { name = value }
 function M.open(broker, options)
     options = options or {}
     local ops, address = find(broker)
@@ -92,7 +92,7 @@ function M.open(broker, options)
     local config = ffi.new("struct shove_transport_config", {
         address = address, timeout_ms = options.timeout_ms or 15000, properties = properties, property_count = count,
         max_message_size_bytes = options.max_message_size_bytes or 10 * 1024 * 1024, instance = "shove-spec",
-        is_read_only = options.is_read_only or false,
+        must_exist = options.must_exist or false,
     })
     local recorder = C.recorder_open(ops, config, err)
     if recorder == nil then return nil, err.code, ffi.string(err.text) end

@@ -83,7 +83,7 @@ describe("The embedded broker's file", function()
     end)
 
     it("is not made by who only wants to look", function()
-        local t, code, text = driver.open("embedded:" .. path, { is_read_only = true })
+        local t, code, text = driver.open("embedded:" .. path, { must_exist = true })
         assert.is_nil(t)
         assert.equal(C.SHOVE_EUNREACHABLE, code)
         assert.matches(path, text, 1, true)
