@@ -373,7 +373,8 @@ static void child_exited(struct shove_child *child, int64_t status, int signal) 
         worker->state == SHOVE_WORKER_STOPPING || control->phase == SHOVE_PHASE_STARTING;
     /* A worker that was told to go, or killed with everything else, is nobody's fault. */
     struct shove_delivery *culprit = is_expected ? NULL : find_culprit(worker);
-    if (!culprit && !is_expected && !worker->is_killed_for_timeout && !worker->is_leaving)
+    const bool is_its_own_end = worker->is_leaving && !worker->is_distrusted;
+    if (!culprit && !is_expected && !worker->is_killed_for_timeout && !is_its_own_end)
         culprit = shove_isolation_judge(worker);
     if (!is_expected) {
         report_death(worker, culprit);

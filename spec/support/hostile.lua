@@ -10,7 +10,7 @@
 --
 -- Options: broker: "embedded" or "kafka"; handler: the body of the bad group's function(msg), which may use
 -- kind (the payload up to a blank), note(verb, msg, more), shove, bad, good (topics), uv, ffi; group: what is written into its
--- shove.group; top: Lua before the app is made; topic: what is written into its topic's options.
+-- shove.group; top: Lua before the app is made; more: Lua at its end; topic: what is written into its topic's options.
 
 local assert = require "luassert"
 local cjson = require "cjson"
@@ -67,6 +67,7 @@ app:register(good, shove.group { prefetch = 4, concurrent = true, handler_timeou
   note("returned", msg)
 end)
 
+$MORE
 return app
 ]]
 
@@ -82,7 +83,8 @@ function M.new(options)
     local scene = setmetatable({ app = a, fates = { bad = {}, good = {} }, order = {}, journal = a:file "journal" }, Scene)
     scene.bad, scene.good = kafka.unique "bad", kafka.unique "good"
     local words = {
-        TOP = options.top or "", HANDLER = options.handler, GROUP = options.group or "", TOPIC = options.topic or "",
+        TOP = options.top or "", MORE = options.more or "", HANDLER = options.handler, GROUP = options.group or "",
+        TOPIC = options.topic or "",
         BROKER = ("%q"):format(broker_url(options.broker, a)), KAFKA = options.broker == "kafka" and MEMBER or "",
         JOURNAL = ("%q"):format(scene.journal),
         BAD = ("%q"):format(scene.bad), GOOD = ("%q"):format(scene.good),
