@@ -56,6 +56,19 @@ static void clear_progress(struct shove_publishing *publishing) {
 
 /* --- Sending */
 
+static int refuse_json(struct shove_publishing *publishing, uint64_t number, const uint8_t *body,
+                       size_t size, const json_error_t *why) {
+    if (size >= 3 && memcmp(body, "\xEF\xBB\xBF", 3) == 0)
+        return shove_error_set(&publishing->stop, SHOVE_EINVAL,
+                               "%s %" PRIu64 " begins with a byte order mark, which is no JSON: "
+                               "save the file without it (--raw sends bytes as they are)",
+                               publishing->word, number);
+    return shove_error_set(&publishing->stop, SHOVE_EINVAL,
+                           "%s %" PRIu64 " is not valid JSON, column %d: %s (--raw sends bytes "
+                           "as they are)",
+                           publishing->word, number, why->column, why->text);
+}
+
 /* 0, or a code with publishing->stop set. */
 static int check_body(struct shove_publishing *publishing, uint64_t number, const uint8_t *body,
                       size_t size) {
@@ -73,10 +86,7 @@ static int check_body(struct shove_publishing *publishing, uint64_t number, cons
     if (value == NULL && json_error_code(&why) == json_error_numeric_overflow)
         value = json_loadb((const char *)body, size, JSON_FLAGS | JSON_DECODE_INT_AS_REAL, &why);
     if (value == NULL)
-        return shove_error_set(stop, SHOVE_EINVAL,
-                               "%s %" PRIu64 " is not valid JSON, column %d: %s (--raw sends bytes "
-                               "as they are)",
-                               publishing->word, number, why.column, why.text);
+        return refuse_json(publishing, number, body, size, &why);
     json_decref(value);
     return 0;
 }
@@ -144,13 +154,22 @@ void shove_publish_arguments(struct shove_publishing *publishing, char **bodies,
     }
 }
 
+/* Nothing but JSON's white space: also what an empty line is in a file with "\r\n". */
+static bool is_blank(const uint8_t *line, size_t size) {
+    for (size_t i = 0; i < size; i++) {
+        if (line[i] != ' ' && line[i] != '\t' && line[i] != '\r')
+            return false;
+    }
+    return true;
+}
+
 /* Everything in the buffer. */
 static int send_lines(struct shove_publishing *publishing, struct shove_lines *lines) {
     const uint8_t *line;
     size_t size;
     int found;
     while ((found = shove_lines_next(lines, &line, &size)) == 1) {
-        if (size == 0 && publishing->skips_empty) {
+        if (publishing->skips_empty && is_blank(line, size)) {
             publishing->skipped++;
             continue;
         }

@@ -85,6 +85,18 @@ for name, url in pairs(BROKERS) do
             assert.matches("2 empty lines skipped", result.stdout, 1, true)
         end)
 
+        it("takes a file with the line ends of Windows: its empty lines are empty, too", function()
+            local result = publish(a, "ORDERS", lines('{"a":1}\r', "\r", " \t", '{"a":2}\r', ""))
+            assert.are.equal(0, result.code, result.stderr)
+            assert.matches("acknowledged 2 messages", result.stdout, 1, true)
+            assert.matches("2 empty lines skipped", result.stdout, 1, true)
+        end)
+
+        it("says that a file begins with a byte order mark, which nobody sees", function()
+            local result = publish(a, "ORDERS", lines("\239\187\191{}", "{}"))
+            assert_stopped(result, 0, "line 1 begins with a byte order mark", "nothing was published")
+        end)
+
         it("sends nothing of nothing", function()
             local result = publish(a, "ORDERS", { stdin = { text = "" } })
             assert.are.equal(0, result.code, result.stderr)
