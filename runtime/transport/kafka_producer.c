@@ -301,6 +301,8 @@ static void fill_result(struct shove_kafka *kafka, const struct shove_kafka_prod
         if (topic != NULL && topic->state == SHOVE_KAFKA_TOPIC_EXISTS)
             topic->state = SHOVE_KAFKA_TOPIC_UNKNOWN;
     }
+    if (message->err == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION && result->code == SHOVE_ENOTOPIC)
+        result->code = SHOVE_ENOPARTITION;
 }
 
 static size_t take_reports(struct shove_kafka *kafka, const struct shove_kafka_producer *producer,

@@ -73,7 +73,7 @@ struct shove_local_set *shove_local_filling(struct shove_local *local) {
 static int32_t choose_partition(struct shove_local_topic *topic, const struct shove_produce *what) {
     int32_t partitions = topic->info.partitions;
     if (what->partition >= 0)
-        return what->partition < partitions ? what->partition : SHOVE_EINVAL;
+        return what->partition < partitions ? what->partition : SHOVE_ENOPARTITION;
     if (what->record.key)
         return shove_transport_partition_for_key(what->record.key, what->record.key_size,
                                                  partitions);
@@ -157,7 +157,7 @@ int shove_local_produce(struct shove_transport *transport, const struct shove_pr
         return SHOVE_ETOOLARGE;
     int32_t partition = choose_partition(topic, what);
     if (partition < 0)
-        return SHOVE_EINVAL;
+        return partition;
     bool is_first = !local->filling;
     rc = queue_record(local, topic, partition, what);
     if (rc < 0)

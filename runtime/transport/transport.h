@@ -192,7 +192,8 @@ struct shove_transport_ops {
     void (*batch_release)(struct shove_transport *transport, struct shove_batch *batch);
 
     /* Queues one record; the result comes as `produced`, exactly once for each call that returned
-     * 0. EAGAIN: queue full (readable will tell). ENOTOPIC, ETOOLARGE, ECLOSED at once where known.
+     * 0. EAGAIN: queue full (readable will tell). ENOTOPIC, ENOPARTITION,
+     * ETOOLARGE, ECLOSED at once where known.
      * Never creates a topic. */
     int (*produce)(struct shove_transport *transport, const struct shove_produce *what);
 

@@ -199,6 +199,15 @@ return function(target)
                 assert.equal(1, acks[2].partition)
             end)
 
+            it("says that a partition is not there, not that the topic is not, and goes on", function()
+                local t, topic = opened(4)
+                local acks = t:publish(topic, {
+                    { payload = "a", partition = 4 }, { payload = "b", partition = 3 }, { payload = "c", partition = 99 },
+                })
+                assert.same({ C.SHOVE_ENOPARTITION, 0, C.SHOVE_ENOPARTITION }, { acks[1].code, acks[2].code, acks[3].code })
+                all_acknowledged(t:publish(topic, texts(1, 10)))
+            end)
+
             it("puts a key where Java's partitioner puts it", function()
                 local t, topic = opened(8)
                 local records = {}
