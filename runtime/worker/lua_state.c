@@ -2,14 +2,16 @@
  *
  * Altered for scripts: os.exit raises (it would end every handler of the process); luv cannot be
  * told to run, stop or walk the loop, which is the worker's; print is flushed line by line; modules
- * are looked for beside the script first, except `shove` and `shove.*`, which are always shove's
- * own, whatever files lie beside the script. Shove's modules have globals and libraries of their
- * own: a script that clears _G or replaces table.concat has broken its own handlers, not shove.
+ * are looked for beside the script first (then beside the file it is a link to), except `shove` and
+ * `shove.*`, which are always shove's own, whatever files lie beside the script. Shove's modules
+ * have globals and libraries of their own: a script that clears _G or replaces table.concat has
+ * broken its own handlers, not shove.
  */
 #include "worker/lua_state.h"
 
 #include <errno.h>
 #include <lauxlib.h>
+#include <limits.h>
 #include <lualib.h>
 #include <luv/luv.h>
 #include <stdio.h>
@@ -27,13 +29,16 @@
 #define GC_PAUSE_PERCENT 200
 #define GC_STEP_PERCENT 400
 
-/* Run once, with: script's folder, shove's folder. */
+/* Run once, with: shove's folder, and the folders of scripts' modules, first to last. */
 static const char prepare_source[] =
-    "local script_dir, lua_dir = ...\n"
+    "local lua_dir = ...\n"
     "local own = lua_dir .. '/?.lua;' .. lua_dir .. '/?/init.lua'\n"
-    "package.path = script_dir .. '/?.lua;' .. script_dir .. '/?/init.lua;' .. own .. ';' .. "
-    "package.path\n"
-    "package.cpath = script_dir .. '/?.so;' .. package.cpath\n"
+    "package.path = own .. ';' .. package.path\n"
+    "for i = select('#', ...), 2, -1 do\n"
+    "    local dir = select(i, ...)\n"
+    "    package.path = dir .. '/?.lua;' .. dir .. '/?/init.lua;' .. package.path\n"
+    "    package.cpath = dir .. '/?.so;' .. package.cpath\n"
+    "end\n"
     "local globals = {}\n"
     "for name, value in pairs(_G) do\n"
     "    globals[name] = value\n"
@@ -115,6 +120,17 @@ static void push_folder_of(lua_State *L, const char *path) {
     }
 }
 
+/* Where a link to the script leads: what it requires lies beside it there. Pushes 1 or, where the
+ * script is no link, 0 values. */
+static int push_linked_folder_of(lua_State *L, const char *path) {
+    struct stat status;
+    char target[PATH_MAX];
+    if (lstat(path, &status) != 0 || !S_ISLNK(status.st_mode) || realpath(path, target) == NULL)
+        return 0;
+    push_folder_of(L, target);
+    return 1;
+}
+
 static void make_lanes(lua_State *L, struct shove_host *host) {
     lua_newtable(L);
     lua_createtable(L, 0, 1);
@@ -140,9 +156,9 @@ static int prepare(lua_State *L) {
     if (luaL_loadbuffer(L, prepare_source, sizeof prepare_source - 1, "=shove") != 0) {
         return lua_error(L);
     }
-    push_folder_of(L, host->options->script);
     lua_pushstring(L, host->options->lua_dir);
-    lua_call(L, 2, 0);
+    push_folder_of(L, host->options->script);
+    lua_call(L, 2 + push_linked_folder_of(L, host->options->script), 0);
     return 0;
 }
 
