@@ -10,8 +10,7 @@ description = {
     summary = "Runs message consumers written in Lua, on Kafka or on an embedded durable broker",
     detailed = [[
         One Lua file says which topics exist and what to do with each message; `shove run app.lua` consumes, runs
-        handlers concurrently, retries with durable delays, dead-letters what cannot succeed, keeps per-key order
-        where asked, and drains on shutdown.
+        handlers concurrently, retries with durable delays, dead-letters what cannot succeed, and drains on shutdown.
     ]],
     license = "MIT",
     labels = { "kafka", "queue", "consumer" },

@@ -78,7 +78,7 @@ const struct shove_command shove_run_command = {
     .text = "The first signal drains: nothing new is taken, what is in flight is finished. The\n"
             "second stops at once; what was in flight is delivered again by the next run.\n"
             "Exits 0 after a clean drain, 1 when a consumer failed, 2 when a worker process died,\n"
-            "3 when the drain timed out (3 before 2 before 1).",
+            "3 when the drain timed out or a second signal ended it (3 before 2 before 1).",
     .options = options,
     .option_count = sizeof options / sizeof *options,
     .operands_min = 1,

@@ -79,11 +79,17 @@ void shove_drain_begin(struct shove_control *control, const char *why) {
     control->has_progress = true;
 }
 
+/* What becomes of the messages that a stop leaves unfinished. */
+static const char *fate_of_open(const struct shove_control *control) {
+    return control->ops->capabilities & SHOVE_CAN_PERSIST
+               ? "will be handled again by the next run"
+               : "is gone: the memory broker keeps nothing";
+}
+
 void shove_drain_abort(struct shove_control *control) {
     if (control->phase >= SHOVE_PHASE_STOPPING)
         return;
-    shove_log(SHOVE_LOG_WARN,
-              "stopping at once: what was in flight will be handled again by the next run");
+    shove_log(SHOVE_LOG_WARN, "stopping at once: what was in flight %s", fate_of_open(control));
     if (!is_settled(control))
         control->verdict.has_drain_timeout = true;
     shove_commit_round(control);
@@ -114,8 +120,8 @@ void shove_drain_check(struct shove_control *control) {
         if (!is_settled(control)) {
             control->verdict.has_drain_timeout = true;
             shove_drain_report(control);
-            shove_log(SHOVE_LOG_WARN,
-                      "the drain timed out: what is still in flight will be handled again");
+            shove_log(SHOVE_LOG_WARN, "the drain timed out: what is still in flight %s",
+                      fate_of_open(control));
         }
         leave(control);
     }

@@ -70,4 +70,25 @@ return app
             assert.matches("shove's own", said[i].said, 1, true)
         end
     end)
+
+    it("what a stop leaves unfinished is not promised to the next run", function()
+        local s = stage.new("memory", [[
+local shove, stage = require "shove", require "stage"
+local app = shove.registry { broker = stage.broker }
+local queue = app:topic(stage.name "queue")
+app:register(queue, {}, function() print "handling" shove.sleep "20s" end)
+app:on_start(function() shove.publish(queue, {}) end)
+return app
+]])
+        for _, row in ipairs { { "30s", "stopping at once" }, { "100ms", "the drain timed out" } } do
+            local p = s:run { "--workers", "1", "--drain", row[1] }
+            p:wait_for("handling", 15000)
+            p:kill "sigint"
+            p:wait_for("draining", 10000)
+            if row[1] == "30s" then p:kill "sigint" end
+            assert.are.equal(3, (p:wait_exit(10000)))
+            local line = p:text("stderr"):match(row[2] .. "[^\n]*")
+            assert.matches("is gone: the memory broker keeps nothing", line, 1, true)
+        end
+    end)
 end)
