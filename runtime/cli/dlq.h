@@ -100,10 +100,15 @@ long shove_dlq_partition_read(struct shove_dlq *dlq, struct shove_dlq_partition 
                               size_t max, struct shove_batch *batch, struct shove_error *error);
 
 /* Calls `each` for the letters of all partitions, in order, settled ones included. It returns 0 to
- * go on, 1 to end the walk. 0 or an error. */
+ * go on, 1 to end the walk. 0 or an error; from a partition that is damaged somewhere the walk goes
+ * on to the next one. */
 typedef int shove_dlq_each(void *ctx, const struct shove_letter *letter);
 int shove_dlq_walk(struct shove_dlq *dlq, shove_dlq_each *each, void *ctx,
                    struct shove_error *error);
+
+/* Whether to go on after `error` in one partition: 0 when it is that partition's alone (it is
+ * damaged), else its code. Keeps the first in `first`, whose code is 0 before. */
+int shove_dlq_keep_first(struct shove_error *first, const struct shove_error *error);
 
 /* ---- dlq_settle.c ---- */
 

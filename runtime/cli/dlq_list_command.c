@@ -62,11 +62,10 @@ static void print_end(const struct listing *listing) {
 static int list(struct shove_dlq *dlq) {
     struct listing listing = {.dlq = dlq};
     struct shove_error error;
-    if (shove_dlq_walk(dlq, list_letter, &listing, &error) != 0)
-        return shove_report_error(&error);
-    if (!dlq->options.is_json)
+    int code = shove_dlq_walk(dlq, list_letter, &listing, &error);
+    if (!dlq->options.is_json && (code == 0 || listing.listed > 0))
         print_end(&listing);
-    return 0;
+    return code == 0 ? 0 : shove_report_error(&error);
 }
 
 static int run(const struct shove_command *command, int argc, char **argv) {

@@ -126,10 +126,21 @@ static int walk_partition(struct shove_dlq *dlq, int32_t number, shove_dlq_each 
     return (int)result;
 }
 
+int shove_dlq_keep_first(struct shove_error *first, const struct shove_error *error) {
+    if (first->code == 0)
+        *first = *error;
+    return error->code == SHOVE_ECORRUPT ? 0 : error->code;
+}
+
 int shove_dlq_walk(struct shove_dlq *dlq, shove_dlq_each *each, void *ctx,
                    struct shove_error *error) {
+    struct shove_error here = {0};
     int result = 0;
-    for (int32_t i = 0; i < dlq->partition_count && result == 0; i++)
-        result = walk_partition(dlq, i, each, ctx, error);
-    return result < 0 ? result : 0;
+    error->code = 0;
+    for (int32_t i = 0; i < dlq->partition_count && result == 0; i++) {
+        result = walk_partition(dlq, i, each, ctx, &here);
+        if (result < 0)
+            result = shove_dlq_keep_first(error, &here);
+    }
+    return error->code;
 }

@@ -259,15 +259,19 @@ int shove_dlq_settle(struct shove_dlq *dlq, struct shove_dlq_settling *settling,
     struct portion *portion = malloc(sizeof *portion);
     if (portion == NULL)
         return shove_error_set(error, SHOVE_ENOMEM, "out of memory");
+    struct shove_error here = {0};
     int code = 0;
     bool is_full = false;
+    error->code = 0;
     for (int32_t i = 0; i < dlq->partition_count && code == 0 && !is_full; i++) {
         struct work work = {.dlq = dlq, .settling = settling};
-        code = settle_partition(&work, i, portion, error);
+        code = settle_partition(&work, i, portion, &here);
+        if (code != 0)
+            code = shove_dlq_keep_first(error, &here);
         is_full = work.is_full;
     }
     free(portion);
-    if (code == 0 && dlq->client.is_interrupted)
-        code = shove_error_set(error, SHOVE_ECLOSED, "interrupted");
-    return code;
+    if (error->code == 0 && dlq->client.is_interrupted)
+        shove_error_set(error, SHOVE_ECLOSED, "interrupted");
+    return error->code;
 }

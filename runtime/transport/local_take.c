@@ -108,6 +108,14 @@ struct source { /* a place in a partition: a claim's, or an operator's */
     bool is_reading; /* between the store's read_begin and read_end */
 };
 
+static int say_corrupt(const struct source *source, struct shove_error *error) {
+    return shove_error_set(
+        error, SHOVE_ECORRUPT,
+        "topic '%s' partition %d offset %lld: the stored record fails its check; the file is "
+        "damaged there: restore it from a backup, or move it away to begin with an empty one",
+        source->topic, (int)source->partition, (long long)source->next_offset);
+}
+
 /* Makes the next chunk the current one. 1, 0 when the end is reached, or an error. */
 static int source_refill(struct source *source, struct shove_error *error) {
     struct shove_local *local = source->local;
@@ -132,18 +140,10 @@ static int source_refill(struct source *source, struct shove_error *error) {
     rc = local->ops->read(local->store, source->topic_id, source->partition, source->next_offset,
                           READ_AHEAD_BYTES, &source->chunk, error);
     if (rc < 0)
-        return rc;
+        return rc == SHOVE_ECORRUPT ? say_corrupt(source, error) : rc;
     shove_block_reader_init(&source->reader, source->chunk->data, source->chunk->size,
                             local->ops->has_crc);
     return 1;
-}
-
-static int say_corrupt(const struct source *source, struct shove_error *error) {
-    return shove_error_set(
-        error, SHOVE_ECORRUPT,
-        "topic '%s' partition %d offset %lld: the stored record fails its check; the file is "
-        "damaged there: restore it from a backup, or delete the records up to there",
-        source->topic, (int)source->partition, (long long)source->next_offset);
 }
 
 /* The next record, at or beyond source->next_offset. 1, 0, or an error. */
