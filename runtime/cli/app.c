@@ -81,8 +81,9 @@ static int complain(const struct shove_app *app, const char *name, struct shove_
     list_queues(topology, list, sizeof list);
     int code =
         meant != NULL
-            ? shove_error_set(error, SHOVE_EUSAGE, "%s declares no topic '%s': did you mean '%s'?",
-                              app->script, name, meant)
+            ? shove_error_set(error, SHOVE_EUSAGE,
+                              "%s declares no topic '%s': did you mean '%s'? its topics are %s",
+                              app->script, name, meant, list)
             : shove_error_set(error, SHOVE_EUSAGE, "%s declares no topic '%s': its topics are %s",
                               app->script, name, list);
     free(names);

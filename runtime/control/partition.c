@@ -158,11 +158,20 @@ static void give_up(struct shove_partition *partition) {
     control->has_progress = true;
 }
 
-void shove_partitions_revoking(struct shove_flow *flow, struct shove_claim **claims, size_t count) {
+/* As many as a person knows of: not those of the holds, which are the group's own affair. */
+static void log_given_up(enum shove_log_level level, const char *message,
+                         const struct shove_flow *flow, struct shove_claim **claims, size_t count) {
+    size_t main_count = 0;
     char text[32];
-    snprintf(text, sizeof(text), "%zu", count);
-    shove_log_fields(SHOVE_LOG_INFO, "partitions being given up", "group", flow->group->group_id,
+    for (size_t i = 0; i < count; i++)
+        main_count += claims[i]->topic_index == 0;
+    snprintf(text, sizeof(text), "%zu", main_count);
+    shove_log_fields(level, message, "group", flow->group->group_id, "topic", flow->source,
                      "partitions", text, NULL);
+}
+
+void shove_partitions_revoking(struct shove_flow *flow, struct shove_claim **claims, size_t count) {
+    log_given_up(SHOVE_LOG_INFO, "partitions being given up", flow, claims, count);
     for (size_t i = 0; i < count; i++) {
         struct shove_partition *partition = claims[i]->user;
         if (partition)
@@ -174,12 +183,10 @@ void shove_partitions_revoking(struct shove_flow *flow, struct shove_claim **cla
 }
 
 void shove_partitions_lost(struct shove_flow *flow, struct shove_claim **claims, size_t count) {
-    char text[32];
-    snprintf(text, sizeof(text), "%zu", count);
-    shove_log_fields(SHOVE_LOG_WARN,
-                     "partitions lost without warning: what was in flight will be handled again by "
-                     "their next owner",
-                     "group", flow->group->group_id, "partitions", text, NULL);
+    log_given_up(SHOVE_LOG_WARN,
+                 "partitions lost without warning: what was in flight will be handled again by "
+                 "their next owner",
+                 flow, claims, count);
     for (size_t i = 0; i < count; i++) {
         struct shove_partition *partition = claims[i]->user;
         if (partition)

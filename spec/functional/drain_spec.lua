@@ -24,12 +24,13 @@ end
 for _, broker in ipairs(steered.brokers) do
     describe("a drain on " .. broker.name, function()
         it("takes nothing new, says every second what it waits for, and exits 0", function()
-            local s = steered.new { url = broker.url }
+            local s = steered.new { url = broker.url, holds = { "1h" } }
             s:declare()
             s:publish({ "done", "slow shut" }, { key = "customer-7" })
             local p = started(s:run())
             s:wait("ended", { "done" })
             s:wait("began", { "slow" })
+            local _, taken = p:wait_for("partitions assigned (.*)", 5000)
             p:kill "sigterm"
             p:wait_for("draining.*why=SIGTERM", 5000)
             s:publish { "new" }
@@ -43,6 +44,8 @@ for _, broker in ipairs(steered.brokers) do
             end
             s:open "shut"
             assert.equal(0, (p:wait_exit(5000)))
+            local _, given_up = p:wait_for("partitions being given up (.*)", 1000)
+            assert.equal(taken, given_up)
             assert.same({ "done", "slow" }, s:names "began")
         end)
 
