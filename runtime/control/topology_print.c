@@ -89,12 +89,12 @@ static void print_table(struct table *table, FILE *out) {
     }
 }
 
-/* "500ms", "5s", "5m", "1h": the largest unit that divides it. */
+/* "500ms", "5s", "5m", "1h": the largest unit that divides it, of those that a script may write. */
 static const char *duration_text(int64_t ms, char out[32]) {
     static const struct {
         int64_t ms;
         const char *unit;
-    } units[] = {{86400000, "d"}, {3600000, "h"}, {60000, "m"}, {1000, "s"}, {1, "ms"}};
+    } units[] = {{3600000, "h"}, {60000, "m"}, {1000, "s"}, {1, "ms"}};
     size_t i = 0;
     while (ms % units[i].ms != 0)
         i++;
@@ -108,25 +108,26 @@ static const char *codec_text(enum shove_codec codec) {
     return names[codec];
 }
 
-static const char *queue_text(const struct shove_topic *topic) {
-    switch (topic->sequencing) {
-    case SHOVE_SEQUENCED_SKIP:
-        return "queue, in order per key, skips what fails";
-    case SHOVE_SEQUENCED_FAIL_ALL:
-        return "queue, in order per key, stops a key that fails";
-    case SHOVE_UNSEQUENCED:
-        break;
-    }
-    return topic->is_external ? "queue, made elsewhere" : "queue";
+static void add_queue(struct table *table, const struct shove_topic *topic) {
+    static const char *const orders[] = {
+        [SHOVE_UNSEQUENCED] = "",
+        [SHOVE_SEQUENCED_SKIP] = ", in order per key, skips what fails",
+        [SHOVE_SEQUENCED_FAIL_ALL] = ", in order per key, stops a key that fails"};
+    const char *group = topic->for_group != NULL ? topic->for_group : "";
+    add_cell(table, "%s", topic->name);
+    add_cell(table, "queue%s%s%s%s", topic->is_external ? ", made elsewhere" : "",
+             orders[topic->sequencing], group[0] != '\0' ? ", for group " : "", group);
+    if (topic->is_external) /* it has as many as it was given there */
+        add_cell(table, "%s", "-");
+    else
+        add_cell(table, "%" PRId32, topic->partitions);
+    add_cell(table, "%s", codec_text(topic->codec));
+    add_cell(table, "%s", topic->at != NULL ? topic->at : "");
 }
 
 static void add_topic(struct table *table, const struct shove_topic *topic) {
     char text[32];
-    add_cell(table, "%s", topic->name);
-    add_cell(table, "%s", queue_text(topic));
-    add_cell(table, "%" PRId32, topic->partitions);
-    add_cell(table, "%s", codec_text(topic->codec));
-    add_cell(table, "%s", topic->at != NULL ? topic->at : "");
+    add_queue(table, topic);
     for (uint32_t i = 0; i < topic->hold_count; i++) {
         add_cell(table, "%s", topic->holds[i]);
         add_cell(table, "  hold: waits %s before retry %u%s",
