@@ -40,9 +40,9 @@ dev asan tsan clang:
 	@cmake --preset $@ --log-level=WARNING
 	@cmake --build --preset $@ --parallel $(JOBS)
 
-# exec: Ctrl-C and the exit code are the program's.
+# exec: no shell stands between. make itself ends with 2 where the program fails, and by SIGINT after a Ctrl-C.
 run: deps-build build
-	@exec build/shove run $(APP) $(ARGS)
+	@exec build/shove run "$(APP)" $(ARGS)
 
 test: deps
 	@scripts/test $(SUITES)

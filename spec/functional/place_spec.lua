@@ -40,6 +40,12 @@ describe("A script with modules of its own", function()
         end)
     end
 
+    it("may have a space in its path for make, too", function()
+        local result = process.run { "make", "-n", "run", "APP=my apps/the app.lua", "ARGS=--workers 1" }
+        assert.equal(0, result.code, result.stderr)
+        assert.matches('shove run "my apps/the app.lua" --workers 1\n', result.stdout, 1, true)
+    end)
+
     it("finds them when it is a link that is run, and names the link", function()
         local dir = scene "the app.lua"
         assert(uv.fs_symlink("../my apps/the app.lua", dir .. "/elsewhere/link.lua"))
