@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +26,49 @@
 #define DATABASES_MAX 16
 #define PAGE_HEADER_BYTES 16
 #define CHECK_BUDGET_MS 3000
+#define LINKS_MAX 40 /* followed one after the other, as many as the kernel does */
+
+/* ---- the name ---- */
+
+/* Where a link leads; NULL with errno. What it says is relative to the folder it is in. */
+static char *read_link(const char *path) {
+    char target[PATH_MAX];
+    ssize_t size = readlink(path, target, sizeof(target));
+    if (size < 0)
+        return NULL;
+    const char *slash = strrchr(path, '/');
+    size_t folder = target[0] != '/' && slash ? (size_t)(slash + 1 - path) : 0;
+    char *out = malloc(folder + (size_t)size + 1);
+    if (!out)
+        return NULL;
+    memcpy(out, path, folder);
+    memcpy(out + folder, target, (size_t)size);
+    out[folder + (size_t)size] = '\0';
+    return out;
+}
+
+/* The name that is no link. The locks lie beside the name, LMDB's too: under two names for one file
+ * there would be two locks, and two writers at once. gives *out. */
+static int resolve(const char *path, char **out, struct shove_error *error) {
+    struct stat info;
+    char *name = strdup(path);
+    for (int i = 0; name && i < LINKS_MAX; i++) {
+        if (lstat(name, &info) < 0 || !S_ISLNK(info.st_mode)) {
+            *out = name;
+            return 0;
+        }
+        char *target = read_link(name);
+        free(name);
+        name = target;
+    }
+    if (!name)
+        return shove_error_set(error, SHOVE_EUNREACHABLE, "cannot follow %s: %s", path,
+                               strerror(errno));
+    free(name);
+    return shove_error_set(error, SHOVE_EUNREACHABLE,
+                           "%s is a link that leads in a circle: remove it, or choose another name",
+                           path);
+}
 
 /* ---- the environment ---- */
 
@@ -214,12 +258,15 @@ static int enter(struct shove_store *store, bool may_create, int64_t timeout_ms,
 int shove_embedded_open_file(const char *path, bool may_create, int64_t timeout_ms,
                              struct shove_store **out, struct shove_error *error) {
     struct shove_store *store = calloc(1, sizeof(*store));
-    if (!store || !(store->path = strdup(path))) {
-        free(store);
+    if (!store)
         return shove_error_set(error, SHOVE_ENOMEM, "out of memory");
+    int rc = resolve(path, &store->path, error);
+    if (rc < 0) {
+        free(store);
+        return rc;
     }
     ignore_file_size_signal();
-    int rc = enter(store, may_create, timeout_ms, error);
+    rc = enter(store, may_create, timeout_ms, error);
     if (rc < 0) {
         shove_embedded_free(store);
         return rc;

@@ -112,6 +112,38 @@ describe("The embedded broker's file", function()
         second:wait_exit(driver.deadline_ms)
     end)
 
+    it("is the same file through a link, with the same locks", function()
+        assert(uv.fs_mkdir(dir .. "/elsewhere", tonumber("755", 8)))
+        for _, case in ipairs { { "/link.db", "broker.db" }, { "/elsewhere/far.db", "../link.db" } } do
+            assert(uv.fs_symlink(case[2], dir .. case[1]))
+        end
+        -- Nothing is there yet: it is made where the link leads.
+        local t = assert(driver.open("embedded:" .. dir .. "/elsewhere/far.db"))
+        assert.equal("file", assert(uv.fs_lstat(path)).type)
+        assert(t:declare { { name = "t", partitions = 1 } })
+        local sub = assert(t:subscribe { group = "g", topics = { "t" } })
+        t:wait_claims(sub, 1)
+        for _, name in ipairs { path, dir .. "/link.db" } do
+            local other = peer("embedded:" .. name, "consume", "g", "t")
+            other:wait_for("error EBUSY: .*pid " .. uv.os_getpid(), driver.deadline_ms)
+            other:wait_exit(driver.deadline_ms)
+            local _, code = driver.open("embedded:" .. name)
+            assert.equal(C.SHOVE_EBUSY, code)
+        end
+        for _, name in ipairs { "/link.db", "/elsewhere/far.db" } do
+            assert.is_nil(uv.fs_stat(dir .. name .. "-lock"))
+            assert.is_nil(uv.fs_stat(dir .. name .. "-groups"))
+        end
+    end)
+
+    it("is not looked for along a link that leads in a circle", function()
+        assert(uv.fs_symlink("broker.db", path))
+        local t, code, text = driver.open("embedded:" .. path)
+        assert.is_nil(t)
+        assert.equal(C.SHOVE_EUNREACHABLE, code)
+        assert.matches(path .. " is a link that leads in a circle: remove it", text, 1, true)
+    end)
+
     it("is finished by the next one when its maker died half way", function()
         tmp.write(path .. "-new", "half a file")
         make(10)
