@@ -58,7 +58,7 @@ static void clear_progress(struct shove_publishing *publishing) {
 
 static int refuse_json(struct shove_publishing *publishing, uint64_t number, const uint8_t *body,
                        size_t size, const json_error_t *why) {
-    if (size >= 3 && memcmp(body, "\xEF\xBB\xBF", 3) == 0)
+    if (body != NULL && size >= 3 && memcmp(body, "\xEF\xBB\xBF", 3) == 0)
         return shove_error_set(&publishing->stop, SHOVE_EINVAL,
                                "%s %" PRIu64 " begins with a byte order mark, which is no JSON: "
                                "save the file without it (--raw sends bytes as they are)",

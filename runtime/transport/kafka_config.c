@@ -55,6 +55,7 @@ static const struct owned_property {
     {"message.max.bytes", "use max_message_size of the groups"},
     {"enabled_events", "shove chooses which events it reads"},
     {"log.queue", "shove reads librdkafka's log"},
+    {"log_level", "shove reads librdkafka's log, where it says that a log went back"},
     {"plugin.library.paths", "a plugin could take over what shove answers for"},
     {"interceptors", "an interceptor could take over what shove answers for"},
     {"dr_cb", "shove sets librdkafka's callbacks"},
@@ -319,8 +320,10 @@ static int set_defaults(const struct shove_kafka *kafka, enum shove_kafka_role r
 static int set_owned(const struct shove_kafka *kafka, enum shove_kafka_role role,
                      const char *group_id, enum shove_reset reset, rd_kafka_conf_t *conf,
                      struct shove_error *error) {
+    /* Where a group begins is asked for and said outright (kafka_lookup.c). librdkafka's own policy
+     * only serves offsets that are not in the log any more: then what is left is what is due. */
     static const char *const resets[] = {[SHOVE_RESET_EARLIEST] = "earliest",
-                                         [SHOVE_RESET_LATEST] = "latest",
+                                         [SHOVE_RESET_LATEST] = "earliest",
                                          [SHOVE_RESET_NONE] = "error"};
     int code = set(conf, "bootstrap.servers", kafka->address, error);
     if (code == 0)

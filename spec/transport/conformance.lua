@@ -600,16 +600,18 @@ return function(target)
                 assert.equal(3, (t:committed_get(group, topic, 0)))
             end)
 
-            it("below what is still kept begin with the oldest that is", function()
-                local t, topic = opened(1)
-                all_acknowledged(t:publish(topic, texts(1, 10)))
-                local group = unique "group"
-                assert(t:committed_set(group, topic, 0, 2, "old"))
-                assert(t:delete_before(topic, 0, 5))
-                local sub, claims = subscribed(t, topic, 1, { group = group })
-                assert.equal("6", t:take(claims, 5)[1].payload)
-                t:leave(sub)
-            end)
+            for _, reset in ipairs { "earliest", "latest" } do
+                it(("below what is still kept begin with the oldest that is, under '%s', too"):format(reset), function()
+                    local t, topic = opened(1)
+                    all_acknowledged(t:publish(topic, texts(1, 10)))
+                    local group = unique "group"
+                    assert(t:committed_set(group, topic, 0, 2, "old"))
+                    assert(t:delete_before(topic, 0, 5))
+                    local sub, claims = subscribed(t, topic, 1, { group = group, reset = reset })
+                    assert.equal("6", t:take(claims, 5)[1].payload)
+                    t:leave(sub)
+                end)
+            end
         end)
 
         describe("leaving", function()

@@ -17,7 +17,7 @@ describe("A Kafka property", function()
         ["enable.auto.commit"] = "commits what is finished", ["enable.auto.offset.store"] = "commits what is finished",
         ["enable.idempotence"] = "always idempotent", ["acks"] = "all in%-sync replicas",
         ["partitioner"] = "Java's default partitioner", ["allow.auto.create.topics"] = "declared",
-        ["message.max.bytes"] = "max_message_size", ["rebalance_cb"] = "callbacks", ["log.queue"] = "log",
+        ["message.max.bytes"] = "max_message_size", ["rebalance_cb"] = "callbacks", ["log.queue"] = "log", ["log_level"] = "log",
         ["transactional.id"] = "not transactional", ["delivery.report.only.error"] = "delivery report",
     }
     for name, reason in pairs(OWNED) do
