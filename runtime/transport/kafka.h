@@ -185,6 +185,8 @@ struct shove_kafka_notices { /* kafka_notice.c */
     int64_t down_since_ms;
     int64_t last_ms; /* of the last notice about one broker */
     uint32_t suppressed;
+    int later_code; /* 0: none */
+    char later_words[512];
 };
 
 struct shove_kafka_loop { /* libuv's handles, freed by libuv's close callbacks */
@@ -258,6 +260,10 @@ bool shove_kafka_notice_event(struct shove_kafka *kafka,
                               rd_kafka_event_t *event);
 void shove_kafka_notice(struct shove_kafka *kafka, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* Trouble that librdkafka goes on trying about, met inside an operation: told by the next pump, if
+ * none was told a short while ago. */
+void shove_kafka_notice_later(struct shove_kafka *kafka, int code, const char *words);
+void shove_kafka_notice_due(struct shove_kafka *kafka);
 void shove_kafka_notice_tick(struct shove_kafka *kafka);
 
 /* ---- kafka_topics.c ---- */

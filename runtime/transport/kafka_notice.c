@@ -114,6 +114,19 @@ static void one_down(struct shove_kafka *kafka, int code, const char *words) {
     notices->suppressed = 0;
 }
 
+void shove_kafka_notice_later(struct shove_kafka *kafka, int code, const char *words) {
+    snprintf(kafka->notices.later_words, sizeof kafka->notices.later_words, "%s", words);
+    kafka->notices.later_code = code;
+    shove_kafka_poke(kafka);
+}
+
+void shove_kafka_notice_due(struct shove_kafka *kafka) {
+    int code = kafka->notices.later_code;
+    kafka->notices.later_code = 0;
+    if (code != 0)
+        one_down(kafka, code, kafka->notices.later_words);
+}
+
 /* "TOPIC [N]: offset reset (...) to ...": the only way librdkafka tells of it. */
 static void offset_reset(struct shove_kafka *kafka, struct shove_kafka_subscription *subscription,
                          const char *text) {

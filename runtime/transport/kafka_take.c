@@ -21,6 +21,7 @@
  * is passed on. So are records at the same offsets that a later leader wrote: librdkafka finds out
  * by itself where a log was cut, and goes back there without a word.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -163,17 +164,36 @@ int shove_kafka_batch_fill(struct shove_kafka_batch *batch) {
     return block->is_failed ? SHOVE_ENOMEM : 0;
 }
 
+/* Told of and not tried again: librdkafka would give the same answer to every fetch, or go on
+ * behind what it could not read. */
+static bool is_final(int code) {
+    return code == SHOVE_EDENIED || code == SHOVE_EAUTH || code == SHOVE_EOFFSET ||
+           code == SHOVE_ECORRUPT || code == SHOVE_EUNSUPPORTED || code == SHOVE_ETOOLARGE;
+}
+
 /* An error in a partition's queue is news of the partition, never a record. */
 static void take_error(struct shove_kafka_claim *claim, const rd_kafka_message_t *message) {
     struct shove_kafka_subscription *subscription =
         (struct shove_kafka_subscription *)claim->base.subscription;
     int code = shove_kafka_code(message->err);
     const char *topic = subscription->topics[claim->base.topic_index];
-    if (code == SHOVE_EDENIED || code == SHOVE_EAUTH || code == SHOVE_EOFFSET) {
-        claim->code = code;
-        shove_kafka_subscription_fail(subscription, code, "%s [%d]: %s", topic,
-                                      (int)claim->base.partition, rd_kafka_message_errstr(message));
+    int partition = (int)claim->base.partition;
+    const char *words = rd_kafka_message_errstr(message);
+    if (!is_final(code)) {
+        char text[512];
+        snprintf(text, sizeof text, "%s [%d]: %s", topic, partition, words);
+        shove_kafka_notice_later(subscription->kafka, code, text);
+        return;
     }
+    claim->code = code;
+    if (code == SHOVE_EDENIED || code == SHOVE_EAUTH || code == SHOVE_EOFFSET)
+        shove_kafka_subscription_fail(subscription, code, "%s [%d]: %s", topic, partition, words);
+    else
+        shove_kafka_subscription_fail(
+            subscription, code,
+            "%s [%d]: %s; nothing is passed over: restore the topic, or move group '%s' past it "
+            "(kafka-consumer-groups --reset-offsets)",
+            topic, partition, words, subscription->base.group_id);
 }
 
 static bool is_repeated(const struct shove_kafka_claim *claim, const rd_kafka_message_t *message) {
@@ -181,16 +201,20 @@ static bool is_repeated(const struct shove_kafka_claim *claim, const rd_kafka_me
            !claim->may_go_back && rd_kafka_message_leader_epoch(message) <= claim->leader_epoch;
 }
 
-/* Keeps the messages that are records, in order. */
+/* Keeps the messages that are records, in order, as far as there is no gap. What goes back further
+ * than a repetition can is new, and so is all that follows it. */
 static void sift(struct shove_kafka_claim *claim, struct shove_kafka_batch *batch) {
     size_t kept = 0;
+    bool has_gone_back = false;
     for (size_t i = 0; i < batch->message_count; i++) {
         rd_kafka_message_t *message = batch->messages[i];
-        if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR && !is_repeated(claim, message)) {
+        bool is_record = message->err == RD_KAFKA_RESP_ERR_NO_ERROR && claim->code == 0;
+        has_gone_back = has_gone_back || (is_record && message->offset < claim->last_take_offset);
+        if (is_record && (has_gone_back || !is_repeated(claim, message))) {
             batch->messages[kept++] = message;
             continue;
         }
-        if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR)
+        if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR && claim->code == 0)
             take_error(claim, message);
         rd_kafka_message_destroy(message);
     }
@@ -205,6 +229,25 @@ static bool is_clean(const struct shove_kafka_claim *claim, const struct shove_k
             return false;
     }
     return batch->messages[0]->offset >= claim->next_offset;
+}
+
+/* Records fetched before a reset may still come after it was told; it is behind us once the offsets
+ * jump. */
+static void note_taken(struct shove_kafka_claim *claim, const struct shove_kafka_batch *batch) {
+    const rd_kafka_message_t *last = batch->messages[batch->message_count - 1];
+    if (last->offset + 1 != claim->next_offset + (int64_t)batch->message_count)
+        claim->may_go_back = false;
+    claim->last_take_offset = batch->messages[0]->offset;
+    claim->next_offset = last->offset + 1;
+    claim->leader_epoch = rd_kafka_message_leader_epoch(last);
+}
+
+/* What was read and cannot be given must not be passed over either. */
+static int fail_unread(struct shove_kafka_claim *claim) {
+    claim->code = SHOVE_ENOMEM;
+    shove_kafka_subscription_fail((struct shove_kafka_subscription *)claim->base.subscription,
+                                  SHOVE_ENOMEM, "out of memory for the headers of a record");
+    return SHOVE_ENOMEM;
 }
 
 long shove_kafka_take(struct shove_transport *transport, struct shove_claim *base, size_t max,
@@ -224,16 +267,14 @@ long shove_kafka_take(struct shove_transport *transport, struct shove_claim *bas
     batch->message_count = count > 0 ? (size_t)count : 0;
     if (count > 0 && !is_clean(claim, batch))
         sift(claim, batch);
-    int code = batch->message_count > 0 ? shove_kafka_batch_fill(batch) : claim->code;
+    int code = claim->code;
+    if (batch->message_count > 0)
+        code = shove_kafka_batch_fill(batch) == 0 ? 0 : fail_unread(claim);
     if (code != 0 || batch->message_count == 0) {
         shove_kafka_batch_free(kafka, batch);
         return code;
     }
-    claim->last_take_offset = batch->messages[0]->offset;
-    const rd_kafka_message_t *last = batch->messages[batch->message_count - 1];
-    claim->next_offset = last->offset + 1;
-    claim->leader_epoch = rd_kafka_message_leader_epoch(last);
-    claim->may_go_back = false;
+    note_taken(claim, batch);
     *out = (struct shove_batch){
         .records = batch->records, .count = batch->message_count, .owner = batch};
     return (long)batch->message_count;

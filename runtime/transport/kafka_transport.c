@@ -32,6 +32,7 @@ static void read_admin_events(struct shove_kafka *kafka) {
 
 void shove_kafka_pump(struct shove_kafka *kafka) {
     read_admin_events(kafka);
+    shove_kafka_notice_due(kafka);
     shove_kafka_jobs_deliver(kafka, kafka->mailbox);
     shove_kafka_producer_pump(kafka);
     shove_kafka_consumer_pump(kafka);

@@ -32,6 +32,8 @@ describe("An error of Kafka's", function()
         { "a fatal error", -150, C.SHOVE_EFATAL },
         { "a message purged from the queue", -152, C.SHOVE_EFATAL },
         { "a message purged in flight", -151, C.SHOVE_EFATAL },
+        { "a batch that cannot be unpacked", -198, C.SHOVE_ECORRUPT },
+        { "a codec librdkafka was built without", -170, C.SHOVE_EUNSUPPORTED },
         { "a policy violation", 44, C.SHOVE_ECONFIG },
         { "a broken disk of the broker", 56, C.SHOVE_EIO },
         { "a code that is in no table", 9999, C.SHOVE_EBROKER },
