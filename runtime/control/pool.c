@@ -406,7 +406,8 @@ static int64_t longest_timeout_ms(const struct shove_control *control) {
     return longest_ms;
 }
 
-/* The same coroutine on the CPU for longer than its group allows, by control's own clock. */
+/* The same coroutine on the CPU, without a pause, for longer than its group allows, by control's
+ * own clock. The worker's word only says whether it is still the same stretch. */
 static bool is_hogged(struct shove_worker *worker) {
     const int64_t now_ms = worker->control->now_ms;
     uint32_t slot;
@@ -417,8 +418,9 @@ static bool is_hogged(struct shove_worker *worker) {
         return false;
     }
     if (worker->watched_since_ms == 0 || slot != worker->watched_slot ||
-        generation != worker->watched_generation) {
+        generation != worker->watched_generation || since_ms != worker->watched_stretch_ms) {
         worker->watched_slot = slot;
+        worker->watched_stretch_ms = since_ms;
         worker->watched_generation = generation;
         worker->watched_since_ms = now_ms;
         return false;

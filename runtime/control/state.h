@@ -193,8 +193,9 @@ struct shove_worker {
     int64_t last_progress_ms; /* a note came */
     uint32_t watched_slot;    /* watchdog: what was running at its last look */
     uint32_t watched_generation;
-    int64_t watched_since_ms; /* 0: nothing */
-    bool runs_start;          /* app:on_start was given to it and has not returned */
+    int64_t watched_stretch_ms; /* since when, as the worker says */
+    int64_t watched_since_ms;   /* 0: nothing */
+    bool runs_start;            /* app:on_start was given to it and has not returned */
     bool is_killed_for_timeout;
     bool is_condemned;  /* a kill was sent */
     bool is_distrusted; /* it said what cannot be: nothing more is read from it */

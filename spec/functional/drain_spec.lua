@@ -54,7 +54,7 @@ for _, broker in ipairs(steered.brokers) do
             s:declare()
             s:publish { "a", "slow shut", "b", "c retry" }
             s:publish({ "d reject" }, { partition = 1 })
-            local p = started(s:run { "--drain", "500ms" })
+            local p = started(s:run { "--drain", "2s" })
             s:wait("ended", { "a", "b", "c", "d" })
             assert.equal(3, (app.drain(p, 10000)), p:transcript())
             local summary = summary_of(s, p)
@@ -137,6 +137,23 @@ describe("app:on_start that does not return", function()
             p:wait_for("app:on_start has not returned", 1000)
         end)
     end
+
+    it("and yields now and then is left alone, however long it takes", function()
+        local s = steered.new { url = steered.brokers[1].url, group = "handler_timeout = '200ms'", extra = [[
+            app:on_start(function()
+                local till = uv.hrtime() + 4e9
+                while uv.hrtime() < till do
+                    local pause = uv.hrtime() + 2e8
+                    while uv.hrtime() < pause do end
+                    shove.sleep "1ms"
+                end
+                shove.log.info "on_start is through"
+            end)
+        ]] }
+        local p = started(s:run { "--workers", "1" })
+        p:wait_for("on_start is through", 10000)
+        assert.equal(0, (app.drain(p, 5000)), p:transcript())
+    end)
 
     it("and is lost with its worker lets the drain end, and the exit code says that a worker died", function()
         local s = steered.new { url = steered.brokers[1].url, extra = [[
