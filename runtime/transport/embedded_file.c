@@ -261,7 +261,7 @@ int shove_embedded_open_file(const char *path, bool may_create, int64_t timeout_
     if (!store)
         return shove_error_set(error, SHOVE_ENOMEM, "out of memory");
     int rc = resolve(path, &store->path, error);
-    if (rc < 0) {
+    if (rc < 0 || !store->path) {
         free(store);
         return rc;
     }

@@ -38,12 +38,39 @@ static bool is_space_short(const struct shove_store *store) {
            (rlim_t)file.st_size + SPACE_NEEDED_BYTES > limit.rlim_cur;
 }
 
+/* What LMDB says in words that tell a person nothing. */
+static const struct puzzle {
+    int rc;
+    int code;
+    const char *reason;
+    const char *advice;
+} puzzles[] = {
+    /* LMDB marks a reader by locking the byte of its process number in PATH-lock. */
+    {EAGAIN, SHOVE_EBUSY, "another process has the same number as this one",
+     "; they run in different containers: give those one PID namespace, or another number to the "
+     "program in one of them (an init before it), and try again"},
+    {MDB_READERS_FULL, SHOVE_EBUSY, "too many processes use it at once",
+     "; stop some of them, and try again"},
+    {MDB_MAP_RESIZED, SHOVE_EFATAL,
+     "other processes made it larger than this one may map (ulimit -v)",
+     "; raise that limit, and restart the program"},
+    {MDB_MAP_FULL, SHOVE_ENOSPACE, "it is as large as this process may map (ulimit -v)",
+     "; raise that limit and restart the program, or have less kept (retention)"},
+};
+
+static const struct puzzle *find_puzzle(int rc) {
+    for (size_t i = 0; i < sizeof(puzzles) / sizeof(*puzzles); i++) {
+        if (puzzles[i].rc == rc)
+            return &puzzles[i];
+    }
+    return NULL;
+}
+
 static int code_of(const struct shove_store *store, int rc) {
     switch (rc) {
     case ENOSPC:
     case EDQUOT:
     case EFBIG:
-    case MDB_MAP_FULL:
         return SHOVE_ENOSPACE;
     case EIO:
         return is_space_short(store) ? SHOVE_ENOSPACE : SHOVE_EIO;
@@ -91,6 +118,10 @@ static const char *advice_of(int code) {
 
 int shove_embedded_error(const struct shove_store *store, int rc, const char *what,
                          struct shove_error *error) {
+    const struct puzzle *puzzle = find_puzzle(rc);
+    if (puzzle)
+        return shove_error_set(error, puzzle->code, "%s: cannot %s: %s%s", store->path, what,
+                               puzzle->reason, puzzle->advice);
     int code = code_of(store, rc);
     const char *reason = code == SHOVE_ENOSPACE ? "no space left" : mdb_strerror(rc);
     return shove_error_set(error, code, "%s: cannot %s: %s%s", store->path, what, reason,

@@ -136,6 +136,21 @@ describe("The embedded broker's file", function()
         end
     end)
 
+    it("is refused in words to who has the number of a process that uses it, as in two containers", function()
+        make(1)
+        -- Perl, which every Debian has, stands for the other: LMDB locks the byte of its own number.
+        local other = process.spawn { "perl", "-MFcntl", "-e", [[
+            open my $file, "+<", $ARGV[0] or die; $| = 1;
+            fcntl($file, F_SETLK, pack("s s x4 q q l x4", F_WRLCK, 0, $ARGV[1], 1, 0)) or die;
+            print "locked\n"; <STDIN>; sleep 60]], path .. "-lock", tostring(uv.os_getpid()) }
+        other:wait_for("locked", driver.deadline_ms)
+        local text = refused_as(C.SHOVE_EBUSY, "another process has the same number as this one", "PID namespace")
+        assert.is_nil(text:find("Resource temporarily unavailable", 1, true))
+        other:kill "sigkill"
+        other:wait_exit(driver.deadline_ms)
+        assert(driver.open("embedded:" .. path))
+    end)
+
     it("is not looked for along a link that leads in a circle", function()
         assert(uv.fs_symlink("broker.db", path))
         local t, code, text = driver.open("embedded:" .. path)
