@@ -31,7 +31,7 @@ local OWNED_BY_REASON = {
     ["it is how shove reads librdkafka"] = {
         "enable.partition.eof", "consume.callback.max.messages", "enabled_events", "log.queue", "opaque", "dr_cb",
         "dr_msg_cb", "error_cb", "throttle_cb", "stats_cb", "log_cb", "consume_cb", "rebalance_cb", "offset_commit_cb",
-        "background_event_cb", "socket_cb", "connect_cb", "closesocket_cb", "open_cb", "resolve_cb",
+        "background_event_cb", "socket_cb", "connect_cb", "closesocket_cb", "open_cb", "resolve_cb", "log_level",
         "oauthbearer_token_refresh_cb", "ssl.certificate.verify_cb", "default_topic_conf",
     },
     ["foreign code would decide over messages"] = { "plugin.library.paths", "interceptors" },
