@@ -121,8 +121,7 @@ void shove_commit_partition(struct shove_partition *partition) {
 
 static void report(struct shove_partition *partition, const struct shove_commit *commit) {
     struct shove_flow *flow = partition->flow;
-    uint32_t suppressed;
-    if (!shove_log_limit_allows(&flow->log_limit, flow->control->now_ms, &suppressed))
+    if (!shove_flow_may_log(flow))
         return;
     char offset[32];
     char number[16];

@@ -148,6 +148,8 @@ static void on_watch_timer(uv_timer_t *timer) {
 
 static void on_report_timer(uv_timer_t *timer) {
     struct shove_control *control = timer->data;
+    for (uint32_t i = 0; i < control->flow_count; i++)
+        shove_flow_log_left_out(&control->flows[i]);
     if (control->phase == SHOVE_PHASE_DRAINING || control->phase == SHOVE_PHASE_LEAVING)
         shove_drain_report(control);
 }

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "control/commit.h"
 #include "control/delivery.h"
+#include "control/flow.h"
 #include "control/partition.h"
 #include "control/pool.h"
 
@@ -197,9 +198,10 @@ static const char *describe_reasons(const struct shove_tally *tally, char *out, 
     return out;
 }
 
-void shove_drain_summary(const struct shove_control *control) {
+void shove_drain_summary(struct shove_control *control) {
     for (uint32_t i = 0; i < control->flow_count; i++) {
-        const struct shove_flow *flow = &control->flows[i];
+        struct shove_flow *flow = &control->flows[i];
+        shove_flow_log_left_out(flow);
         const struct shove_tally *tally = &flow->tally;
         char done[24];
         char delayed[24];

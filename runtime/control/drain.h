@@ -24,6 +24,6 @@ void shove_drain_check(struct shove_control *control);
 void shove_drain_report(struct shove_control *control);
 
 /* One line per group: what was handled. */
-void shove_drain_summary(const struct shove_control *control);
+void shove_drain_summary(struct shove_control *control);
 
 #endif

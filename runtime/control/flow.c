@@ -1,6 +1,7 @@
 /* flow.c: see flow.h. Control only, loop's thread. */
 #include "control/flow.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "base/log.h"
@@ -113,15 +114,22 @@ void shove_flow_ended(struct shove_flow *flow, int code, const char *text) {
     shove_drain_check(control);
 }
 
-bool shove_log_limit_allows(struct shove_log_limit *limit, int64_t now_ms, uint32_t *suppressed) {
-    if (suppressed)
-        *suppressed = 0;
+void shove_flow_log_left_out(struct shove_flow *flow) {
+    struct shove_log_limit *limit = &flow->log_limit;
+    if (limit->suppressed == 0)
+        return;
+    shove_log(SHOVE_LOG_WARN, "%" PRIu32 " more lines about messages of %s were left out",
+              limit->suppressed, flow->source);
+    limit->suppressed = 0;
+}
+
+bool shove_flow_may_log(struct shove_flow *flow) {
+    struct shove_log_limit *limit = &flow->log_limit;
+    const int64_t now_ms = flow->control->now_ms;
     if (now_ms - limit->window_ms >= 1000) {
-        if (suppressed)
-            *suppressed = limit->suppressed;
+        shove_flow_log_left_out(flow);
         limit->window_ms = now_ms;
         limit->count = 0;
-        limit->suppressed = 0;
     }
     if (limit->count < LOG_LINES_PER_SECOND) {
         limit->count++;

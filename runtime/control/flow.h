@@ -30,8 +30,10 @@ static inline bool shove_flow_has_room(const struct shove_flow *flow, uint32_t w
 /* The subscription ended by itself or because we left. */
 void shove_flow_ended(struct shove_flow *flow, int code, const char *text);
 
-/* True when a line may be written now; counts the others. `suppressed` (may be NULL) gets how many
- * were dropped since. */
-bool shove_log_limit_allows(struct shove_log_limit *limit, int64_t now_ms, uint32_t *suppressed);
+/* True when a line about the flow's messages may be written now; the others are counted, and
+ * shove_flow_log_left_out says how many they were: by itself before the next line of a later
+ * second, else when it is called, every second and at the end of the run. */
+bool shove_flow_may_log(struct shove_flow *flow);
+void shove_flow_log_left_out(struct shove_flow *flow);
 
 #endif

@@ -99,10 +99,9 @@ static int offer(struct shove_control *control, struct shove_delivery *delivery)
     return rc;
 }
 
-static void report_failure(struct shove_control *control, struct shove_delivery *delivery, int code,
-                           const char *detail) {
+static void report_failure(struct shove_delivery *delivery, int code, const char *detail) {
     struct shove_flow *flow = delivery->flow;
-    if (!shove_log_limit_allows(&flow->log_limit, control->now_ms, NULL))
+    if (!shove_flow_may_log(flow))
         return;
     char place[SHOVE_PLACE_SIZE];
     const bool is_hold = delivery->hop.kind == SHOVE_HOP_HOLD;
@@ -125,7 +124,7 @@ static void failed(struct shove_control *control, struct shove_delivery *deliver
     else if (code != SHOVE_EAGAIN)
         delivery->hop_failures++;
     if (code != SHOVE_EAGAIN)
-        report_failure(control, delivery, code, detail);
+        report_failure(delivery, code, detail);
     set_aside(control, delivery);
 }
 

@@ -69,12 +69,8 @@ static bool is_worth_a_line(enum shove_outcome outcome, const struct shove_hop *
 static void report(const struct shove_delivery *delivery, enum shove_outcome outcome,
                    const struct shove_hop *hop) {
     struct shove_flow *flow = delivery->flow;
-    uint32_t suppressed;
-    if (!shove_log_limit_allows(&flow->log_limit, flow->control->now_ms, &suppressed))
+    if (!shove_flow_may_log(flow))
         return;
-    if (suppressed > 0)
-        shove_log(SHOVE_LOG_WARN, "%" PRIu32 " more lines about messages of %s were left out",
-                  suppressed, flow->source);
     const struct shove_envelope *envelope = shove_delivery_envelope(delivery);
     char partition[16];
     char offset[32];

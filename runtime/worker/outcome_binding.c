@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "worker/bindings.h"
 #include "worker/scheduler.h"
 #include "worker/tasks.h"
@@ -33,6 +32,8 @@ static void push_shown(lua_State *L, int index) {
     }
 }
 
+/* Control writes the line, as for every error: it knows where the message goes now, and how many
+ * such lines there were this second. */
 static void settle_nonsense(lua_State *L, struct shove_task *task, int index) {
     push_shown(L, index);
     const char *text =
@@ -40,7 +41,6 @@ static void settle_nonsense(lua_State *L, struct shove_task *task, int index) {
                         "the handler returned %s: return shove.ack, shove.retry, shove.reject, "
                         "shove.defer or nothing",
                         lua_tostring(L, -1));
-    shove_log_fields(SHOVE_LOG_WARN, text, "topic", task->host->groups[task->group].topic, NULL);
     shove_scheduler_settle(task, SHOVE_OUTCOME_ERROR, text, strlen(text));
 }
 
