@@ -1,10 +1,12 @@
 -- log.lua: shove.log.debug, info, warn, error (message, fields): one line each, beside shove's own.
 --
 -- Worker processes only: needs the host. Inside a handler the line names the message's topic, partition and offset by
--- itself. Logging never raises for what it is given: a handler that reports a failure must not fail over it.
+-- itself. A table is written as JSON, as far as it fits a line. Logging never raises for what it is given: a handler
+-- that reports a failure must not fail over it.
 
 local host = require "shove.host"
 
+local compact = require "shove.compact"
 local object = require "shove.object"
 local show = require "shove.show"
 
@@ -17,6 +19,10 @@ local LEVELS = { debug = 0, info = 1, warn = 2, error = 3 } -- enum shove_log_le
 local function text_of(value)
     if type(value) == "string" then
         return value
+    end
+    local shown = type(value) == "table" and compact.table(value)
+    if shown then
+        return shown
     end
     local is_ok, text = pcall(tostring, value)
     return is_ok and type(text) == "string" and text or show.value(value)

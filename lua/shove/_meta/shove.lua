@@ -358,7 +358,8 @@ function shove.publish_batch(topic, items) end
 ---@param length shove.Duration 0 lets others run once.
 function shove.sleep(length) end
 
----Lines beside shove's own. Inside a handler each names the message's topic, partition and offset by itself.
+---Lines beside shove's own. Inside a handler each names the message's topic, partition and offset by itself. Tables are
+---written as JSON, as far as they fit.
 ---```lua
 ---shove.log.warn("dead order", { reason = dead.reason, order = dead.key })
 ---```
