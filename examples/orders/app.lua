@@ -58,7 +58,10 @@ app:register(orders, group, function(msg)
         shove.log.warn("order not billed", { order = order.id, why = err })
         return shove.retry(err)
     end
-    shove.publish("receipts", { order = order.id, eur = order.eur }, { key = order.id })
+    ok, err = shove.publish("receipts", { order = order.id, eur = order.eur }, { key = order.id })
+    if not ok then
+        return shove.retry(err)
+    end
     shove.log.info("order billed", { order = order.id, eur = order.eur, retries = msg.retry_count })
     return shove.ack
 end)

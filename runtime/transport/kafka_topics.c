@@ -44,6 +44,11 @@ long shove_kafka_ask_partition_count(rd_kafka_t *rk, const char *topic, int64_t 
     if (is_led != NULL)
         *is_led = all_led;
     rd_kafka_metadata_destroy(metadata);
+    if (err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)
+        return shove_error_set(error, shove_kafka_code(err),
+                               "topic '%s': %s; grant this user the rights it needs on the topic "
+                               "(Describe, Read to consume, Write to publish), or run as another",
+                               topic, rd_kafka_err2str(err));
     if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
         return shove_error_set(error, shove_kafka_code(err), "topic '%s': %s", topic,
                                rd_kafka_err2str(err));

@@ -71,7 +71,7 @@ describe("a client that Kafka does not let in", function()
         local s = as("limited", "limited-secret")
         local code, said = refused(s)
         assert.equal(CONFIG, code)
-        says(said, s.queue, "app.lua:", "authorization failed")
+        says(said, s.queue, "app.lua:", "authorization failed", "Read to consume")
     end)
 
     it("is told so when it has no right to its group, and the run ends by itself with 1", function()
