@@ -85,8 +85,8 @@ for where, is_far in pairs { ["where they are"] = false, ["in a folder with a lo
         end
 
         it("of a luv callback, and of app:on_start, has no others either", function()
-            assert.matches("a luv callback failed .*unknown option", log)
-            assert.matches("on_start.*never.*is not a duration", log)
+            assert.matches('a luv callback failed  error="[^\n]*shove.publish waits, so it can only', log)
+            assert.matches('app:on_start failed: [^\n]*"never" is not a duration', log)
             assert.is_nil(log:find("validate.lua", 1, true), log)
             assert.is_nil(log:find("publish.lua", 1, true), log)
         end)

@@ -62,8 +62,10 @@ function Broker:consumer(group)
     return client
 end
 
+-- One request at a time: what is tried again would come behind what was sent after it.
 function Broker:producer()
-    self.producer_client = self.producer_client or new_client(PRODUCER, self.bootstrap, { ["linger.ms"] = "0" })
+    self.producer_client = self.producer_client
+        or new_client(PRODUCER, self.bootstrap, { ["linger.ms"] = "0", ["max.in.flight"] = "1" })
     return self.producer_client
 end
 
