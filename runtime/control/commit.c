@@ -3,13 +3,15 @@
  * At most one commit per partition is under way, so answers cannot overtake each other; what was
  * refused (a rebalance under way, a broker that is down) stays dirty and is offered again a little
  * later, as long as the partition is ours. A commit carries the frontier and, in its metadata,
- * what is still open beyond it (core/ledger.h).
+ * what is still open beyond it (core/ledger.h): as much of it as the broker takes, which only its
+ * refusals tell (offset.metadata.max.bytes).
  */
 #include "control/commit.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "control/abort_point.h"
@@ -18,6 +20,8 @@
 #include "control/flow.h"
 
 #define RETRY_MS 100
+#define CUT_MS 1000
+#define LINE_INTERVAL_MS 60000
 
 struct built { /* a commit being built, and the texts it borrows */
     struct shove_commit *commits;
@@ -37,9 +41,37 @@ static void built_release(struct built *built) {
     free(built->metadata);
 }
 
+/* Only when it goes on for a while: for half a second it is as promised. */
+static void watch_coverage(struct shove_partition *partition) {
+    struct shove_flow *flow = partition->flow;
+    const int64_t now_ms = flow->control->now_ms;
+    if (partition->cut_since_ms == 0 || now_ms < partition->cut_since_ms + CUT_MS ||
+        now_ms < flow->cut_line_ms)
+        return;
+    flow->cut_line_ms = now_ms + LINE_INTERVAL_MS;
+    char number[16];
+    char open[24];
+    char repeated[24];
+    snprintf(number, sizeof(number), "%d", (int)partition->claim->partition);
+    snprintf(open, sizeof(open), "%zu", partition->coverage.listed + partition->coverage.unlisted);
+    snprintf(repeated, sizeof(repeated), "%" PRId64, partition->coverage.may_repeat);
+    shove_log_fields(SHOVE_LOG_WARN,
+                     "more messages are open than a commit can list: after a crash some that are "
+                     "finished will be handled again",
+                     "topic", partition->topic, "partition", number, "group", flow->group->group_id,
+                     "open", open, "again", repeated, NULL);
+}
+
 static void add(struct built *built, struct shove_partition *partition) {
     char *metadata = built->metadata[built->count];
-    shove_ledger_metadata(&partition->ledger, metadata, SHOVE_LEDGER_METADATA_MAX, NULL);
+    const struct shove_control *control = partition->flow->control;
+    shove_ledger_metadata(&partition->ledger, metadata, control->metadata_max,
+                          &partition->coverage);
+    partition->metadata_size = strlen(metadata);
+    if (partition->coverage.may_repeat == 0)
+        partition->cut_since_ms = 0;
+    else if (partition->cut_since_ms == 0)
+        partition->cut_since_ms = control->now_ms;
     built->commits[built->count++] = (struct shove_commit){
         .claim = partition->claim,
         .offset = shove_ledger_frontier(&partition->ledger),
@@ -82,8 +114,10 @@ void shove_commit_round(struct shove_control *control) {
     for (uint32_t i = 0; i < control->flow_count; i++) {
         struct shove_flow *flow = &control->flows[i];
         size_t due = 0;
-        for (struct shove_partition *p = flow->partitions; p; p = p->next)
+        for (struct shove_partition *p = flow->partitions; p; p = p->next) {
             due += is_due(p);
+            watch_coverage(p);
+        }
         if (due == 0 || !flow->subscription)
             continue;
         struct built built;
@@ -132,6 +166,24 @@ static void report(struct shove_partition *partition, const struct shove_commit 
                      shove_error_name(commit->code), NULL);
 }
 
+/* A smaller text is offered at once. What was refused decides, not what is the limit now: of
+ * several refusals in one answer each would halve it. */
+static void shrink_metadata(struct shove_partition *partition) {
+    struct shove_control *control = partition->flow->control;
+    const size_t half = partition->metadata_size / 2;
+    partition->commit_after_ms = 0;
+    if (control->metadata_max <= half)
+        return;
+    control->metadata_max = half;
+    char size[24];
+    snprintf(size, sizeof(size), "%zu", half);
+    shove_log_fields(SHOVE_LOG_WARN,
+                     "the broker takes less metadata with a commit than shove would give it: after "
+                     "a crash more messages are handled again, and attempts that are not in a hold "
+                     "may be forgotten; raise its offset.metadata.max.bytes to 4096",
+                     "characters from now on", size, NULL);
+}
+
 /* Crash counts that are on the broker now: their messages may run again. */
 static void release_recorded(struct shove_flow *flow) {
     struct shove_delivery_list rest = {0};
@@ -155,8 +207,15 @@ void shove_commit_answered(struct shove_flow *flow, const struct shove_commit *c
             partition->commit_acknowledged = partition->commit_sequence;
         } else {
             refused(partition, commits[i].code);
-            report(partition, &commits[i]);
+            if (commits[i].code == SHOVE_ETOOLARGE && partition->metadata_size > 0)
+                shrink_metadata(partition);
+            else
+                report(partition, &commits[i]);
         }
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (commits[i].code == SHOVE_ETOOLARGE)
+            shove_commit_partition(commits[i].claim->user);
     }
     if (flow->recording.first)
         release_recorded(flow);

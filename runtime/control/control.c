@@ -400,6 +400,7 @@ int shove_control_run(const struct shove_run_options *options) {
         return 1;
     control->options = options;
     control->bell.listen_fd = -1;
+    control->metadata_max = SHOVE_LEDGER_METADATA_MAX;
     shove_buffer_init(&control->scratch);
     struct shove_error error;
     int rc = init_loop(control, &error);

@@ -120,9 +120,12 @@ struct shove_partition {
     bool is_final_sent;     /* revoking: the last commit is on its way */
     uint32_t running_count; /* deliveries in workers */
     uint32_t hopping_count;
-    bool is_committing;  /* a commit is unanswered; at most one is under way */
-    int64_t next_due_ms; /* hold: wall time before which the record under the cursor is not due; 0:
-                            none */
+    bool is_committing;   /* a commit is unanswered; at most one is under way */
+    size_t metadata_size; /* of the last commit, and what it could say: */
+    struct shove_ledger_coverage coverage;
+    int64_t cut_since_ms; /* loop time since when that is not all there was to say; 0: it is */
+    int64_t next_due_ms;  /* hold: wall time before which the record under the cursor is not due; 0:
+                             none */
     int64_t revoke_deadline_ms;   /* loop time */
     int64_t commit_after_ms;      /* loop time: one was refused, none is offered before */
     uint64_t commit_sequence;     /* of the last commit sent */
@@ -165,6 +168,7 @@ struct shove_flow { /* a group that is consumed */
     struct shove_tally tally;
     struct shove_log_limit log_limit;
     int64_t age_line_ms; /* loop time before which no line about old messages is written */
+    int64_t cut_line_ms; /* the same of lines about metadata that is too small */
 };
 
 enum shove_worker_state {
@@ -256,6 +260,7 @@ struct shove_control {
     uint32_t publishes_in_flight;
     uint32_t hops_in_flight;
 
+    size_t metadata_max;         /* characters the broker takes, as far as it has refused any */
     struct shove_buffer scratch; /* headers of the record being built */
     int64_t now_ms;              /* loop time of this round */
     int64_t wall_ms;

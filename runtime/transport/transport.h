@@ -99,7 +99,8 @@ struct shove_commit {
     struct shove_claim *claim;
     int64_t offset;
     const char *metadata; /* "" for none; at most SHOVE_LEDGER_METADATA_MAX characters */
-    int code;             /* in `committed`: 0 or why this one failed */
+    int code;             /* in `committed`: 0 or why this one failed; ETOOLARGE: its metadata is
+                             larger than this broker takes */
 };
 
 /* Delivered on the loop's thread, outside any operation. All pointers are borrowed for the call,

@@ -2,6 +2,7 @@
 --
 --     local broker = kafka.shared()        the run's broker ($SHOVE_TEST_KAFKA, else started on first use)
 --     local broker = kafka.private()       one for this spec alone, which may be killed: broker:kill(), :restart()
+--     kafka.private "offset.metadata.max.bytes=60"   the same, with lines added to its configuration
 --     broker.url, broker.bootstrap, broker.sasl
 --     local topic = broker:topic "orders"  a name nobody else uses
 --     broker:create_topic(topic, { partitions = 8, config = { ["cleanup.policy"] = "compact" } })
@@ -83,16 +84,17 @@ local function new_broker(bootstrap, sasl, dir)
     }, Broker)
 end
 
-local function script(command, dir)
-    local result = process.run({ "scripts/kafka", command, dir }, START_MS)
+local function script(command, dir, properties)
+    local env = { SHOVE_KAFKA_PROPERTIES = properties }
+    local result = process.run({ "scripts/kafka", command, dir, env = env }, START_MS)
     if result.code ~= 0 then error(("scripts/kafka %s failed:\n%s"):format(command, result.stderr), 3) end
     local pid = result.stdout:match "pid (%d+)"
     if pid then process.disown(tonumber(pid)) end
     return result.stdout
 end
 
-local function start(dir)
-    local told = script("start", dir)
+local function start(dir, properties)
+    local told = script("start", dir, properties)
     return new_broker(told:match "bootstrap (%S+)", told:match "sasl (%S+)", dir)
 end
 
@@ -118,9 +120,9 @@ function M.shared()
 end
 
 -- Stopped and removed when the spec ends.
-function M.private()
+function M.private(properties)
     local dir = tmp.dir()
-    local broker = start(dir)
+    local broker = start(dir, properties)
     cleanup.defer(function()
         broker:close_clients()
         script("kill", dir)
