@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "control/abort_point.h"
 #include "control/delivery.h"
+#include "control/feed.h"
 #include "control/flow.h"
 #include "core/hop_headers.h"
 
@@ -115,10 +116,46 @@ static void report_failure(struct shove_delivery *delivery, int code, const char
         shove_error_name(code), "error", detail ? detail : shove_error_sentence(code), NULL);
 }
 
+static void end_hop(struct shove_delivery *delivery) {
+    if (delivery->partition)
+        delivery->partition->hopping_count--;
+    delivery->flow->hopping_count--;
+    delivery->flow->aside_bytes -= shove_delivery_held_bytes(delivery);
+}
+
+void shove_hop_wait(struct shove_delivery *delivery, const struct shove_hop *hop) {
+    delivery->flow->tally.delayed++;
+    delivery->entry.attempts +=
+        hop->retry_count > delivery->retry_count && delivery->entry.attempts < UINT8_MAX;
+    delivery->retry_count = hop->retry_count;
+    delivery->is_redelivered = true;
+    delivery->partition->is_dirty = true;
+    shove_delivery_detach(delivery);
+    shove_feed_wait(delivery, hop->delay_ms);
+}
+
+/* True: it waits where it is. */
+static bool stays(struct shove_delivery *delivery) {
+    const struct shove_hop hop = shove_outcome_refused(&delivery->hop);
+    if (hop.kind != SHOVE_HOP_WAIT)
+        return false;
+    char place[SHOVE_PLACE_SIZE];
+    if (shove_flow_may_log(delivery->flow))
+        shove_log_fields(SHOVE_LOG_WARN,
+                         "a retry is larger than its hold takes: it waits where it is, "
+                         "uncommitted; raise the hold's max.message.bytes",
+                         "message", shove_delivery_place(delivery, place), "hold",
+                         delivery->flow->topic->holds[hop.tier], NULL);
+    end_hop(delivery);
+    shove_hop_wait(delivery, &hop);
+    return true;
+}
+
 static void failed(struct shove_control *control, struct shove_delivery *delivery, int code,
                    const char *detail) {
-    /* A record can outgrow the broker's limit only by what shove adds: the error text goes first.
-     */
+    /* The error text goes first: it is the largest of what shove adds. */
+    if (code == SHOVE_ETOOLARGE && delivery->is_trimmed && stays(delivery))
+        return;
     if (code == SHOVE_ETOOLARGE && !delivery->is_trimmed)
         delivery->is_trimmed = true;
     else if (code != SHOVE_EAGAIN)
@@ -146,11 +183,6 @@ void shove_hop_start(struct shove_control *control, struct shove_delivery *deliv
     attempt(control, delivery);
 }
 
-static void end_hop(struct shove_delivery *delivery) {
-    delivery->flow->hopping_count--;
-    delivery->flow->aside_bytes -= shove_delivery_held_bytes(delivery);
-}
-
 /* Of an orphan: whoever has the partition now hops it. */
 static void abandon(struct shove_control *control, struct shove_delivery *delivery) {
     end_hop(delivery);
@@ -168,7 +200,6 @@ void shove_hop_answered(struct shove_control *control, struct shove_delivery *de
         failed(control, delivery, result->code, result->detail);
         return;
     }
-    delivery->partition->hopping_count--;
     end_hop(delivery);
     struct shove_tally *tally = &delivery->flow->tally;
     if (delivery->hop.kind == SHOVE_HOP_DEAD) {

@@ -2,7 +2,8 @@
  * only.
  *
  * A hop is offered to the transport until it is acknowledged: refusals and failures are tried again
- * with backoff, and the slot stays open all the while, so the frontier never passes it.
+ * with backoff, and the slot stays open all the while, so the frontier never passes it. Only a retry
+ * that is too large for its hold topic waits where it is instead.
  */
 #ifndef SHOVE_CONTROL_HOP_H
 #define SHOVE_CONTROL_HOP_H
@@ -12,6 +13,9 @@
 /* Begins a HOLD or DEAD hop. The delivery keeps its bytes until the hop is acknowledged. */
 void shove_hop_start(struct shove_control *control, struct shove_delivery *delivery,
                      const struct shove_hop *hop);
+
+/* A WAIT hop: the delivery stays open and is handled again after the delay. */
+void shove_hop_wait(struct shove_delivery *delivery, const struct shove_hop *hop);
 
 /* The transport's answer for one delivery. */
 void shove_hop_answered(struct shove_control *control, struct shove_delivery *delivery,

@@ -86,20 +86,6 @@ static void report(const struct shove_delivery *delivery, enum shove_outcome out
                      delivery->error ? delivery->error : "-", NULL);
 }
 
-static uint8_t saturating_increment(uint8_t value) {
-    return value < UINT8_MAX ? (uint8_t)(value + 1) : value;
-}
-
-static void wait_in_place(struct shove_delivery *delivery, const struct shove_hop *hop) {
-    if (hop->retry_count > delivery->retry_count)
-        delivery->entry.attempts = saturating_increment(delivery->entry.attempts);
-    delivery->retry_count = hop->retry_count;
-    delivery->is_redelivered = true;
-    delivery->partition->is_dirty = true;
-    shove_delivery_detach(delivery);
-    shove_feed_wait(delivery, hop->delay_ms);
-}
-
 static void apply(struct shove_control *control, struct shove_delivery *delivery,
                   const struct shove_hop *hop) {
     struct shove_tally *tally = &delivery->flow->tally;
@@ -113,8 +99,7 @@ static void apply(struct shove_control *control, struct shove_delivery *delivery
         shove_hop_start(control, delivery, hop);
         break;
     case SHOVE_HOP_WAIT:
-        tally->delayed++;
-        wait_in_place(delivery, hop);
+        shove_hop_wait(delivery, hop);
         break;
     case SHOVE_HOP_AGAIN:
         delivery->is_redelivered = true;
@@ -140,7 +125,7 @@ void shove_settle(struct shove_control *control, struct shove_delivery *delivery
     struct shove_flow *flow = delivery->flow;
     if (outcome == SHOVE_OUTCOME_CRASHED) {
         delivery->crashes++;
-        delivery->entry.crashes = saturating_increment(delivery->entry.crashes);
+        delivery->entry.crashes += delivery->entry.crashes < UINT8_MAX;
     }
     flow->tally.consumed[outcome]++;
     struct shove_attempt attempt = {outcome, delivery->retry_count, delivery->crashes};

@@ -14,8 +14,9 @@
  *                             when its crashes reach max_crashes: dead (crashed)
  *
  * A hold where there is no hold topic, or on a sequenced topic, where a copy that travels could be
- * overtaken, is a wait in place. Dead without a DLQ is discarded. Nothing else in shove decides any
- * of this.
+ * overtaken, or whose topic takes no record of that size, is a wait in place. Dead without a DLQ is
+ * discarded; where the DLQ takes no record of that size, it stays dead and uncommitted: the only
+ * copy. Nothing else in shove decides any of this.
  */
 #include "core/outcome.h"
 
@@ -96,6 +97,13 @@ struct shove_hop shove_outcome_decide(const struct shove_policy *policy,
     default: /* a number that a worker made up: as anything that is no outcome, a retry */
         return retry(policy, attempt);
     }
+}
+
+struct shove_hop shove_outcome_refused(const struct shove_hop *refused) {
+    struct shove_hop hop = *refused;
+    if (hop.kind == SHOVE_HOP_HOLD)
+        hop.kind = SHOVE_HOP_WAIT;
+    return hop;
 }
 
 const char *shove_outcome_name(enum shove_outcome outcome) {

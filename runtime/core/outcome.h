@@ -80,4 +80,7 @@ struct shove_hop {
 struct shove_hop shove_outcome_decide(const struct shove_policy *policy,
                                       const struct shove_attempt *attempt);
 
+/* What becomes of a HOLD or DEAD hop whose topic takes no record of that size. */
+struct shove_hop shove_outcome_refused(const struct shove_hop *refused);
+
 #endif

@@ -45,3 +45,54 @@ describe("a message far larger than max_message_size", function()
         end)
     end
 end)
+
+describe("a retry that is too large for its hold", function()
+    -- `big` is retried for ever, `small` once.
+    local SOURCE = [[
+    local shove, stage = require "shove", require "stage"
+    local app = shove.registry { broker = stage.broker }
+    local queue = app:topic(stage.name "queue", { codec = "raw", hold = { %q }, dlq = true, partitions = 1 })
+    app:register(queue, shove.group { max_retries = 2, prefetch = 10, concurrent = true }, function(msg)
+      stage.note(msg)
+      if #msg.payload > 5 or msg.retry_count == 0 then return shove.retry(("why "):rep(200)) end
+    end)
+    return app
+    ]]
+
+    local function new(hold)
+        local s = stage.new("kafka", SOURCE:format(hold))
+        s.kafka:create_topic(s:name "queue")
+        s.kafka:create_topic(s:name("queue", "-hold-" .. hold), { config = { ["max.message.bytes"] = "2000" } })
+        return s
+    end
+
+    it("waits where it is, counts, and is dead-lettered in the end; others pass it", function()
+        local s = new "100ms"
+        local body = ("x"):rep(3000)
+        s.kafka:produce(s:name "queue", { { value = body }, { value = "small" } })
+        local p = s:run { "--workers", "1" }
+        local counts = {}
+        for i, call in ipairs(s:wait_calls(3, { payload = body })) do counts[i] = call.retry_count end
+        assert.are.same({ 0, 1, 2 }, counts)
+        local first, second = unpack(s:wait_calls(2, { payload = "small" }))
+        assert.is_true(second.at_ms - first.at_ms >= 100)
+        for _, name in ipairs { "queue", "hold" } do assert.matches(name, p:wait_for("larger than its hold takes", 10000)) end
+        local letter = s.kafka:read(s:name("queue", "-dlq"), { count = 1 })[1]
+        assert.are.equal(body, letter.value)
+        local summary = stage.drain(p)
+        assert.are.same({ max_retries_exceeded = 1 }, summary[s:name("queue", "-consumer")].reasons)
+        assert.are.equal(2, s.kafka:committed(s:name("queue", "-consumer"), s:name "queue")[0].offset)
+    end)
+
+    it("does not keep a drain, and its count is kept for the next run", function()
+        local s = new "3600s"
+        s.kafka:produce(s:name "queue", { { value = ("x"):rep(3000) } })
+        local p = s:run { "--workers", "1" }
+        p:wait_for("larger than its hold takes", 20000)
+        stage.drain(p)
+        p = s:run { "--workers", "1" }
+        assert.are.equal(1, s:wait_calls(2)[2].retry_count)
+        p:wait_for("larger than its hold takes", 20000)
+        stage.drain(p)
+    end)
+end)

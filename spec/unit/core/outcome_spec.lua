@@ -204,6 +204,18 @@ describe("Without a DLQ", function()
     end)
 end)
 
+describe("A hop whose topic takes no record of that size", function()
+    it("is a wait in place when it is a retry; a dead letter stays one", function()
+        for _, row in ipairs { { "HOLD", "wait" }, { "DEAD", "dead" } } do
+            local hop = C.shove_outcome_refused(ffi.new("struct shove_hop", {
+                kind = C["SHOVE_HOP_" .. row[1]], tier = 2, retry_count = 3, delay_ms = 1000,
+            }))
+            assert.are.same({ row[2], 2, 3, 1000 },
+                { KINDS[tonumber(hop.kind)], hop.tier, hop.retry_count, tonumber(hop.delay_ms) })
+        end
+    end)
+end)
+
 describe("Every decision", function()
     it("of every policy and attempt is sound", function()
         for _, outcome in ipairs(ALL) do
