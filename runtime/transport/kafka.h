@@ -343,6 +343,10 @@ struct shove_kafka_batch *shove_kafka_batch_new(struct shove_kafka *kafka,
 int shove_kafka_batch_fill(struct shove_kafka_batch *batch);
 void shove_kafka_batch_free(struct shove_kafka *kafka, struct shove_kafka_batch *batch);
 void shove_kafka_batches_free(struct shove_kafka *kafka);
+/* Makes librdkafka go on there, and forget which offset it takes for the last one that was taken;
+ * what it has fetched is fetched again. */
+void shove_kafka_claim_seek(const struct shove_kafka_claim *claim, int64_t offset,
+                            int32_t leader_epoch);
 int64_t shove_kafka_backlog(struct shove_transport *transport, const struct shove_claim *base);
 
 /* ---- kafka_commit.c ---- */

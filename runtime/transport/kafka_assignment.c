@@ -341,11 +341,22 @@ void shove_kafka_rebalance_add(struct shove_kafka_subscription *subscription, bo
     *link = rebalance;
 }
 
+/* With each rebalance librdkafka goes back to the highest offset that was taken. Where it has reset
+ * the offset, and nothing was taken since, that would undo the reset. */
+static void reset_again(struct shove_kafka_subscription *subscription) {
+    for (struct shove_kafka_claim *claim = subscription->claims; claim != NULL;
+         claim = claim->next) {
+        if (claim->may_go_back)
+            shove_kafka_claim_seek(claim, RD_KAFKA_OFFSET_BEGINNING, -1);
+    }
+}
+
 void shove_kafka_rebalance_step(struct shove_kafka_subscription *subscription) {
     struct shove_kafka_rebalance *rebalance;
     while ((rebalance = subscription->rebalance) != NULL) {
         if (!rebalance->is_started) {
             rebalance->is_started = true;
+            reset_again(subscription);
             if (rebalance->is_assign) {
                 start_assign(subscription, rebalance);
                 continue;

@@ -20,6 +20,10 @@
  * only ever goes forward. Going back further than that is a real reset (the log was truncated), and
  * is passed on. So are records at the same offsets that a later leader wrote: librdkafka finds out
  * by itself where a log was cut, and goes back there without a word.
+ *
+ * After a reset librdkafka still takes the highest offset for the last one taken: the next
+ * rebalance would go on there, past what the new log has below. So it is told where we are, or,
+ * when a rebalance comes before anything was taken (kafka_assignment.c), to reset once more.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,6 +38,7 @@
 #define BATCH_CAPACITY_MIN 256
 #define HEADER_COUNT_KNOWN_FROM 0x02020000
 #define HEADER_COUNT_KNOWN_TO 0x020f00ff
+#define PAGE_BYTES_MIN 4096
 
 static bool grow(struct shove_kafka_batch *batch, size_t capacity) {
     rd_kafka_message_t **messages = realloc(batch->messages, capacity * sizeof *messages);
@@ -115,7 +120,10 @@ static bool may_have_headers(const rd_kafka_message_t *message, bool is_count_kn
     if (!is_count_known || message->payload == NULL || message->len == 0 ||
         rd_kafka_message_leader_epoch(message) < 0)
         return true;
-    return ((const uint8_t *)message->payload)[message->len] != 0;
+    /* Not where a page may end with the value: a broker that let a malformed record in must cost a
+     * look at most, never a fault. */
+    const uint8_t *after = (const uint8_t *)message->payload + message->len;
+    return (uintptr_t)after % PAGE_BYTES_MIN == 0 || *after != 0;
 }
 
 /* Leaves the block's offset in the buffer where its address belongs: the buffer may still move. */
@@ -202,15 +210,17 @@ static bool is_repeated(const struct shove_kafka_claim *claim, const rd_kafka_me
 }
 
 /* Keeps the messages that are records, in order, as far as there is no gap. What goes back further
- * than a repetition can is new, and so is all that follows it. */
-static void sift(struct shove_kafka_claim *claim, struct shove_kafka_batch *batch) {
+ * than a repetition can is new, and so is all that follows it. Returns whether any went back. */
+static bool sift(struct shove_kafka_claim *claim, struct shove_kafka_batch *batch) {
     size_t kept = 0;
     bool has_gone_back = false;
+    int64_t next_offset = claim->next_offset;
     for (size_t i = 0; i < batch->message_count; i++) {
         rd_kafka_message_t *message = batch->messages[i];
         bool is_record = message->err == RD_KAFKA_RESP_ERR_NO_ERROR && claim->code == 0;
-        has_gone_back = has_gone_back || (is_record && message->offset < claim->last_take_offset);
         if (is_record && (has_gone_back || !is_repeated(claim, message))) {
+            has_gone_back = has_gone_back || message->offset < next_offset;
+            next_offset = message->offset + 1;
             batch->messages[kept++] = message;
             continue;
         }
@@ -219,16 +229,19 @@ static void sift(struct shove_kafka_claim *claim, struct shove_kafka_batch *batc
         rd_kafka_message_destroy(message);
     }
     batch->message_count = kept;
+    return has_gone_back;
 }
 
-/* The usual case, told apart without touching each message twice: ascending from where the last
- * take ended. */
+/* The usual case: ascending from where the last take ended. */
 static bool is_clean(const struct shove_kafka_claim *claim, const struct shove_kafka_batch *batch) {
+    int64_t next_offset = claim->next_offset;
     for (size_t i = 0; i < batch->message_count; i++) {
-        if (batch->messages[i]->err != RD_KAFKA_RESP_ERR_NO_ERROR)
+        const rd_kafka_message_t *message = batch->messages[i];
+        if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR || message->offset < next_offset)
             return false;
+        next_offset = message->offset + 1;
     }
-    return batch->messages[0]->offset >= claim->next_offset;
+    return true;
 }
 
 /* Records fetched before a reset may still come after it was told; it is behind us once the offsets
@@ -240,6 +253,20 @@ static void note_taken(struct shove_kafka_claim *claim, const struct shove_kafka
     claim->last_take_offset = batch->messages[0]->offset;
     claim->next_offset = last->offset + 1;
     claim->leader_epoch = rd_kafka_message_leader_epoch(last);
+}
+
+void shove_kafka_claim_seek(const struct shove_kafka_claim *claim, int64_t offset,
+                            int32_t leader_epoch) {
+    const struct shove_kafka_subscription *subscription =
+        (const struct shove_kafka_subscription *)claim->base.subscription;
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_t *here = rd_kafka_topic_partition_list_add(
+        list, subscription->topics[claim->base.topic_index], claim->base.partition);
+    here->offset = offset;
+    rd_kafka_topic_partition_set_leader_epoch(here, leader_epoch);
+    /* Does not wait, and so has no error to tell. */
+    rd_kafka_error_destroy(rd_kafka_seek_partitions(subscription->client->rk, list, 0));
+    rd_kafka_topic_partition_list_destroy(list);
 }
 
 /* What was read and cannot be given must not be passed over either. */
@@ -265,8 +292,7 @@ long shove_kafka_take(struct shove_transport *transport, struct shove_claim *bas
         return SHOVE_ENOMEM;
     ssize_t count = rd_kafka_consume_batch_queue(claim->queue, 0, batch->messages, max);
     batch->message_count = count > 0 ? (size_t)count : 0;
-    if (count > 0 && !is_clean(claim, batch))
-        sift(claim, batch);
+    bool has_gone_back = count > 0 && !is_clean(claim, batch) && sift(claim, batch);
     int code = claim->code;
     if (batch->message_count > 0)
         code = shove_kafka_batch_fill(batch) == 0 ? 0 : fail_unread(claim);
@@ -275,6 +301,8 @@ long shove_kafka_take(struct shove_transport *transport, struct shove_claim *bas
         return code;
     }
     note_taken(claim, batch);
+    if (has_gone_back)
+        shove_kafka_claim_seek(claim, claim->next_offset, claim->leader_epoch);
     *out = (struct shove_batch){
         .records = batch->records, .count = batch->message_count, .owner = batch};
     return (long)batch->message_count;

@@ -129,3 +129,75 @@ describe("Records taken from Kafka", function()
         t:leave(sub)
     end)
 end)
+
+local function offsets_of(records, partition)
+    local offsets = {}
+    for _, record in ipairs(records) do
+        if record.partition == partition then table.insert(offsets, record.offset) end
+    end
+    return offsets
+end
+
+describe("A topic that is made anew under way, before that is noticed", function()
+    local broker, topic, t, group, claims
+
+    local function publish(from, to)
+        for partition = 0, 1 do
+            local records = {}
+            for i = from, to do table.insert(records, { value = tostring(i), partition = partition }) end
+            broker:produce(topic, records)
+        end
+    end
+
+    -- The claim that is left when another member has come and taken the other one.
+    local function share()
+        local other = assert(driver.open(broker.url))
+        assert(other:subscribe { group = group, topics = { topic } })
+        local function both(is_done, what)
+            t:wait(function()
+                driver.C.recorder_run(other.recorder, 5)
+                other:drain()
+                return is_done()
+            end, what)
+        end
+        both(function() return #t.events.revoking > 0 end, "a partition to be asked for")
+        local given = t.events.revoking[1].claim
+        t:release { given }
+        both(function() return #other.events.assigned > 0 end, "the other member to have it")
+        return claims[1].claim == given and claims[2] or claims[1]
+    end
+
+    before_each(function()
+        broker = kafka.shared()
+        topic = broker:create_topic(broker:topic "anew", { partitions = 2 })
+        t = assert(driver.open(broker.url, { properties = {
+            ["topic.metadata.propagation.max.ms"] = "120000", ["heartbeat.interval.ms"] = "100",
+        } }))
+        publish(1, 20)
+        group = kafka.unique "group"
+        claims = t:wait_claims(assert(t:subscribe { group = group, topics = { topic } }), 2)
+        t:take(claims, 40)
+        broker:delete_topic(topic)
+        broker:create_topic(topic, { partitions = 2 })
+        publish(1, 5)
+    end)
+
+    it("is read from its beginning, and on from there when another member comes", function()
+        local records = t:take(claims, 10)
+        for partition = 0, 1 do assert.same({ 0, 1, 2, 3, 4 }, offsets_of(records, partition)) end
+        publish(6, 40) -- more than the old one had, and fetched before the other member comes
+        assert.equal(5, t:take({ share() }, 1)[1].offset)
+    end)
+
+    it("is read from its beginning when another member comes before anything of it was taken", function()
+        t:wait(function()
+            local resets = 0
+            for _, notice in ipairs(t.events.notice) do
+                resets = resets + (notice.code == driver.C.SHOVE_EOFFSET and 1 or 0)
+            end
+            return resets == 2
+        end, "the resets to be told")
+        publish(6, 40)
+        assert.equal(0, t:take({ share() }, 1)[1].offset)
+    end)
+end)
