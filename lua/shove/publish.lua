@@ -19,6 +19,8 @@ local M = {}
 local TOPIC_BYTES_MAX = 249
 local PARTITION_MAX = 2147483647
 local TIMESTAMP_MAX = 2 ^ 53
+-- A batch goes in portions of that many messages and bytes: what waits for the broker is bounded.
+local PORTION, PORTION_BYTES = 4096, 4 * 1024 * 1024
 local OWN_PREFIX = "shove-"
 
 local OPTIONS = { "headers", "key", "partition", "timestamp", "tombstone" }
@@ -256,7 +258,13 @@ function M.publish_batch(topic, items)
         end
     end
     host.publish_begin()
+    local count, bytes = 0, 0
     for _, one in ipairs(prepared) do
+        count, bytes = count + 1, bytes + #(one.payload or "") + #(one.key or "")
+        if count > PORTION or bytes > PORTION_BYTES then
+            host.publish_wait()
+            count, bytes = 1, #(one.payload or "")
+        end
         ask(name, one)
     end
     host.publish_wait()

@@ -37,7 +37,8 @@
     X(SHOVE_EREVOKED, -21, "EREVOKED", "the partition is no longer owned")                         \
     X(SHOVE_EIO, -22, "EIO", "input or output failed")                                             \
     X(SHOVE_EBROKER, -23, "EBROKER", "the broker refused the request")                             \
-    X(SHOVE_ENOPARTITION, -24, "ENOPARTITION", "the topic has no such partition")
+    X(SHOVE_ENOPARTITION, -24, "ENOPARTITION", "the topic has no such partition")                  \
+    X(SHOVE_EBACKLOG, -25, "EBACKLOG", "too much waits for the broker already, try again later")
 
 #define SHOVE_ERROR_ENUM(code, value, name, sentence) code = (value),
 enum shove_error_code { SHOVE_OK = 0, SHOVE_ERROR_TABLE(SHOVE_ERROR_ENUM) };

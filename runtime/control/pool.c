@@ -212,6 +212,15 @@ static void start_returned(struct shove_worker *worker, const struct shove_note 
     worker->runs_start = false;
 }
 
+static void publish_asked(struct shove_worker *worker, const struct shove_note *note,
+                          const uint8_t *payload) {
+    int rc = shove_publish_asked(worker, note, payload);
+    if (rc == SHOVE_EBACKLOG)
+        distrust(worker, "it publishes without end and does not look at the answers");
+    else if (rc != 0)
+        distrust(worker, "it asked to publish something malformed");
+}
+
 static void handle_note(struct shove_worker *worker, const struct shove_note *note,
                         const uint8_t *payload) {
     switch (note->type) {
@@ -219,8 +228,7 @@ static void handle_note(struct shove_worker *worker, const struct shove_note *no
         settled(worker, note, payload);
         break;
     case SHOVE_NOTE_PUBLISH:
-        if (shove_publish_asked(worker, note, payload) != 0)
-            distrust(worker, "it asked to publish something malformed");
+        publish_asked(worker, note, payload);
         break;
     case SHOVE_NOTE_DESCRIPTION:
     case SHOVE_NOTE_LOAD_ERROR:
@@ -243,12 +251,16 @@ static void handle_note(struct shove_worker *worker, const struct shove_note *no
     }
 }
 
+/* Up to `max`; UINT32_MAX: all of a dead worker, whatever waits. */
 static void read_notes(struct shove_worker *worker, uint32_t max) {
+    struct shove_control *control = worker->control;
     struct shove_channel *channel = worker->home->channel;
     struct shove_note note;
     const uint8_t *payload;
     int rc = 1;
     for (uint32_t i = 0; i < max && rc == 1 && !worker->is_distrusted; i++) {
+        if (max != UINT32_MAX && shove_publish_waits(control))
+            break;
         rc = shove_channel_next_note(channel, &note, &payload);
         if (rc == 1)
             handle_note(worker, &note, payload);
@@ -257,8 +269,8 @@ static void read_notes(struct shove_worker *worker, uint32_t max) {
         distrust(worker, "it broke the ring it shares with control");
     if (!shove_channel_release_notes(channel))
         return;
-    worker->last_progress_ms = worker->control->now_ms;
-    worker->control->has_progress = true;
+    worker->last_progress_ms = control->now_ms;
+    control->has_progress = true;
 }
 
 void shove_pool_round(struct shove_control *control) {
@@ -492,7 +504,7 @@ bool shove_pool_sleeps(struct shove_control *control) {
         if (control->workers[i].home)
             has_note |= shove_channel_control_sleeps(control->workers[i].home->channel);
     }
-    return has_note;
+    return has_note && !shove_publish_waits(control);
 }
 
 void shove_pool_wakes(struct shove_control *control) {

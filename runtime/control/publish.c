@@ -1,8 +1,10 @@
 /* publish.c: see publish.h. Control only, loop's thread.
  *
- * The number of requests under way is bounded by the coroutines that wait for them, so nothing here
- * needs a limit of its own: a handler that publishes a batch has that batch in its own memory as
- * well.
+ * What the transport has no room for is copied and waits. When all of it together is too large,
+ * nothing more is read from workers for as long as the transport goes on taking; when it does not,
+ * what comes is refused: behind it are outcomes, and a worker that waits for room in its ring
+ * handles nothing. Answers that a worker does not take are bounded too; one that goes on asking all
+ * the same is none of ours.
  */
 #include "control/publish.h"
 
@@ -11,6 +13,9 @@
 
 #include "base/log.h"
 #include "control/drain.h"
+
+/* A transport that has taken nothing for this long is not waited for. */
+#define STALL_MS 1000
 
 /* Checks the sizes a worker wrote and points a produce at the parts. */
 static int parse(const uint8_t *payload, size_t size, char topic[SHOVE_NAME_SIZE],
@@ -62,9 +67,29 @@ static void queue(struct shove_publish_request **first, struct shove_publish_req
     *last = request;
 }
 
-static void request_free(struct shove_publish_request *request) {
+static void drop_copy(struct shove_publish_request *request) {
+    request->worker->control->publish_bytes -= request->copy_size;
     free(request->copy);
+    request->copy = NULL;
+    request->copy_size = 0;
+}
+
+static void request_free(struct shove_publish_request *request) {
+    drop_copy(request);
+    request->worker->control->publish_bytes -= sizeof(*request);
     free(request);
+}
+
+static struct shove_publish_request *request_new(struct shove_worker *worker, uint32_t number) {
+    struct shove_publish_request *request = calloc(1, sizeof(*request));
+    if (!request)
+        return NULL;
+    request->ticket.kind = SHOVE_TICKET_PUBLISH;
+    request->worker = worker;
+    request->incarnation = worker->incarnation;
+    request->request = number;
+    worker->control->publish_bytes += sizeof(*request);
+    return request;
 }
 
 /* False: the submit ring is full. */
@@ -100,11 +125,36 @@ static int offer(struct shove_control *control, struct shove_publish_request *re
     int rc = control->ops->produce(control->transport, produce);
     if (rc == SHOVE_EAGAIN)
         return rc;
+    drop_copy(request);
     if (rc == 0)
         return 0;
     control->publishes_in_flight--;
     request->code = rc;
     answer(request);
+    return 0;
+}
+
+static bool is_full(const struct shove_control *control) {
+    return control->publish_bytes >= control->arena_bytes;
+}
+
+bool shove_publish_waits(const struct shove_control *control) {
+    return is_full(control) && control->now_ms - control->publish_moved_ms < STALL_MS;
+}
+
+static int keep(struct shove_control *control, struct shove_publish_request *request,
+                const uint8_t *payload, size_t size) {
+    if (is_full(control))
+        return SHOVE_EBACKLOG;
+    request->copy = malloc(size);
+    if (!request->copy)
+        return SHOVE_ENOMEM;
+    memcpy(request->copy, payload, size);
+    request->copy_size = size;
+    control->publish_bytes += size;
+    if (!control->publishes_first)
+        control->publish_moved_ms = control->now_ms;
+    queue(&control->publishes_first, &control->publishes_last, request);
     return 0;
 }
 
@@ -116,26 +166,19 @@ int shove_publish_asked(struct shove_worker *worker, const struct shove_note *no
     int rc = parse(payload, note->size, topic, &produce);
     if (rc != 0)
         return rc;
-    struct shove_publish_request *request = calloc(1, sizeof(*request));
+    if (control->publish_bytes > 2 * control->arena_bytes)
+        return SHOVE_EBACKLOG;
+    struct shove_publish_request *request = request_new(worker, note->slot);
     if (!request)
         return SHOVE_ENOMEM;
-    request->ticket.kind = SHOVE_TICKET_PUBLISH;
-    request->worker = worker;
-    request->incarnation = worker->incarnation;
-    request->request = note->slot;
     control->publishes_in_flight++;
     if (!control->publishes_first && offer(control, request, &produce) == 0)
         return 0;
-    request->copy = malloc(note->size);
-    if (!request->copy) {
+    request->code = keep(control, request, payload, note->size);
+    if (request->code != 0) {
         control->publishes_in_flight--;
-        request->code = SHOVE_ENOMEM;
         answer(request);
-        return 0;
     }
-    memcpy(request->copy, payload, note->size);
-    request->copy_size = note->size;
-    queue(&control->publishes_first, &control->publishes_last, request);
     return 0;
 }
 
@@ -159,6 +202,7 @@ void shove_publish_round(struct shove_control *control) {
         control->publishes_first = next;
         if (!next)
             control->publishes_last = NULL;
+        control->publish_moved_ms = control->now_ms;
         control->has_progress = true;
     }
 }

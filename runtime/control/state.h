@@ -258,6 +258,8 @@ struct shove_control {
     struct shove_publish_request *publishes_first; /* refused by the transport for now */
     struct shove_publish_request *publishes_last;
     uint32_t publishes_in_flight;
+    size_t publish_bytes;     /* of all requests there are, copies included */
+    int64_t publish_moved_ms; /* loop time when the transport last took one that had waited */
     uint32_t hops_in_flight;
 
     size_t metadata_max;         /* characters the broker takes, as far as it has refused any */

@@ -82,3 +82,26 @@ describe("a backlog", function()
         assert.are.equal(3, p:wait_exit(10000))
     end)
 end)
+
+describe("publishing more at once than waits in memory", function()
+    it("is slowed down, not refused, while the broker takes it", function()
+        local s = stage.new("kafka", [[
+        local shove, stage = require "shove", require "stage"
+        local app = shove.registry { broker = stage.broker }
+        local queue = app:topic(stage.name "queue", { codec = "raw", partitions = 1 })
+        local out = app:topic(stage.name "out", { codec = "raw", partitions = 4 })
+        local body = ("x"):rep(512 * 1024)
+        app:register(queue, shove.group { prefetch = 400, concurrent = true }, function()
+          local ok, _, code = shove.publish(out, body)
+          stage.say(ok and "stored" or code)
+        end)
+        return app
+        ]])
+        local texts = {}
+        for i = 1, 400 do texts[i] = tostring(i) end
+        s:publish("queue", { "--raw", lines = texts })
+        local p = s:run { "--workers", "1" }
+        for _, call in ipairs(s:wait_calls(400, { queue = "said" })) do assert.are.equal("stored", call.said) end
+        stage.drain(p)
+    end)
+end)

@@ -6,6 +6,7 @@ local cleanup = require "spec.support.cleanup"
 local kafka = require "spec.support.kafka"
 local steered = require "spec.support.steered"
 local tmp = require "spec.support.tmp"
+local wait = require "spec.support.wait"
 
 describe("a broker that stops answering", function()
     local broker
@@ -48,6 +49,36 @@ describe("a broker that stops answering", function()
         assert.equal(0, (app.drain(p)), p:transcript())
         -- What was committed before is not handled again; what could not be committed may be.
         for _, name in ipairs { "a", "b", "c", "d", "e" } do assert.equal(1, s:count("began", name), name) end
+    end)
+
+    it("has what handlers publish wait in bounded memory; what comes beyond that is refused, with a code", function()
+        local s = steered.new { url = broker.url, broker = broker, extra = [[
+        local out = app:topic(queue_name .. "-out", { partitions = 1, codec = "raw" })
+        local asks = app:topic(queue_name .. "-asks", { partitions = 1, codec = "raw" })
+        local body = ("x"):rep(512 * 1024)
+        app:register(asks, shove.group { prefetch = 500, concurrent = true }, function(msg)
+          write(msg, "asked")
+          while not uv.fs_stat(dir .. "/gate-publish") do shove.sleep "50ms" end
+          local ok, _, code = shove.publish(out, body)
+          write(msg, ok and "stored" or code)
+        end)
+        ]] }
+        local asks = {}
+        for i = 1, 500 do asks[i] = { value = ("ask-%d"):format(i) } end
+        broker:create_topic(s.queue .. "-asks")
+        broker:produce(s.queue .. "-asks", asks)
+        local p = s:run()
+        s:wait("asked", 500)
+        send "sigstop"
+        s:open "publish"
+        s:wait("EBACKLOG", 1)
+        wait.until_true(function() return s:count "EBACKLOG" + 2 * 2 * 64 + 4 >= 500 end, 20000, "refusals")
+        local peak = tonumber(tmp.read("/proc/" .. p.pid .. "/status"):match "VmHWM:%s+(%d+)") / 1024
+        assert.is_true(peak < 200, peak .. " MiB")
+        send "sigcont"
+        wait.until_true(function() return s:count "EBACKLOG" + s:count "stored" == 500 end, 20000, "the rest to be stored")
+        assert.is_true(s:count "stored" >= 2 * 2 * 64 - 4)
+        assert.equal(0, (app.drain(p)), p:transcript())
     end)
 
     it("and does not come back makes the last commit fail: exit code 1 in bounded time, and offsets are named", function()

@@ -336,7 +336,7 @@ shove.empty_array = nil
 ---@param options? shove.PublishOptions
 ---@return true? ok nil when the broker has refused it
 ---@return string? error
----@return string? code such as `ENOTOPIC`, `ENOPARTITION`, `ETOOLARGE`
+---@return string? code such as `ENOTOPIC`, `ENOPARTITION`, `ETOOLARGE`, `EBACKLOG`
 function shove.publish(topic, body, options) end
 
 ---@class shove.BatchItem : shove.PublishOptions
