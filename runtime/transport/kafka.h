@@ -154,6 +154,9 @@ struct shove_kafka_subscription {
     size_t hold_count;       /* the last so many of them */
     rd_kafka_topic_t **held; /* handles of the holds, which have a reset policy of their own */
     enum shove_reset reset;  /* of the others */
+    struct shove_kafka_begun *begun; /* under LATEST, until it is answered: assignments wait */
+    int32_t *added_from; /* and then, for each of the others: partitions from this one on were not
+                            there when the group began; NULL: no topic has such */
     struct shove_kafka_claim *claims;
     struct shove_kafka_rebalance *rebalance; /* oldest first */
     struct shove_kafka_commit *commit;       /* the first is on its way when is_committing */
@@ -296,9 +299,9 @@ void shove_kafka_unsubscribe(struct shove_transport *transport, struct shove_sub
 void shove_kafka_consumer_pump(struct shove_kafka *kafka);
 void shove_kafka_subscription_fail(struct shove_kafka_subscription *subscription, int code,
                                    const char *format, ...) __attribute__((format(printf, 3, 4)));
-/* What is done about a topic of it where nothing is committed. */
+/* What is done about a partition of it where nothing is committed. */
 enum shove_reset shove_kafka_subscription_reset(const struct shove_kafka_subscription *subscription,
-                                                const char *topic);
+                                                const char *topic, int32_t partition);
 /* Frees it with everything it has left, without a word to the subscriber. */
 void shove_kafka_subscription_free(struct shove_kafka_subscription *subscription);
 
@@ -321,6 +324,13 @@ void shove_kafka_release(struct shove_transport *transport, struct shove_claim *
                          size_t count);
 struct shove_kafka_claim *shove_kafka_claim_find(struct shove_kafka_subscription *subscription,
                                                  const char *topic, int32_t partition);
+
+/* ---- kafka_begun.c ---- */
+
+/* Sets subscription->begun, which becomes subscription->added_from. SHOVE_ENOMEM. */
+int shove_kafka_begun_start(struct shove_kafka_subscription *subscription);
+/* No answer is wanted any more. */
+void shove_kafka_begun_forget(struct shove_kafka_begun *begun);
 
 /* ---- kafka_lookup.c ---- */
 

@@ -355,6 +355,8 @@ void shove_kafka_rebalance_step(struct shove_kafka_subscription *subscription) {
     struct shove_kafka_rebalance *rebalance;
     while ((rebalance = subscription->rebalance) != NULL) {
         if (!rebalance->is_started) {
+            if (rebalance->is_assign && subscription->begun != NULL && !is_parting(subscription))
+                return;
             rebalance->is_started = true;
             reset_again(subscription);
             if (rebalance->is_assign) {

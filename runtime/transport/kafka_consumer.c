@@ -170,6 +170,9 @@ void shove_kafka_subscription_free(struct shove_kafka_subscription *subscription
     if (subscription->commit_queue != NULL)
         rd_kafka_queue_destroy(subscription->commit_queue);
     release_holds(subscription);
+    if (subscription->begun != NULL)
+        shove_kafka_begun_forget(subscription->begun);
+    free(subscription->added_from);
     shove_kafka_client_release(subscription->client);
     free_names(subscription->topics, subscription->topic_count);
     free(subscription->base.group_id);
@@ -177,13 +180,14 @@ void shove_kafka_subscription_free(struct shove_kafka_subscription *subscription
 }
 
 enum shove_reset shove_kafka_subscription_reset(const struct shove_kafka_subscription *subscription,
-                                                const char *topic) {
-    for (size_t i = subscription->topic_count - subscription->hold_count;
-         i < subscription->topic_count; i++) {
-        if (strcmp(subscription->topics[i], topic) == 0)
-            return SHOVE_RESET_EARLIEST;
-    }
-    return subscription->reset;
+                                                const char *topic, int32_t partition) {
+    size_t at = 0;
+    while (at < subscription->topic_count && strcmp(subscription->topics[at], topic) != 0)
+        at++;
+    bool is_hold = at >= subscription->topic_count - subscription->hold_count;
+    bool is_added =
+        !is_hold && subscription->added_from != NULL && partition >= subscription->added_from[at];
+    return is_hold || is_added ? SHOVE_RESET_EARLIEST : subscription->reset;
 }
 
 /* For librdkafka, too, which resets by itself when an offset is not in the log any more: the first
@@ -224,6 +228,9 @@ static int start(struct shove_kafka *kafka, const struct shove_subscribe *what,
     rd_kafka_queue_io_event_enable(subscription->commit_queue,
                                    shove_kafka_mailbox_fd(kafka->mailbox), &one, sizeof one);
     code = keep_holds(subscription, error);
+    if (code == 0 && what->reset == SHOVE_RESET_LATEST &&
+        (code = shove_kafka_begun_start(subscription)) != 0)
+        shove_error_set(error, code, "out of memory for a subscription");
     if (code == 0)
         code = join(subscription, error);
     if (code == 0 && (code = check_start(kafka, subscription)) != 0)

@@ -144,7 +144,8 @@ int shove_kafka_lookup_start(struct shove_kafka_subscription *subscription,
     }
     for (int i = 0; i < rebalance->partitions->cnt; i++)
         lookup->resets[i] =
-            shove_kafka_subscription_reset(subscription, rebalance->partitions->elems[i].topic);
+            shove_kafka_subscription_reset(subscription, rebalance->partitions->elems[i].topic,
+                                           rebalance->partitions->elems[i].partition);
     lookup->client = shove_kafka_client_keep(subscription->client);
     lookup->partitions = rd_kafka_topic_partition_list_copy(rebalance->partitions);
     lookup->subscription = subscription;
