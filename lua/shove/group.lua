@@ -70,7 +70,7 @@ local schema = {
     on_timeout = validate.one_of { "retry", "reject", "defer", "ack" },
     auto_offset_reset = validate.one_of { "earliest", "latest", "none" },
     group_id = names.group_id_given,
-    max_message_size = validate.size(1, 1024 * MIB),
+    max_message_size = validate.size(1, 512 * MIB),
     max_pending_per_key = validate.integer(1, 1000000),
 }
 

@@ -5,6 +5,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -258,6 +259,52 @@ static int kafka_open(const struct shove_transport_config *config, struct shove_
     return 0;
 }
 
+static const char *value_of(const struct shove_property *properties, uint32_t count,
+                            const char *name) {
+    const char *value = NULL;
+    for (uint32_t i = 0; i < count; i++) {
+        if (strcmp(properties[i].name, name) == 0)
+            value = properties[i].value;
+    }
+    return value;
+}
+
+/* A handle with Kerberos runs kinit, one with OAuth asks for a token. */
+static bool would_ask_others(const struct shove_property *properties, uint32_t count) {
+    const char *protocol = value_of(properties, count, "security.protocol");
+    const char *mechanism = value_of(properties, count, "sasl.mechanism");
+    if (mechanism == NULL)
+        mechanism = value_of(properties, count, "sasl.mechanisms");
+    if (protocol == NULL || strncasecmp(protocol, "sasl", 4) != 0)
+        return false;
+    return mechanism == NULL ||
+           (strcasecmp(mechanism, "PLAIN") != 0 && strncasecmp(mechanism, "SCRAM", 5) != 0);
+}
+
+/* As open judges them, but of handles that know no broker. */
+static int kafka_check_properties(const struct shove_property *properties, uint32_t count,
+                                  struct shove_error *error) {
+    int code = shove_kafka_check_properties(properties, count, error);
+    if (code != 0 || count == 0 || would_ask_others(properties, count))
+        return code;
+    const struct shove_transport_config config = {
+        .address = "", .properties = properties, .property_count = count};
+    struct shove_kafka *kafka = calloc(1, sizeof *kafka);
+    if (kafka == NULL)
+        return shove_error_set(error, SHOVE_ENOMEM, "out of memory checking Kafka's properties");
+    kafka->base.ops = &shove_kafka_ops;
+    kafka->address = strdup(config.address);
+    kafka->client_id = strdup("shove");
+    kafka->mailbox = shove_kafka_mailbox_new();
+    if (kafka->address == NULL || kafka->client_id == NULL || kafka->mailbox == NULL ||
+        copy_properties(kafka, &config) != 0)
+        code = shove_error_set(error, SHOVE_ENOMEM, "out of memory checking Kafka's properties");
+    if (code == 0)
+        code = try_properties(kafka, error);
+    release(kafka, 1000);
+    return code;
+}
+
 static void kafka_close(struct shove_transport *transport, int64_t timeout_ms) {
     release((struct shove_kafka *)transport, timeout_ms);
 }
@@ -266,7 +313,7 @@ const struct shove_transport_ops shove_kafka_ops = {
     .scheme = "kafka",
     .capabilities = SHOVE_CAN_PERSIST | SHOVE_CAN_SHARE | SHOVE_CAN_PUBLISH_OUTSIDE |
                     SHOVE_CAN_EXPAND | SHOVE_CAN_REPLICATE | SHOVE_HAS_PROPERTIES,
-    .check_properties = shove_kafka_check_properties,
+    .check_properties = kafka_check_properties,
     .open = kafka_open,
     .close = kafka_close,
     .declare = shove_kafka_declare,

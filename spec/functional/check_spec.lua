@@ -126,6 +126,23 @@ return app
 ]], "app.lua:2: registry: ", 'kafka["security.protocol"]', "SASL_TLS")
     end)
 
+    for what, row in pairs {
+        ["a session longer than the poll interval"] = {
+            "`max.poll.interval.ms`", '["max.poll.interval.ms"] = "1000", ["session.timeout.ms"] = "6000"' },
+        ["a producer that waits for longer than a message lives"] = {
+            "`linger.ms`", '["linger.ms"] = "5000", ["delivery.timeout.ms"] = "1000"' },
+        ["certificates that are not there"] = { "ssl.ca.location", '["security.protocol"] = "SSL", ["ssl.ca.location"] = "/nowhere"' },
+    } do
+        it("refuses properties that do not go together as run does, on the registry's line: " .. what, function()
+            assert_refused(([[
+local shove = require "shove"
+local app = shove.registry { broker = "kafka://127.0.0.1:1", kafka = { %s } }
+app:register(app:topic "a", {}, function() end)
+return app
+]]):format(row[2]), "app.lua:2: registry: librdkafka refuses the configuration: ", row[1])
+        end)
+    end
+
     it("refuses a duration of shove's where librdkafka wants a number: it would take \"6s\" for 6 ms", function()
         for _, value in ipairs { "6s", "10MiB", "5 000" } do
             assert_refused(([[

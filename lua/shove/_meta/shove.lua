@@ -180,7 +180,7 @@ function App:on_start(start) end
 ---@field auto_offset_reset? "earliest"|"latest"|"none"
 ---The consumer group's name. Default `{queue}-consumer`, or `{queue}-{for_group}-consumer`.
 ---@field group_id? string
----Larger messages are dead-lettered as `oversize` without reaching the handler. Default `"10MiB"`, at most `"1GiB"`.
+---Larger messages are dead-lettered as `oversize` without reaching the handler. Default `"10MiB"`, at most `"512MiB"`.
 ---@field max_message_size? shove.Size
 ---How many messages of one key may wait behind the first, on a sequenced topic. Default 1000.
 ---@field max_pending_per_key? integer
