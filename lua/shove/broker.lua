@@ -24,6 +24,9 @@ local OWNED_BY_REASON = {
         "enable.idempotence", "acks", "request.required.acks", "enable.gapless.guarantee", "produce.offset.report",
         "delivery.report.only.error",
     },
+    ["with more than one request under way a refused record can pass for stored"] = {
+        "max.in.flight", "max.in.flight.requests.per.connection",
+    },
     ["there are no transactions"] = { "transactional.id", "transaction.timeout.ms" },
     ["keys go where Java's clients put them"] = { "partitioner", "partitioner_cb" },
     ["order is by partition"] = { "msg_order_cmp", "queuing.strategy" },

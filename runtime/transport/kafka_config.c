@@ -39,6 +39,9 @@ static const struct owned_property {
     {"enable.partition.eof", "shove does not use it"},
     {"consume.callback.max.messages", "shove does not use it"},
     {"enable.idempotence", "shove's producer is always idempotent"},
+    {"max.in.flight", "with more than one request under way a refused record can pass for stored"},
+    {"max.in.flight.requests.per.connection",
+     "with more than one request under way a refused record can pass for stored"},
     {"acks", "a retry or a dead letter counts only when all in-sync replicas have it"},
     {"request.required.acks",
      "a retry or a dead letter counts only when all in-sync replicas have it"},
@@ -125,6 +128,11 @@ static const struct setting common_owned[] = {
 };
 static const struct setting producer_owned[] = {
     {"enable.idempotence", "true"},
+    /* A broker that knows nothing yet of this producer in a partition takes any sequence number for
+       the first. Where it refused one request for a moment (a leader not ready, too few replicas)
+       and took the next, librdkafka reports the records of the first as stored: they are lost. So
+       none is sent before the last is answered. */
+    {"max.in.flight.requests.per.connection", "1"},
     {"acks", "all"},
     {"partitioner", "murmur2_random"},
 };

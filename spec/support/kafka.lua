@@ -31,6 +31,7 @@ local TIMEOUT_MS = 15000
 local START_MS = 90000
 local ERR_PARTITION_EOF = -191
 local ERR_NOT_LEADER = 6
+local EVENT_DELIVERY = 1
 local OFFSET_BEGINNING = -2
 local V_TOPIC, V_PARTITION, V_VALUE, V_KEY, V_TIMESTAMP, V_HEADER = 1, 3, 4, 5, 8, 9
 
@@ -49,6 +50,7 @@ local function new_client(kind, bootstrap, properties)
     for name, value in pairs(properties) do
         assert(rdkafka.rd_kafka_conf_set(conf, name, value, text, 512) == 0, ffi.string(text))
     end
+    if kind == PRODUCER then rdkafka.rd_kafka_conf_set_events(conf, EVENT_DELIVERY) end
     local client = rdkafka.rd_kafka_new(kind, conf, text, 512)
     assert(client ~= nil, ffi.string(text))
     return client
@@ -63,10 +65,10 @@ function Broker:consumer(group)
     return client
 end
 
--- One request at a time: what is tried again would come behind what was sent after it.
+-- Idempotent: only then is what is tried again sure not to come behind what was sent after it.
 function Broker:producer()
     self.producer_client = self.producer_client
-        or new_client(PRODUCER, self.bootstrap, { ["linger.ms"] = "0", ["max.in.flight"] = "1" })
+        or new_client(PRODUCER, self.bootstrap, { ["linger.ms"] = "0", ["enable.idempotence"] = "true", ["max.in.flight"] = "1" })
     return self.producer_client
 end
 
@@ -315,6 +317,24 @@ local function look_up(client, topic)
     rdkafka.rd_kafka_topic_destroy(handle)
 end
 
+local function wait_delivered(client, topic, count)
+    local queue = rdkafka.rd_kafka_queue_get_main(client)
+    local deadline = uv.now() + TIMEOUT_MS
+    while count > 0 do
+        uv.update_time()
+        assert(uv.now() < deadline, "the records for " .. topic .. " were not stored in time")
+        local event = rdkafka.rd_kafka_queue_poll(queue, 100)
+        local message = event ~= nil and rdkafka.rd_kafka_event_message_next(event) or nil
+        while message ~= nil do
+            check(message.err, ("record %d of the last for %s"):format(count, topic))
+            count = count - 1
+            message = rdkafka.rd_kafka_event_message_next(event)
+        end
+        if event ~= nil then rdkafka.rd_kafka_event_destroy(event) end
+    end
+    rdkafka.rd_kafka_queue_destroy(queue)
+end
+
 local function produce(client, topic, records)
     look_up(client, topic)
     for _, record in ipairs(records) do
@@ -333,7 +353,7 @@ local function produce(client, topic, records)
             error(("producing to %s: %s"):format(topic, text), 3)
         end
     end
-    check(rdkafka.rd_kafka_flush(client, TIMEOUT_MS), "flushing records to " .. topic)
+    wait_delivered(client, topic, #records)
 end
 
 -- records: { key, value, headers = { { name, value or nil }, ... }, partition, timestamp_ms }; what is nil is null.

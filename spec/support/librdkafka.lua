@@ -87,6 +87,7 @@ const char *rd_kafka_err2name(int err);
 
 rd_kafka_conf_t *rd_kafka_conf_new(void);
 int rd_kafka_conf_set(rd_kafka_conf_t *conf, const char *name, const char *value, char *errstr, size_t errstr_size);
+void rd_kafka_conf_set_events(rd_kafka_conf_t *conf, int events);
 rd_kafka_t *rd_kafka_new(int type, rd_kafka_conf_t *conf, char *errstr, size_t errstr_size);
 void rd_kafka_destroy(rd_kafka_t *rk);
 
@@ -111,8 +112,6 @@ void rd_kafka_group_list_destroy(const struct rd_kafka_group_list *grplist);
 rd_kafka_error_t *rd_kafka_produceva(rd_kafka_t *rk, const rd_kafka_vu_t *vus, size_t cnt);
 const char *rd_kafka_error_string(const rd_kafka_error_t *error);
 void rd_kafka_error_destroy(rd_kafka_error_t *error);
-int rd_kafka_flush(rd_kafka_t *rk, int timeout_ms);
-int rd_kafka_outq_len(rd_kafka_t *rk);
 
 rd_kafka_error_t *rd_kafka_init_transactions(rd_kafka_t *rk, int timeout_ms);
 rd_kafka_error_t *rd_kafka_begin_transaction(rd_kafka_t *rk);
@@ -128,9 +127,11 @@ int rd_kafka_header_get_all(const rd_kafka_headers_t *hdrs, size_t idx, const ch
                             size_t *sizep);
 
 rd_kafka_queue_t *rd_kafka_queue_new(rd_kafka_t *rk);
+rd_kafka_queue_t *rd_kafka_queue_get_main(rd_kafka_t *rk);
 void rd_kafka_queue_destroy(rd_kafka_queue_t *queue);
 rd_kafka_event_t *rd_kafka_queue_poll(rd_kafka_queue_t *queue, int timeout_ms);
 void rd_kafka_event_destroy(rd_kafka_event_t *event);
+const rd_kafka_message_t *rd_kafka_event_message_next(rd_kafka_event_t *event);
 int rd_kafka_event_error(rd_kafka_event_t *event);
 const char *rd_kafka_event_error_string(rd_kafka_event_t *event);
 rd_kafka_NewTopic_t *rd_kafka_NewTopic_new(const char *topic, int num_partitions, int replication_factor,

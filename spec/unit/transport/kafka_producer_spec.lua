@@ -54,6 +54,31 @@ describe("A record for a topic that does not exist", function()
     end)
 end)
 
+describe("A record that is refused for a moment", function()
+    for _, refusal in ipairs { "NOT_LEADER_FOR_PARTITION", "NOT_ENOUGH_REPLICAS" } do
+        it("is stored before those that come after it, after " .. refusal, function()
+            local mock = kafka_mock.start()
+            local topic = mock:create("orders", 1)
+            local t = assert(driver.open(mock.url, { properties = { ["linger.ms"] = "0" } }))
+            assert.equal(0, t:publish(topic, { { payload = "0" } })[1].code)
+            mock:set_rtt(100)
+            mock:fail("Produce", refusal)
+            for i = 1, 4 do -- each in a request of its own, were it sent at once
+                assert(t:produce(topic, { payload = tostring(i) }))
+                driver.C.recorder_run(t.recorder, 20)
+            end
+            t:wait(function() return #t.events.produced == 5 end, "the answers")
+            for _, answer in ipairs(t.events.produced) do assert.equal(0, answer.code) end
+            mock:set_rtt(0)
+            local sub = assert(t:subscribe { group = "g", topics = { topic } })
+            local stored = {}
+            for i, record in ipairs(t:take(t:wait_claims(sub, 1), 5)) do stored[i] = record.payload end
+            assert.same({ "0", "1", "2", "3", "4" }, stored)
+            t:leave(sub)
+        end)
+    end
+end)
+
 describe("A producer that fails for good", function()
     local mock, t, topic
 
