@@ -72,6 +72,7 @@ struct shove_local_subscription {
         int32_t claimed; /* partitions claimed so far: 0 to partitions */
         char *name;
         enum shove_reset reset;
+        bool has_begun; /* the group: what has no committed offset by now was added since */
     } * topics;
     enum shove_local_state state;
     struct shove_local_claim *claims; /* not yet released */

@@ -45,13 +45,15 @@ static void claim_unlink(struct shove_local_subscription *subscription,
  * policy says. */
 static int resolve_start(struct shove_local *local, struct shove_local_subscription *subscription,
                          struct shove_local_claim *claim, int64_t low, struct shove_error *error) {
-    const struct shove_local_member *member = &subscription->topics[claim->public.topic_index];
+    struct shove_local_member *member = &subscription->topics[claim->public.topic_index];
     int64_t committed;
     int rc = local->ops->commit_get(local->store, subscription->group_id, claim->topic_id,
                                     claim->public.partition, &committed, &claim->metadata, error);
     if (rc < 0)
         return rc;
     claim->public.metadata = claim->metadata ? claim->metadata : "";
+    /* Partitions are added behind those that are there, and claimed in their order. */
+    member->has_begun = member->has_begun || committed >= 0;
     if (committed >= low && committed <= claim->high) {
         claim->public.start_offset = committed;
         claim->public.has_committed = true;
@@ -73,9 +75,9 @@ static int resolve_start(struct shove_local *local, struct shove_local_subscript
             (int)claim->public.partition, (long long)low, (long long)claim->high);
     }
     /* Below the low watermark nothing more is lost by going on with the oldest that is kept. */
-    bool is_behind = committed >= 0 && committed < low;
+    bool is_at_end = committed < 0 ? !member->has_begun : committed > claim->high;
     claim->public.start_offset =
-        member->reset == SHOVE_RESET_LATEST && !is_behind ? claim->high : low;
+        member->reset == SHOVE_RESET_LATEST && is_at_end ? claim->high : low;
     return 0;
 }
 
@@ -132,6 +134,7 @@ static int collect_new(struct shove_local *local, struct shove_local_subscriptio
         }
         if (rc < 0)
             return rc;
+        member->has_begun = member->claimed > 0;
     }
     return 0;
 }

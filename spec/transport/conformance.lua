@@ -476,6 +476,18 @@ return function(target)
                 t:leave(sub)
             end)
 
+            it("latest skips nothing of a partition that was added while nobody consumed", function()
+                local t, topic = opened(2)
+                for partition = 0, 1 do
+                    all_acknowledged(t:publish(topic, { { payload = "before", partition = partition } }))
+                end
+                local group = unique "group"
+                assert(t:committed_set(group, topic, 0, 1, ""))
+                local sub, claims = subscribed(t, topic, 2, { reset = "latest", group = group })
+                for _, claim in ipairs(claims) do assert.equal(1 - claim.partition, claim.offset) end
+                t:leave(sub)
+            end)
+
             it("none ends a subscription that has committed nothing, and says so", function()
                 local t, topic = opened(1)
                 local group = unique "group"
