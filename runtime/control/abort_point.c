@@ -9,11 +9,17 @@
 void shove_abort_point(enum shove_step step) {
     static long wanted_step = -1;
     static long passes_left;
+    static long outcomes_left;
     if (wanted_step < 0) {
         const char *text = getenv("SHOVE_ABORT_AT");
         char *end = NULL;
         wanted_step = text ? strtol(text, &end, 10) : 0;
-        passes_left = end && *end == ':' ? strtol(end + 1, NULL, 10) : 1;
+        passes_left = end && *end == ':' ? strtol(end + 1, &end, 10) : 1;
+        outcomes_left = end && *end == ':' ? strtol(end + 1, NULL, 10) : 0;
+    }
+    if (outcomes_left > 0) {
+        outcomes_left -= step == SHOVE_STEP_DECIDED;
+        return;
     }
     if (wanted_step == (long)step && --passes_left == 0)
         kill(getpid(), SIGKILL);

@@ -3,7 +3,8 @@
  *
  * Compiled in only with SHOVE_ABORT_POINTS (presets dev, asan, tsan). The environment variable
  * SHOVE_ABORT_AT=STEP:COUNT makes control SIGKILL itself when it passes STEP for the COUNT-th time;
- * no unwinding, no flush, as if the machine's power had gone for this process.
+ * no unwinding, no flush, as if the machine's power had gone for this process. With
+ * SHOVE_ABORT_AT=STEP:COUNT:OUTCOMES the count begins when so many outcomes have come back.
  */
 #ifndef SHOVE_CONTROL_ABORT_POINT_H
 #define SHOVE_CONTROL_ABORT_POINT_H

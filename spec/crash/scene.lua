@@ -12,6 +12,12 @@ local Scene = {}
 Scene.__index = Scene
 
 local RUN_MS = 90000
+local IN_FLIGHT = 20 -- two consumers of 10
+local WORK_SECONDS = 0.05
+-- A commit each half second, and as long again as a busy broker may take to store one and nothing else goes wrong.
+local UNCOMMITTED_SECONDS = 0.75
+
+M.IN_FLIGHT = IN_FLIGHT
 
 -- The brokers a crash spec runs on, by name.
 M.brokers = {
@@ -19,15 +25,20 @@ M.brokers = {
     kafka = function() return kafka.shared().url end,
 }
 
--- options: url, and those of journal:app.
+-- options: url, drain (10s), and those of journal:app.
 function M.new(options)
     local scene = setmetatable({ published = 0, processes = {} }, Scene)
     local holder = app.new { source = "" }
     local url = type(options.url) == "function" and options.url(holder.dir) or options.url
     scene.queue = unique "crash"
     scene.journal = journal.new(holder.dir)
-    local settings = { broker = url, queue = scene.queue, instance = url:find "^kafka" and "member-1" or nil }
+    local settings = {
+        broker = url, queue = scene.queue, instance = url:find "^kafka" and "member-1" or nil,
+        work_seconds = WORK_SECONDS,
+    }
     for name, value in pairs(options) do settings[name] = value end
+    scene.work_seconds = settings.work_seconds
+    scene.drain = options.drain or "10s"
     settings.broker = url
     if options.instance == false then settings.instance = nil end
     scene.app = app.new { source = scene.journal:app(settings) }
@@ -47,7 +58,7 @@ function Scene:publish(count)
 end
 
 function Scene:run(env)
-    local p = self.app:run { "--workers", "2", "--drain", "10s", env = env }
+    local p = self.app:run { "--workers", "2", "--drain", self.drain, env = env }
     table.insert(self.processes, p)
     return p
 end
@@ -60,6 +71,29 @@ function Scene:finish(p)
         return #self.journal:missing() == 0
     end, RUN_MS, "all messages to be handled")
     return app.drain(p), p
+end
+
+-- How many handlings have begun, in all or in the workers that process `p` has now.
+function Scene:handled(p)
+    local is_worker = {}
+    for _, pid in ipairs(p and p:children() or {}) do is_worker[pid] = true end
+    local count = 0
+    for _, line in ipairs(self.journal:lines()) do
+        if line.verb == "began" and (not p or is_worker[line.pid]) then count = count + 1 end
+    end
+    return count
+end
+
+-- Returns when `count` more handlings have begun, of all or of those of process `p`.
+function Scene:go_on(count, p)
+    local target = self:handled(p) + count
+    wait.until_true(function() return self:handled(p) >= target end, RUN_MS, "work to go on")
+end
+
+-- How many handlings the death of a process may repeat at most, which had begun `handled` of them: what was in flight,
+-- and what was finished after the last commit that was stored.
+function Scene:repeated_after_kill(handled)
+    return IN_FLIGHT + math.min(handled, IN_FLIGHT * UNCOMMITTED_SECONDS / self.work_seconds)
 end
 
 function Scene:transcripts()
