@@ -10,9 +10,11 @@
 #include "control/control.h"
 
 #include <inttypes.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -154,11 +156,30 @@ static void on_report_timer(uv_timer_t *timer) {
         shove_drain_report(control);
 }
 
+/* While the script is loaded and the broker is waited for, no loop listens; and there is nothing to
+ * finish, as nothing was consumed. */
+static void leave_at_once(int number) {
+    (void)number;
+    _exit(0);
+}
+
+static void catch_early_signals(void) {
+    const struct sigaction action = {.sa_handler = leave_at_once};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+static void stop_early(struct shove_control *control) {
+    if (!control->is_stopped_early)
+        shove_log(SHOVE_LOG_INFO, "stopped by a signal before anything was consumed");
+    control->is_stopped_early = true;
+}
+
 static void on_signal(uv_signal_t *signal, int number) {
     struct shove_control *control = signal->data;
     control->now_ms = (int64_t)uv_now(&control->loop);
     if (control->phase == SHOVE_PHASE_STARTING)
-        shove_control_fail_start(control, 128 + number, "stopped by a signal during start-up");
+        stop_early(control);
     else if (control->phase == SHOVE_PHASE_RUNNING)
         shove_drain_begin(control, number == SIGINT ? "SIGINT" : "SIGTERM");
     else
@@ -348,9 +369,9 @@ static int load(struct shove_control *control, struct shove_error *error) {
 
 static int run_until_ready(struct shove_control *control, struct shove_error *error) {
     int rc = shove_pool_start(control, error);
-    while (rc == 0 && control->exit_code == 0 && !shove_pool_is_ready(control)) {
+    while (rc == 0 && control->exit_code == 0 && !control->is_stopped_early &&
+           !shove_pool_is_ready(control))
         uv_run(&control->loop, UV_RUN_ONCE);
-    }
     return rc;
 }
 
@@ -362,7 +383,8 @@ static int start(struct shove_control *control, struct shove_error *error) {
     if ((rc = shove_flows_init(control, error)) != 0 || (rc = open_transport(control, error)) != 0)
         return rc;
     start_handles(control);
-    if ((rc = run_until_ready(control, error)) != 0 || control->exit_code != 0)
+    if ((rc = run_until_ready(control, error)) != 0 || control->exit_code != 0 ||
+        control->is_stopped_early)
         return rc;
     if ((rc = shove_flows_join(control, error)) != 0)
         return rc;
@@ -399,6 +421,7 @@ int shove_control_run(const struct shove_run_options *options) {
     if (!control)
         return 1;
     control->options = options;
+    catch_early_signals();
     control->bell.listen_fd = -1;
     control->metadata_max = SHOVE_LEDGER_METADATA_MAX;
     shove_buffer_init(&control->scratch);
@@ -410,7 +433,7 @@ int shove_control_run(const struct shove_run_options *options) {
     if (rc != 0) {
         shove_log(SHOVE_LOG_ERROR, "%s", error.text);
         exit_code = shove_exit_code_for(rc);
-    } else if (control->exit_code != 0) {
+    } else if (control->exit_code != 0 || control->is_stopped_early) {
         exit_code = control->exit_code;
     } else {
         uv_run(&control->loop, UV_RUN_DEFAULT);

@@ -8,6 +8,7 @@
 #include "control/commit.h"
 #include "control/delivery.h"
 #include "control/flow.h"
+#include "control/hop.h"
 #include "control/partition.h"
 #include "control/pool.h"
 
@@ -149,41 +150,65 @@ void shove_drain_check(struct shove_control *control) {
     }
 }
 
+static const struct shove_delivery *older(const struct shove_delivery *a,
+                                          const struct shove_delivery *b) {
+    return !a || (b && b->submitted_ms < a->submitted_ms) ? b : a;
+}
+
 static const struct shove_delivery *oldest_running(const struct shove_control *control) {
     const struct shove_delivery *oldest = NULL;
     for (uint32_t w = 0; w < control->worker_count; w++) {
-        const struct shove_worker *worker = &control->workers[w];
-        for (uint32_t slot = 0; slot < control->slot_count; slot++) {
-            const struct shove_delivery *delivery = worker->slots[slot];
-            if (delivery && (!oldest || delivery->submitted_ms < oldest->submitted_ms))
-                oldest = delivery;
+        for (uint32_t slot = 0; slot < control->slot_count; slot++)
+            oldest = older(oldest, control->workers[w].slots[slot]);
+    }
+    return oldest;
+}
+
+static const struct shove_delivery *oldest_hopping(const struct shove_control *control) {
+    const struct shove_delivery *oldest = NULL;
+    for (uint32_t i = 0; i < control->flow_count; i++) {
+        for (const struct shove_partition *p = control->flows[i].partitions; p; p = p->next) {
+            for (const struct shove_ledger_entry *e = p->ledger.first; e; e = e->next) {
+                const struct shove_delivery *delivery = (const struct shove_delivery *)e;
+                if (delivery->state == SHOVE_DELIVERY_HOPPING)
+                    oldest = older(oldest, delivery);
+            }
         }
     }
     return oldest;
+}
+
+/* "orders/3@1042 key customer-7 for 2.1 s", of a hop with where it goes before the time. */
+static void describe_oldest(const struct shove_control *control, char *out, size_t size) {
+    const struct shove_delivery *oldest = older(oldest_running(control), oldest_hopping(control));
+    if (!oldest) {
+        snprintf(out, size, "-");
+        return;
+    }
+    const struct shove_envelope *envelope = shove_delivery_envelope(oldest);
+    const bool has_key = !(envelope->flags & SHOVE_ENVELOPE_NULL_KEY);
+    const int key_size = envelope->key_size < 64 ? (int)envelope->key_size : 64;
+    const bool is_hopping = oldest->state == SHOVE_DELIVERY_HOPPING;
+    char place[SHOVE_PLACE_SIZE];
+    snprintf(out, size, "%s key %.*s%s%s for %.1f s", shove_delivery_place(oldest, place),
+             has_key ? key_size : 1, has_key ? (const char *)(envelope + 1) : "-",
+             is_hopping ? " on its way to " : "", is_hopping ? shove_hop_target(oldest) : "",
+             (double)(control->now_ms - oldest->submitted_ms) / 1000.0);
 }
 
 void shove_drain_report(struct shove_control *control) {
     char handlers[24];
     char hops[24];
     char publishes[24];
-    char oldest_text[384] = "-";
-    const struct shove_delivery *oldest = oldest_running(control);
+    char oldest[SHOVE_PLACE_SIZE + SHOVE_NAME_SIZE + 128];
     snprintf(handlers, sizeof(handlers), "%zu", running_count(control));
     snprintf(hops, sizeof(hops), "%zu", hopping_count(control));
     snprintf(publishes, sizeof(publishes), "%" PRIu32, control->publishes_in_flight);
-    if (oldest) {
-        const struct shove_envelope *envelope = shove_delivery_envelope(oldest);
-        const bool has_key = !(envelope->flags & SHOVE_ENVELOPE_NULL_KEY);
-        const int key_size = envelope->key_size < 64 ? (int)envelope->key_size : 64;
-        snprintf(oldest_text, sizeof(oldest_text), "%s/%d@%" PRId64 " key %.*s for %.1f s",
-                 oldest->flow->source, (int)envelope->partition, envelope->offset,
-                 has_key ? key_size : 1, has_key ? (const char *)(envelope + 1) : "-",
-                 (double)(control->now_ms - oldest->submitted_ms) / 1000.0);
-    }
+    describe_oldest(control, oldest, sizeof(oldest));
     shove_log_fields(SHOVE_LOG_INFO,
                      control->phase == SHOVE_PHASE_DRAINING ? "still draining" : "still leaving",
                      "handlers", handlers, "retries and dead letters on their way", hops,
-                     "publishes", publishes, "oldest", oldest_text, NULL);
+                     "publishes", publishes, "oldest", oldest, NULL);
 }
 
 /* "rejected 2, oversize 1": what messages died of, with or without a DLQ. */

@@ -191,6 +191,20 @@ static void go_back(struct shove_partition *partition, int64_t offset) {
     shove_partition_rewind(partition, offset);
 }
 
+/* Where shove's retries wait, a record that says nothing of a group or a queue. */
+static void report_stranger(const struct shove_partition *partition, int64_t offset) {
+    if (!shove_flow_may_log(partition->flow))
+        return;
+    char place[SHOVE_PLACE_SIZE];
+    snprintf(place, sizeof(place), "%s/%d@%" PRId64, partition->topic,
+             (int)partition->claim->partition, offset);
+    shove_log_fields(SHOVE_LOG_WARN,
+                     "a record in a hold was not written by shove and is not handled: it stays "
+                     "there as long as the topic keeps records; what is to be handled goes into "
+                     "the queue",
+                     "record", place, "queue", partition->flow->source, NULL);
+}
+
 enum parsed { PARSED_OK, PARSED_SKIP, PARSED_NOT_DUE };
 
 /* What shove's headers say, believed as far as the place they were read allows
@@ -211,6 +225,10 @@ static enum parsed parse(struct shove_partition *partition, struct shove_incomin
         return PARSED_OK;
     }
     const char *group_id = partition->flow->group->group_id;
+    if (!info->group.data) {
+        report_stranger(partition, record->offset);
+        return PARSED_SKIP;
+    }
     if (info->group.size != strlen(group_id) ||
         memcmp(info->group.data, group_id, info->group.size) != 0)
         return PARSED_SKIP;

@@ -58,6 +58,11 @@ static struct shove_hop_info describe(const struct shove_control *control,
     return info;
 }
 
+const char *shove_hop_target(const struct shove_delivery *delivery) {
+    const struct shove_topic *topic = delivery->flow->topic;
+    return delivery->hop.kind == SHOVE_HOP_HOLD ? topic->holds[delivery->hop.tier] : topic->dlq;
+}
+
 static void set_aside(struct shove_control *control, struct shove_delivery *delivery) {
     uint32_t doublings =
         delivery->hop_failures < BACKOFF_DOUBLINGS ? delivery->hop_failures : BACKOFF_DOUBLINGS;
@@ -70,7 +75,6 @@ static void set_aside(struct shove_control *control, struct shove_delivery *deli
 /* Returns 0, or why the transport did not take it. */
 static int offer(struct shove_control *control, struct shove_delivery *delivery) {
     const struct shove_envelope *envelope = shove_delivery_envelope(delivery);
-    const struct shove_topic *topic = delivery->flow->topic;
     struct shove_produce produce = {.partition = -1, .is_hop = true, .opaque = &delivery->ticket};
     struct shove_text id;
     char id_text[SHOVE_MESSAGE_ID_MAX];
@@ -83,14 +87,11 @@ static int offer(struct shove_control *control, struct shove_delivery *delivery)
         return SHOVE_ENOMEM;
     produce.record.headers = control->scratch.data;
     produce.record.headers_size = control->scratch.size;
-    if (delivery->hop.kind == SHOVE_HOP_HOLD) {
-        /* The hold record's own timestamp is now, so that retention by time cannot eat it; see
-         * hop_headers.h. */
-        produce.topic = topic->holds[delivery->hop.tier];
+    produce.topic = shove_hop_target(delivery);
+    /* The hold record's own timestamp is now, so that retention by time cannot eat it; see
+     * hop_headers.h. */
+    if (delivery->hop.kind == SHOVE_HOP_HOLD)
         produce.record.timestamp_ms = -1;
-    } else {
-        produce.topic = topic->dlq;
-    }
     int rc = control->ops->produce(control->transport, &produce);
     if (rc == 0) {
         control->hops_in_flight++;
@@ -111,8 +112,7 @@ static void report_failure(struct shove_delivery *delivery, int code, const char
         is_hold
             ? "a retry could not be stored, it is tried again; the message stays uncommitted"
             : "a dead letter could not be stored, it is tried again; the message stays uncommitted",
-        "message", shove_delivery_place(delivery, place), "to",
-        is_hold ? flow->topic->holds[delivery->hop.tier] : flow->topic->dlq, "code",
+        "message", shove_delivery_place(delivery, place), "to", shove_hop_target(delivery), "code",
         shove_error_name(code), "error", detail ? detail : shove_error_sentence(code), NULL);
 }
 
@@ -145,7 +145,7 @@ static bool stays(struct shove_delivery *delivery) {
                          "a retry is larger than its hold takes: it waits where it is, "
                          "uncommitted; raise the hold's max.message.bytes",
                          "message", shove_delivery_place(delivery, place), "hold",
-                         delivery->flow->topic->holds[hop.tier], NULL);
+                         shove_hop_target(delivery), NULL);
     end_hop(delivery);
     shove_hop_wait(delivery, &hop);
     return true;
@@ -175,6 +175,7 @@ void shove_hop_start(struct shove_control *control, struct shove_delivery *deliv
                      const struct shove_hop *hop) {
     delivery->state = SHOVE_DELIVERY_HOPPING;
     delivery->hop = *hop;
+    delivery->submitted_ms = control->now_ms;
     delivery->hop_failures = 0;
     delivery->is_trimmed = false;
     delivery->partition->hopping_count++;

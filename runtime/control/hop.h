@@ -2,8 +2,8 @@
  * only.
  *
  * A hop is offered to the transport until it is acknowledged: refusals and failures are tried again
- * with backoff, and the slot stays open all the while, so the frontier never passes it. Only a retry
- * that is too large for its hold topic waits where it is instead.
+ * with backoff, and the slot stays open all the while, so the frontier never passes it. Only a
+ * retry that is too large for its hold topic waits where it is instead.
  */
 #ifndef SHOVE_CONTROL_HOP_H
 #define SHOVE_CONTROL_HOP_H
@@ -20,6 +20,9 @@ void shove_hop_wait(struct shove_delivery *delivery, const struct shove_hop *hop
 /* The transport's answer for one delivery. */
 void shove_hop_answered(struct shove_control *control, struct shove_delivery *delivery,
                         const struct shove_produced *result);
+
+/* The topic that a HOLD or DEAD hop goes to. */
+const char *shove_hop_target(const struct shove_delivery *delivery);
 
 /* Offers what was refused or failed and is due again. */
 void shove_hop_round(struct shove_control *control);

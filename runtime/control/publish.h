@@ -10,7 +10,8 @@
 int shove_publish_asked(struct shove_worker *worker, const struct shove_note *note,
                         const uint8_t *payload);
 
-/* True: no notes are to be read for now, since so much waits for a transport that makes progress. */
+/* True: no notes are to be read for now, since so much waits for a transport that makes progress.
+ */
 bool shove_publish_waits(const struct shove_control *control);
 
 /* The transport's answer. */

@@ -85,7 +85,7 @@ struct shove_delivery {
     struct shove_home *home;     /* where the bytes are; NULL: `heap` */
     uint8_t *heap;
     uint64_t arena_offset;
-    int64_t submitted_ms;  /* loop time */
+    int64_t submitted_ms;  /* loop time: to the worker; HOPPING: since when */
     int64_t first_seen_ms; /* wall */
     int64_t due_ms;        /* WAITING, and HOPPING after a failure: loop time */
     uint64_t
@@ -235,7 +235,8 @@ struct shove_control {
     const struct shove_run_options *options;
     uv_loop_t loop;
     enum shove_phase phase;
-    int exit_code; /* of a start-up that failed; else 0 and the verdict decides */
+    int exit_code;         /* of a start-up that failed; else 0 and the verdict decides */
+    bool is_stopped_early; /* by a signal, before anything was consumed */
 
     struct shove_topology topology;
     char *description; /* JSON the topology came from: what each worker must describe again */

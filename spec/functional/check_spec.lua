@@ -131,7 +131,8 @@ return app
             "`max.poll.interval.ms`", '["max.poll.interval.ms"] = "1000", ["session.timeout.ms"] = "6000"' },
         ["a producer that waits for longer than a message lives"] = {
             "`linger.ms`", '["linger.ms"] = "5000", ["delivery.timeout.ms"] = "1000"' },
-        ["certificates that are not there"] = { "ssl.ca.location", '["security.protocol"] = "SSL", ["ssl.ca.location"] = "/nowhere"' },
+        ["certificates that are not there"] = {
+            "ssl.ca.location", '["security.protocol"] = "SSL", ["ssl.ca.location"] = "/nowhere"' },
     } do
         it("refuses properties that do not go together as run does, on the registry's line: " .. what, function()
             assert_refused(([[

@@ -202,6 +202,22 @@ describe("the exit code", function()
     end
 end)
 
+it("a drain that waits for a retry to be stored says which, where it goes, and for how long, on Kafka", function()
+    local s = steered.new { url = steered.brokers[2].url, holds = { "3600s" } }
+    local hold = s.queue .. "-hold-3600s"
+    s.broker:create_topic(s.queue)
+    s.broker:create_topic(hold, { config = { ["cleanup.policy"] = "compact" } }) -- which refuses records without a key
+    s:publish { "a retry" }
+    local p = started(s:run { "--drain", "2s" })
+    p:wait_for("a retry could not be stored", 10000)
+    p:kill "sigterm"
+    local oldest = "%s/0@0 key - on its way to %s for"
+    local line, age = p:wait_for('still draining.*on their way=1 .*oldest=.* for ([%d.]+) s"', 10000)
+    assert.matches(oldest:format(s.queue, hold), line, 1, true)
+    assert.is_true(tonumber(age) > 0, age)
+    assert.equal(3, (p:wait_exit(10000)))
+end)
+
 describe("--log json", function()
     for _, broker in ipairs(steered.brokers) do
         it("makes every line of a whole run one JSON object, whatever messages and handlers say, on " .. broker.name, function()

@@ -42,3 +42,31 @@ it("a hold's records are handled although nothing is committed there and the pol
     s:wait("ended", { "a" })
     assert.equal(0, (app.drain(p)), p:transcript())
 end)
+
+for _, broker in ipairs(steered.brokers) do
+    it("a hold's record that is not shove's is passed over, and said so with its place, on " .. broker.name, function()
+        local s = steered.new { url = broker.url, holds = { "100ms" } }
+        s:declare()
+        local hold = s.queue .. "-hold-100ms"
+        if s.broker then
+            s.broker:produce(hold, { { value = "stranger", partition = 0 } })
+        else
+            local driver = require "spec.transport.driver"
+            local t = assert(driver.open(s.url, { must_exist = true }))
+            t:publish(hold, { { payload = "stranger", partition = 0 } })
+            t:close()
+        end
+        local p = s:run()
+        local line = p:wait_for("a record in a hold was not written by shove", 20000)
+        assert.matches(("record=%s/0@0 +queue=%s$"):format(hold:gsub("%-", "%%-"), (s.queue:gsub("%-", "%%-"))), line)
+        s:publish { "a retry" }
+        s:wait("ended", { "a" }, 2)
+        assert.equal(0, (app.drain(p)), p:transcript())
+        assert.equal(2, s:count "began")
+        p = s:run()
+        s:publish { "b" }
+        s:wait("ended", { "b" })
+        assert.equal(0, (app.drain(p)), p:transcript())
+        assert.is_nil(p:text "stderr":find("was not written by shove", 1, true))
+    end)
+end

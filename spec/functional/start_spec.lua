@@ -8,6 +8,7 @@ local kafka = require "spec.support.kafka"
 local process = require "spec.support.process"
 local steered = require "spec.support.steered"
 local tmp = require "spec.support.tmp"
+local wait = require "spec.support.wait"
 
 local USAGE, UNAVAILABLE, CONFIG = 64, 69, 78
 
@@ -196,6 +197,35 @@ describe("a command line or a script that is wrong", function()
             assert.same({ code, 0 }, { p:wait_exit(10000) }, p:transcript())
             says(p:text "stderr", unpack(parts))
             assert.equal("", p:text "stdout")
+        end)
+    end
+end)
+
+describe("a signal before anything was consumed", function()
+    -- The script is loaded to be described, then once in each worker: it stays in the load whose number it is given.
+    local SOURCE = [[
+    local shove, uv = require "shove", require "luv"
+    local nth = uv.fs_stat "first" and 2 or 1
+    assert(io.open(nth == 1 and "first" or "second", "w")):close()
+    while nth == %d do end
+    local app = shove.registry { broker = "%s" }
+    app:register(app:topic "orders", {}, function() end)
+    return app
+    ]]
+    for what, row in pairs {
+        ["while the script is loaded"] = { 1, "memory:", "first" },
+        ["while the broker is waited for"] = { 0, "kafka://127.0.0.1:1", "first" },
+        ["while workers load the script"] = { 2, "memory:", "second" },
+    } do
+        it("ends it with 0, and no process is left: " .. what, function()
+            for _, signal in ipairs { "sigterm", "sigint" } do
+                local a = app.new { source = SOURCE:format(row[1], row[2]) }
+                local p = a:run { "--workers", "1" }
+                wait.until_true(function() return uv.fs_stat(a:file(row[3])) end, 10000, "the script to be loaded")
+                p:kill(signal)
+                assert.are.same({ 0, 0 }, { p:wait_exit(10000) }, p:transcript())
+                wait.until_true(function() return #process.orphans() == 0 end, 10000, "workers to end")
+            end
         end)
     end
 end)

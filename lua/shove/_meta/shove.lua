@@ -176,7 +176,8 @@ function App:on_start(start) end
 ---@field handler_timeout? shove.Duration
 ---What becomes of a message whose handler took too long. Default `"retry"`.
 ---@field on_timeout? "retry"|"reject"|"defer"|"ack"
----Where a group begins that has committed nothing: `"earliest"` (default), `"latest"`, or `"none"`, which fails the group.
+---Where a group begins that has committed nothing: `"earliest"` (default), `"latest"`, or `"none"`, which fails
+---the group, on Kafka also when retention took the committed offset.
 ---@field auto_offset_reset? "earliest"|"latest"|"none"
 ---The consumer group's name. Default `{queue}-consumer`, or `{queue}-{for_group}-consumer`.
 ---@field group_id? string
