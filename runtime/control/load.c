@@ -75,23 +75,23 @@ static void on_note(struct loading *loading, const struct shove_note *note,
         uv_timer_start(&loading->timer, on_timeout, EXIT_GRACE_MS, 0);
 }
 
-/* Reads what is there; after it the worker will wake us for the next note. */
+/* Reads what is there, a ring at most; after it the worker will wake us for the next note. What has
+ * come meanwhile waits for the loop, which also looks at the time. */
 static void read_notes(struct loading *loading) {
-    do {
-        struct shove_note note;
-        const uint8_t *payload;
-        int found;
-        while ((found = shove_channel_next_note(loading->channel, &note, &payload)) == 1)
-            on_note(loading, &note, payload);
-        shove_channel_release_notes(loading->channel);
-        if (found < 0) {
-            if (!loading->is_told)
-                fail(loading, SHOVE_ECONFIG, "the process that loads the script broke its channel");
-            loading->is_told = true;
-            shove_child_kill(&loading->child);
-            return;
-        }
-    } while (shove_channel_control_sleeps(loading->channel));
+    struct shove_note note;
+    const uint8_t *payload;
+    int found;
+    while ((found = shove_channel_next_note(loading->channel, &note, &payload)) == 1)
+        on_note(loading, &note, payload);
+    shove_channel_release_notes(loading->channel);
+    if (found < 0) {
+        if (!loading->is_told)
+            fail(loading, SHOVE_ECONFIG, "the process that loads the script broke its channel");
+        loading->is_told = true;
+        shove_child_kill(&loading->child);
+    } else if (shove_channel_control_sleeps(loading->channel)) {
+        shove_bell_ring(loading->bell.ring_fd);
+    }
 }
 
 static void on_wake(uv_poll_t *poll, int status, int events) {

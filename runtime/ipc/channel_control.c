@@ -74,9 +74,12 @@ static int break_off(struct shove_channel *channel) {
 }
 
 /* Moves note_seen to `end` as the worker claims it. Returns 1 when there is something, 0, or
- * SHOVE_ECORRUPT. */
+ * SHOVE_ECORRUPT. Counted from what was released, not from what was read: one that does not wait
+ * for room could be read without end, and control would do nothing else. */
 static int advance_seen(struct shove_channel *channel, uint64_t end) {
-    if (end - channel->note_at > channel->note_mask + 1 || end % CHANNEL_RECORD_ALIGN != 0 ||
+    const uint64_t released =
+        atomic_load_explicit(&channel->inbound->notes_released, memory_order_relaxed);
+    if (end - released > channel->note_mask + 1 || end % CHANNEL_RECORD_ALIGN != 0 ||
         end < channel->note_seen) {
         return break_off(channel);
     }

@@ -3,6 +3,7 @@
 local uv = require "luv"
 local app = require "spec.support.app"
 local process = require "spec.support.process"
+local wait = require "spec.support.wait"
 
 local CONFIG = 78
 local LIMITED = { "--load-timeout", "400ms" }
@@ -22,6 +23,7 @@ ffi.cdef "void *mmap(void *, size_t, int, int, int, long); void *memset(void *, 
 
 local function ended(a, command, options)
     local result = a:command(command, options or {}, 20000)
+    wait.loop(function() return #process.orphans() == 0 end, 2000) -- what is killed takes a moment to be gone
     assert.are.same({}, process.orphans(), command .. " left a process behind")
     return result
 end

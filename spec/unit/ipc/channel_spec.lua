@@ -398,6 +398,18 @@ describe("ipc channel", function()
             end
         end)
 
+        it("refuses more than a ring beyond what was released: it would never come to an end", function()
+            for more, status in pairs { [0] = 1, [16] = C.SHOVE_ECORRUPT } do
+                local pair, header, _, ring = pair_with_one_note() -- 32 bytes
+                pair:expect_note(1, "some text")
+                for at = 0, 4095, 16 do
+                    ffi.cast("struct shove_note *", ring + at)[0] = { type = C.SHOVE_NOTE_SETTLED, slot = 1 }
+                end
+                header.notes_published = 4096 + more
+                assert.are.equal(status, (pair:next_note()))
+            end
+        end)
+
         it("refuses a position that goes back", function()
             local pair, header = pair_with_one_note()
             pair:expect_note(1, "some text")
