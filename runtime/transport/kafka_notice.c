@@ -131,7 +131,7 @@ void shove_kafka_notice_due(struct shove_kafka *kafka) {
 static void offset_reset(struct shove_kafka *kafka, struct shove_kafka_subscription *subscription,
                          const char *text) {
     const char *bracket = strstr(text, " [");
-    if (subscription != NULL && bracket != NULL) {
+    if (bracket != NULL) {
         char topic[SHOVE_NAME_SIZE];
         snprintf(topic, sizeof topic, "%.*s", (int)(bracket - text), text);
         struct shove_kafka_claim *claim =
@@ -153,7 +153,7 @@ static void take_log(struct shove_kafka *kafka, struct shove_kafka_subscription 
     /* librdkafka puts "[thrd:NAME]: " in front. */
     const char *bare = strncmp(text, "[thrd:", 6) == 0 ? strstr(text, "]: ") : NULL;
     bare = bare != NULL ? bare + 3 : text;
-    if (strcmp(facility, "OFFSET") == 0 && level <= 4)
+    if (subscription != NULL && strcmp(facility, "OFFSET") == 0 && level <= 4)
         offset_reset(kafka, subscription, bare);
     shove_log(SHOVE_LOG_DEBUG, "librdkafka: %s: %s", facility, bare);
 }

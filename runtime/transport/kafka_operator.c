@@ -104,22 +104,23 @@ static void read_reader_events(struct shove_kafka *kafka) {
     }
 }
 
-/* Drops what is not a record. Returns whether reading is over: the end of the partition, or an
- * error in *err. */
+/* Drops what is not a record, and all that follows an error: librdkafka goes on behind what it
+ * could not read. Returns whether reading is over: the end of the partition, or an error in *err.
+ */
 static bool sift(struct shove_kafka_batch *batch, size_t from, int64_t offset,
                  rd_kafka_resp_err_t *err) {
     size_t kept = from;
     bool is_over = false;
     for (size_t i = from; i < batch->message_count; i++) {
         rd_kafka_message_t *message = batch->messages[i];
-        if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR && message->offset >= offset) {
+        bool is_record = message->err == RD_KAFKA_RESP_ERR_NO_ERROR;
+        if (is_record && !is_over && message->offset >= offset) {
             batch->messages[kept++] = message;
             continue;
         }
-        is_over = is_over || message->err != RD_KAFKA_RESP_ERR_NO_ERROR;
-        if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR &&
-            message->err != RD_KAFKA_RESP_ERR__PARTITION_EOF)
+        if (!is_record && !is_over && message->err != RD_KAFKA_RESP_ERR__PARTITION_EOF)
             *err = message->err;
+        is_over = is_over || !is_record;
         rd_kafka_message_destroy(message);
     }
     batch->message_count = kept;
@@ -167,13 +168,15 @@ long shove_kafka_read(struct shove_transport *transport, const char *topic, int3
         shove_kafka_batch_free(kafka, batch);
         return shove_error_set(error, SHOVE_ENOMEM, "out of memory reading %s", topic);
     }
+    /* An error, or the end, was announced and will not be again. */
+    if (batch->message_count == 0 || err != RD_KAFKA_RESP_ERR_NO_ERROR)
+        reader_stop(kafka);
     if (batch->message_count == 0) {
         shove_kafka_batch_free(kafka, batch);
-        reader_stop(kafka); /* the end was announced and will not be again */
         if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
             return 0;
-        return shove_error_set(error, shove_kafka_code(err), "reading %s [%d]: %s", topic,
-                               (int)partition, rd_kafka_err2str(err));
+        return shove_error_set(error, shove_kafka_code(err), "reading %s [%d] from offset %lld: %s",
+                               topic, (int)partition, (long long)offset, rd_kafka_err2str(err));
     }
     kafka->reader_offset = batch->messages[batch->message_count - 1]->offset + 1;
     *out = (struct shove_batch){

@@ -68,6 +68,23 @@ describe("A damaged batch in Kafka", function()
             assert.matches(topic .. " [0]", ended.text, 1, true)
             assert.matches("move group '" .. group .. "' past it", ended.text, 1, true)
         end)
+
+        it("is where reading ends, as often as it is tried: " .. case[1], function()
+            local broker = kafka.shared()
+            local topic = broker:create_topic(broker:topic "damaged", { partitions = 1 })
+            publish(broker, topic, case[2], { numbered(0, 4), numbered(5, 9), numbered(10, 14) })
+            damage(broker, topic, 2)
+            local t = assert(driver.open(broker.url, { properties = case[3] }))
+            local read = {}
+            for _, record in ipairs(assert(t:read(topic, 0, 0, 100))) do table.insert(read, record.offset) end
+            assert.same({ 0, 1, 2, 3, 4 }, read)
+            for _ = 1, 2 do
+                local records, code, text = t:read(topic, 0, 5, 100)
+                assert.is_nil(records)
+                assert.equal(C.SHOVE_ECORRUPT, code)
+                assert.matches(topic .. " [0] from offset 5: ", text, 1, true)
+            end
+        end)
     end
 end)
 
@@ -103,7 +120,7 @@ describe("A topic of Kafka's that begins again", function()
             return #first == 20 and tonumber(t:backlog(claim)) == 80
         end, "the first portion")
         local refuse_at = 0
-        t:wait(function() -- the mock forgets an error now and then
+        t:wait(function() -- an error of the fetch that tells of the end is overlooked
             local now = tonumber(C.shove_clock_mono_ms())
             if now >= refuse_at then
                 mock:fail("Fetch", "OFFSET_OUT_OF_RANGE")
