@@ -1,4 +1,9 @@
-/* hop.c: see hop.h. Control only, loop's thread. */
+/* hop.c: see hop.h. Control only, loop's thread.
+ *
+ * Kafka refuses a whole batch for its size, and the client does not take it apart. So what was
+ * refused for its size is offered again alone: one such record is on its way at a time. Refused
+ * again, it leaves out the error text, the largest of what shove adds; only then it is too large.
+ */
 #include "control/hop.h"
 
 #include <inttypes.h>
@@ -16,6 +21,7 @@
 #define BACKOFF_FIRST_MS 100
 #define BACKOFF_MAX_MS 10000
 #define BACKOFF_DOUBLINGS 7
+#define TRIMMED 2
 
 static struct shove_text text_of(const char *text) {
     return (struct shove_text){text, text ? strlen(text) : 0};
@@ -44,7 +50,7 @@ static struct shove_hop_info describe(const struct shove_control *control,
     info.original_timestamp_ms = envelope->timestamp_ms;
     info.group = text_of(delivery->flow->group->group_id);
     info.first_seen_ms = delivery->first_seen_ms;
-    if (delivery->error && !delivery->is_trimmed)
+    if (delivery->error && delivery->size_refusals < TRIMMED)
         info.error = text_of(delivery->error);
     if (hop->kind == SHOVE_HOP_HOLD) {
         /* Not the round's time, which may be from before the handler said retry; and rounded up:
@@ -151,24 +157,39 @@ static bool stays(struct shove_delivery *delivery) {
     return true;
 }
 
+/* False: there is nothing left to leave out. */
+static bool tries_smaller(struct shove_control *control, struct shove_delivery *delivery) {
+    if (delivery->size_refusals == TRIMMED)
+        return false;
+    delivery->size_refusals++;
+    delivery->due_ms = control->now_ms;
+    shove_delivery_list_push(&control->hops, delivery);
+    control->has_progress = true;
+    return true;
+}
+
 static void failed(struct shove_control *control, struct shove_delivery *delivery, int code,
                    const char *detail) {
-    /* The error text goes first: it is the largest of what shove adds. */
-    if (code == SHOVE_ETOOLARGE && delivery->is_trimmed && stays(delivery))
+    if (code == SHOVE_ETOOLARGE && (tries_smaller(control, delivery) || stays(delivery)))
         return;
-    if (code == SHOVE_ETOOLARGE && !delivery->is_trimmed)
-        delivery->is_trimmed = true;
-    else if (code != SHOVE_EAGAIN)
+    if (code != SHOVE_EAGAIN) {
         delivery->hop_failures++;
-    if (code != SHOVE_EAGAIN)
         report_failure(delivery, code, detail);
+    }
     set_aside(control, delivery);
+}
+
+static bool waits_for_its_turn(const struct shove_control *control,
+                               const struct shove_delivery *delivery) {
+    return delivery->size_refusals > 0 && control->lone_hop;
 }
 
 static void attempt(struct shove_control *control, struct shove_delivery *delivery) {
     int rc = offer(control, delivery);
     if (rc != 0)
         failed(control, delivery, rc, NULL);
+    else if (delivery->size_refusals > 0)
+        control->lone_hop = delivery;
 }
 
 void shove_hop_start(struct shove_control *control, struct shove_delivery *delivery,
@@ -177,7 +198,7 @@ void shove_hop_start(struct shove_control *control, struct shove_delivery *deliv
     delivery->hop = *hop;
     delivery->submitted_ms = control->now_ms;
     delivery->hop_failures = 0;
-    delivery->is_trimmed = false;
+    delivery->size_refusals = 0;
     delivery->partition->hopping_count++;
     delivery->flow->hopping_count++;
     delivery->flow->aside_bytes += shove_delivery_held_bytes(delivery);
@@ -193,6 +214,8 @@ static void abandon(struct shove_control *control, struct shove_delivery *delive
 void shove_hop_answered(struct shove_control *control, struct shove_delivery *delivery,
                         const struct shove_produced *result) {
     control->hops_in_flight--;
+    if (control->lone_hop == delivery)
+        control->lone_hop = NULL;
     if (!delivery->partition) {
         abandon(control, delivery);
         return;
@@ -219,7 +242,7 @@ void shove_hop_round(struct shove_control *control) {
     while ((delivery = shove_delivery_list_pop(&due))) {
         if (!delivery->partition)
             abandon(control, delivery);
-        else if (delivery->due_ms <= control->now_ms)
+        else if (delivery->due_ms <= control->now_ms && !waits_for_its_turn(control, delivery))
             attempt(control, delivery);
         else
             shove_delivery_list_push(&control->hops, delivery);
@@ -229,7 +252,7 @@ void shove_hop_round(struct shove_control *control) {
 int64_t shove_hop_next_due_ms(const struct shove_control *control) {
     int64_t due_ms = INT64_MAX;
     for (const struct shove_delivery *d = control->hops.first; d; d = d->next) {
-        if (d->due_ms < due_ms)
+        if (d->due_ms < due_ms && !waits_for_its_turn(control, d))
             due_ms = d->due_ms;
     }
     return due_ms;

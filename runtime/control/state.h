@@ -76,8 +76,8 @@ struct shove_delivery {
     uint32_t retry_count;
     uint32_t crashes;
     uint32_t hop_failures;
-    uint8_t suspicions; /* deaths of its worker that no message was to blame for (isolation.h) */
-    bool is_trimmed;    /* the hop was too large: the error text is left out */
+    uint8_t suspicions;    /* deaths of its worker that no message was to blame for (isolation.h) */
+    uint8_t size_refusals; /* of the hop: 1: offered alone, 2: without the error text, too */
     bool is_redelivered;
     struct shove_partition *partition; /* NULL: orphan */
     struct shove_flow *flow;
@@ -262,6 +262,7 @@ struct shove_control {
     size_t publish_bytes;     /* of all requests there are, copies included */
     int64_t publish_moved_ms; /* loop time when the transport last took one that had waited */
     uint32_t hops_in_flight;
+    const struct shove_delivery *lone_hop; /* on its way, with none beside it that was too large */
 
     size_t metadata_max;         /* characters the broker takes, as far as it has refused any */
     struct shove_buffer scratch; /* headers of the record being built */

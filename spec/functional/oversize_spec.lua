@@ -96,3 +96,31 @@ describe("a retry that is too large for its hold", function()
         stage.drain(p)
     end)
 end)
+
+describe("dead letters and retries that are too large for their topics only together", function()
+    it("are stored one by one, on Kafka", function()
+        local s = stage.new("kafka", [[
+        local shove, stage = require "shove", require "stage"
+        local app = shove.registry { broker = stage.broker }
+        local queue = app:topic(stage.name "queue", { codec = "raw", hold = { "100ms" }, dlq = true, partitions = 1 })
+        app:register(queue, shove.group { max_retries = 2, prefetch = 100, concurrent = true }, function(msg)
+          stage.note(msg)
+          shove.sleep "20ms"
+          return msg.retry_count == 0 and shove.retry "again" or shove.reject "no"
+        end)
+        return app
+        ]])
+        s.kafka:create_topic(s:name "queue")
+        for _, tail in ipairs { "-hold-100ms", "-dlq" } do
+            s.kafka:create_topic(s:name("queue", tail), { config = { ["max.message.bytes"] = "2000" } })
+        end
+        local records = {}
+        for i = 1, 30 do records[i] = { value = ("x"):rep(500) } end
+        s.kafka:produce(s:name "queue", records)
+        local p = s:run { "--workers", "1" }
+        s:wait_calls(60)
+        s.kafka:read(s:name("queue", "-dlq"), { count = 30 })
+        local summary = stage.drain(p)
+        assert.are.same({ rejected = 30 }, summary[s:name("queue", "-consumer")].reasons)
+    end)
+end)
