@@ -115,7 +115,7 @@ struct shove_partition {
     bool is_hold;
     bool is_dry; /* nothing to take until the transport says readable */
     bool is_revoking;
-    bool is_broken;         /* take failed: nothing more is fed */
+    bool is_broken;         /* take failed: nothing more is fed, its flow ends */
     bool is_dirty;          /* something was closed since the last commit was built */
     bool is_final_sent;     /* revoking: the last commit is on its way */
     uint32_t running_count; /* deliveries in workers */

@@ -273,7 +273,7 @@ void shove_kafka_claim_seek(const struct shove_kafka_claim *claim, int64_t offse
 static int fail_unread(struct shove_kafka_claim *claim) {
     claim->code = SHOVE_ENOMEM;
     shove_kafka_subscription_fail((struct shove_kafka_subscription *)claim->base.subscription,
-                                  SHOVE_ENOMEM, "out of memory for the headers of a record");
+                                  SHOVE_ENOMEM, "out of memory taking records");
     return SHOVE_ENOMEM;
 }
 
@@ -289,7 +289,7 @@ long shove_kafka_take(struct shove_transport *transport, struct shove_claim *bas
         return claim->code;
     struct shove_kafka_batch *batch = shove_kafka_batch_new(kafka, subscription->client, max);
     if (batch == NULL)
-        return SHOVE_ENOMEM;
+        return fail_unread(claim);
     ssize_t count = rd_kafka_consume_batch_queue(claim->queue, 0, batch->messages, max);
     batch->message_count = count > 0 ? (size_t)count : 0;
     bool has_gone_back = count > 0 && !is_clean(claim, batch) && sift(claim, batch);

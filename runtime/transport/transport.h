@@ -187,7 +187,7 @@ struct shove_transport_ops {
 
     /* Up to `max` records; 0: none there now (readable will tell). The batch is valid until
      * batch_release and survives the claim's revocation (not the transport). Negative: SHOVE_E*;
-     * the claim yields no more. */
+     * the claim yields no more, and its subscription ends, or has lost it. */
     long (*take)(struct shove_transport *transport, struct shove_claim *claim, size_t max,
                  struct shove_batch *batch);
     void (*batch_release)(struct shove_transport *transport, struct shove_batch *batch);

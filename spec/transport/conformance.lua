@@ -8,10 +8,13 @@
 -- words.
 
 local bit = require "bit"
+local ffi = require "ffi"
 local uv = require "luv"
 local driver = require "spec.transport.driver"
 local named = require "spec.support.unique"
 local process = require "spec.support.process"
+
+ffi.cdef "void __asan_init(void);"
 
 local C = driver.C
 local TEN_MIB = 10 * 1024 * 1024
@@ -393,6 +396,20 @@ return function(target)
                 t:take(claims, 30)
                 assert.equal(0, t:backlog(claims[1].claim))
                 t:leave(sub)
+            end)
+
+            it("ends with what it has no memory for, and says so", function()
+                if pcall(function() return ffi.C.__asan_init end) then pending "AddressSanitizer ends the program instead" end
+                local t, topic = opened(1)
+                all_acknowledged(t:publish(topic, texts(1, 3)))
+                local sub, claims = subscribed(t, topic, 1)
+                local records, code
+                t:wait(function() -- more than an address space holds
+                    records, code = t:take_once(claims[1].claim, 2 ^ 45)
+                    return not records or #records > 0
+                end, "an answer")
+                assert.equal(C.SHOVE_ENOMEM, code)
+                assert.equal(C.SHOVE_ENOMEM, t:finish(sub).code)
             end)
 
             it("keeps a batch valid after its claim is gone", function()
