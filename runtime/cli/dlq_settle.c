@@ -81,9 +81,11 @@ static int check_room(const struct work *work, const struct portion *portion,
                       struct shove_error *error) {
     char text[SHOVE_LEDGER_METADATA_MAX + 1];
     struct shove_ledger_coverage coverage;
-    if (portion->chosen == 0 || work->gap_count < MANY_GAPS)
+    const size_t metadata_max = work->dlq->metadata_max;
+    const bool is_narrow = metadata_max < SHOVE_LEDGER_METADATA_MAX;
+    if (portion->chosen == 0 || (work->gap_count < MANY_GAPS && !is_narrow))
         return 0;
-    shove_ledger_metadata(&work->plan, text, SHOVE_LEDGER_METADATA_MAX, &coverage);
+    shove_ledger_metadata(&work->plan, text, metadata_max, &coverage);
     if (coverage.may_repeat == 0)
         return 0;
     return shove_error_set(
@@ -121,25 +123,49 @@ static int check_alone(struct work *work, struct shove_error *error) {
     return code;
 }
 
+/* As much of them as the broker takes; *forgotten is how many settled letters that leaves out. */
+static int commit_marks(struct work *work, char *text, int64_t *forgotten,
+                        struct shove_error *error) {
+    const struct shove_client *client = &work->dlq->client;
+    const struct shove_dlq_partition *partition = &work->partition;
+    struct shove_ledger_coverage coverage;
+    int code;
+    do {
+        shove_ledger_metadata(&partition->ledger, text, work->dlq->metadata_max, &coverage);
+        code = client->ops->committed_set(
+            client->transport, work->dlq->triage, work->dlq->name, partition->number,
+            shove_ledger_frontier(&partition->ledger), text, client->timeout_ms, error);
+        if (code == SHOVE_ETOOLARGE)
+            work->dlq->metadata_max = strlen(text) / 2;
+    } while (code == SHOVE_ETOOLARGE && *text != '\0');
+    *forgotten = coverage.may_repeat;
+    return code;
+}
+
 static int write_marks(struct work *work, struct shove_error *error) {
     struct shove_dlq_partition *partition = &work->partition;
-    const struct shove_client *client = &work->dlq->client;
     int code = check_alone(work, error);
     char *text = code == 0 ? malloc(SHOVE_LEDGER_METADATA_MAX + 1) : NULL;
     if (text == NULL)
         return code != 0 ? code : shove_error_set(error, SHOVE_ENOMEM, "out of memory");
-    int64_t frontier = shove_ledger_frontier(&partition->ledger);
-    shove_ledger_metadata(&partition->ledger, text, SHOVE_LEDGER_METADATA_MAX, NULL);
-    code = client->ops->committed_set(client->transport, work->dlq->triage, work->dlq->name,
-                                      partition->number, frontier, text, client->timeout_ms, error);
+    int64_t forgotten;
+    code = commit_marks(work, text, &forgotten, error);
     if (code != 0) {
         free(text);
         return code;
     }
     free(partition->metadata);
     partition->metadata = text;
-    partition->committed = frontier;
-    return 0;
+    partition->committed = shove_ledger_frontier(&partition->ledger);
+    if (forgotten == 0)
+        return 0;
+    return shove_error_set(error, SHOVE_EUNSUPPORTED,
+                           "%lld of the letters of %s that were settled in partition %d cannot be "
+                           "marked and would be settled again: the broker takes only %zu "
+                           "characters of a commit's metadata; raise its "
+                           "offset.metadata.max.bytes to 4096, or settle without filters",
+                           (long long)forgotten, work->dlq->name, partition->number,
+                           work->dlq->metadata_max);
 }
 
 /* --- One batch */
@@ -263,6 +289,7 @@ int shove_dlq_settle(struct shove_dlq *dlq, struct shove_dlq_settling *settling,
     int code = 0;
     bool is_full = false;
     error->code = 0;
+    dlq->metadata_max = SHOVE_LEDGER_METADATA_MAX;
     for (int32_t i = 0; i < dlq->partition_count && code == 0 && !is_full; i++) {
         struct work work = {.dlq = dlq, .settling = settling};
         code = settle_partition(&work, i, portion, &here);

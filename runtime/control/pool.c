@@ -259,11 +259,12 @@ static void read_notes(struct shove_worker *worker, uint32_t max) {
     const uint8_t *payload;
     int rc = 1;
     for (uint32_t i = 0; i < max && rc == 1 && !worker->is_distrusted; i++) {
-        if (max != UINT32_MAX && shove_publish_waits(control))
-            break;
         rc = shove_channel_next_note(channel, &note, &payload);
         if (rc == 1)
             handle_note(worker, &note, payload);
+        if (rc == 1 && note.type == SHOVE_NOTE_PUBLISH && max != UINT32_MAX &&
+            shove_publish_waits(control))
+            break;
     }
     if (rc < 0)
         distrust(worker, "it broke the ring it shares with control");
@@ -278,7 +279,8 @@ void shove_pool_round(struct shove_control *control) {
         struct shove_worker *worker = &control->workers[i];
         if (!worker->home)
             continue;
-        read_notes(worker, NOTES_PER_ROUND);
+        if (!shove_publish_waits(control))
+            read_notes(worker, NOTES_PER_ROUND);
         shove_publish_answer_waiting(worker);
     }
 }
