@@ -101,7 +101,7 @@ void shove_feed_wait(struct shove_delivery *delivery, int64_t delay_ms) {
     delivery->flow->aside_bytes += shove_delivery_held_bytes(delivery);
     /* Not the round's time: as for a hold (hop.c), late is allowed and early is not. */
     delivery->due_ms = shove_clock_mono_ms() + 1 + delay_ms;
-    shove_delivery_list_push(&delivery->flow->waiting, delivery);
+    shove_delivery_list_insert(&delivery->flow->waiting, delivery);
 }
 
 static bool place_again(struct shove_delivery *delivery) {

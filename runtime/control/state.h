@@ -160,7 +160,7 @@ struct shove_flow { /* a group that is consumed */
     uint32_t in_flight_total;
     uint32_t current_worker;
     uint32_t streak;                    /* messages given to current_worker in a row */
-    struct shove_delivery_list waiting; /* by due time: the delay is constant */
+    struct shove_delivery_list waiting; /* by due time */
     uint32_t hopping_count;             /* retries and dead letters that are not yet stored */
     size_t aside_bytes;                 /* of messages that wait in place or hop */
     struct shove_delivery_list again;
@@ -298,6 +298,8 @@ struct shove_control {
 #define SHOVE_KILL_GRACE_MS 2000
 
 void shove_delivery_list_push(struct shove_delivery_list *list, struct shove_delivery *delivery);
+/* Into a list that is ordered by due time. Cheap where most delays are the same. */
+void shove_delivery_list_insert(struct shove_delivery_list *list, struct shove_delivery *delivery);
 struct shove_delivery *shove_delivery_list_pop(struct shove_delivery_list *list);
 
 #endif

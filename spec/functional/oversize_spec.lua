@@ -51,7 +51,7 @@ describe("a retry that is too large for its hold", function()
     local SOURCE = [[
     local shove, stage = require "shove", require "stage"
     local app = shove.registry { broker = stage.broker }
-    local queue = app:topic(stage.name "queue", { codec = "raw", hold = { %q }, dlq = true, partitions = 1 })
+    local queue = app:topic(stage.name "queue", { codec = "raw", hold = { %s }, dlq = true, partitions = 1 })
     app:register(queue, shove.group { max_retries = 2, prefetch = 10, concurrent = true }, function(msg)
       stage.note(msg)
       if #msg.payload > 5 or msg.retry_count == 0 then return shove.retry(("why "):rep(200)) end
@@ -59,10 +59,12 @@ describe("a retry that is too large for its hold", function()
     return app
     ]]
 
-    local function new(hold)
-        local s = stage.new("kafka", SOURCE:format(hold))
+    local function new(...)
+        local s = stage.new("kafka", SOURCE:format(('"%s"'):format(table.concat({ ... }, '", "'))))
         s.kafka:create_topic(s:name "queue")
-        s.kafka:create_topic(s:name("queue", "-hold-" .. hold), { config = { ["max.message.bytes"] = "2000" } })
+        for _, hold in ipairs { ... } do
+            s.kafka:create_topic(s:name("queue", "-hold-" .. hold), { config = { ["max.message.bytes"] = "2000" } })
+        end
         return s
     end
 
@@ -82,6 +84,17 @@ describe("a retry that is too large for its hold", function()
         local summary = stage.drain(p)
         assert.are.same({ max_retries_exceeded = 1 }, summary[s:name("queue", "-consumer")].reasons)
         assert.are.equal(2, s.kafka:committed(s:name("queue", "-consumer"), s:name "queue")[0].offset)
+    end)
+
+    it("is not late because another one waits for longer", function()
+        local s = new("100ms", "3600s")
+        local function body(letter) return letter:rep(3000) end
+        s.kafka:produce(s:name "queue", { { value = body "a" } })
+        local p = s:run { "--workers", "1" }
+        p:wait_for("larger than its hold takes.*hold=" .. s:pattern "queue" .. "%-hold%-3600s", 20000)
+        s.kafka:produce(s:name "queue", { { value = body "b" } })
+        s:wait_calls(2, { payload = body "b" }, 10000)
+        stage.drain(p)
     end)
 
     it("does not keep a drain, and its count is kept for the next run", function()
