@@ -1,6 +1,7 @@
 -- A user's own codec that misbehaves, when a message is decoded and when one is published.
 
 local hostile = require "spec.support.hostile"
+local rig = require "spec.unit.worker.rig"
 
 local function codec(decode, encode)
     return ("codec = { decode = function(text) %s end, encode = function(body) %s end }"):format(decode, encode)
@@ -22,10 +23,13 @@ local DECODING = {
     ["publishes"] = { "require('shove').publish('x', 'y')", "deserialize", "a codec" },
     ["exits"] = { "os.exit(0)", "deserialize", "os.exit is not for scripts" },
     ["recurses"] = { "local function f() return 1 + f() end f()", "deserialize", "stack overflow" },
-    ["needs-memory"] = { "local s = 'x' while true do s = s .. s end", "max_retries_exceeded", "not enough memory" },
     ["caught-by-the-handler"] = { "error 'bad magic number'", "deserialize", "bad magic number" },
     ["crashes"] = { "require('luv').kill(require('luv').os_getpid(), 'sigkill')", "crashed", "signal 9" },
     ["loops"] = { "while true do end", "max_retries_exceeded", "the handler did not yield and ran past its timeout" },
+}
+
+local GREEDY = {
+    ["needs-memory"] = { "local s = 'x' while true do s = s .. s end", "max_retries_exceeded", "not enough memory" },
 }
 
 local function choose(rows)
@@ -34,26 +38,35 @@ local function choose(rows)
     return table.concat(body, "\n")
 end
 
+-- Each row's message is dead-lettered once, for what is said there.
+local function assert_costs_its_own(rows, code)
+    local s = hostile.new { broker = "embedded", topic = codec(choose(rows), "return body"),
+        group = "max_retries = 0, max_crashes = 1, handler_timeout = '200ms'",
+        handler = [[
+            if kind ~= "caught-by-the-handler" then return nil, msg.body end
+            pcall(function() return msg.body end)]] }
+    for kind, row in pairs(rows) do s:publish("bad", { kind }, row[2] and "dead" or "acked") end
+    s:publish_good(40)
+    local p = s:run("--worker-memory", "128MiB")
+    assert.are.equal(code, s:finish(p), p:transcript())
+    local letters = s:dead_letters()
+    for kind, row in pairs(rows) do
+        assert.are.equal(row[2], letters[kind] and letters[kind].reason, kind)
+        if row[2] then
+            assert.matches(row[3], letters[kind].error, 1, true)
+            assert.are.equal(1, #s:lines_of(kind, "began"), kind)
+            assert.are.equal(1, #s:lines_of(kind, "dead"), kind)
+        end
+    end
+end
+
 describe("a codec's decode", function()
     it("that misbehaves costs its own message, which is dead-lettered once for what it was", function()
-        local s = hostile.new { broker = "embedded", topic = codec(choose(DECODING), "return body"),
-            group = "max_retries = 0, max_crashes = 1, handler_timeout = '200ms'",
-            handler = [[
-                if kind ~= "caught-by-the-handler" then return nil, msg.body end
-                pcall(function() return msg.body end)]] }
-        for kind, row in pairs(DECODING) do s:publish("bad", { kind }, row[2] and "dead" or "acked") end
-        s:publish_good(40)
-        local p = s:run("--worker-memory", "128MiB")
-        assert.are.equal(2, s:finish(p), p:transcript())
-        local letters = s:dead_letters()
-        for kind, row in pairs(DECODING) do
-            assert.are.equal(row[2], letters[kind] and letters[kind].reason, kind)
-            if row[2] then
-                assert.matches(row[3], letters[kind].error, 1, true)
-                assert.are.equal(1, #s:lines_of(kind, "began"), kind)
-                assert.are.equal(1, #s:lines_of(kind, "dead"), kind)
-            end
-        end
+        assert_costs_its_own(DECODING, 2)
+    end)
+
+    rig.it_limited("that needs more memory than there is costs its own message, too", function()
+        assert_costs_its_own(GREEDY, 0)
     end)
 end)
 
