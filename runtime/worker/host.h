@@ -129,6 +129,7 @@ struct shove_host {
     int64_t published_mono_ms; /* when notes were last published */
     bool is_out_of_memory;     /* a handler was: collect before the next message */
     bool is_spent;             /* what the script keeps leaves too little memory: end */
+    bool has_hook;             /* set by the script while it was loaded (debug.sethook) */
     bool is_stopping;
     bool is_describing;
 };

@@ -91,6 +91,14 @@ void shove_scheduler_yielded(struct shove_task *task) {
     shove_timeouts_add(task);
 }
 
+/* LuaJIT has one hook for all coroutines: what one handler has set must not run in the next. One
+ * that was there when the script had been loaded (a profiler, a measure of coverage) stays. */
+static void drop_hook(const struct shove_host *host, lua_State *thread) {
+    if (lua_gethook(thread) != NULL && !host->has_hook) {
+        lua_sethook(thread, NULL, 0, 0);
+    }
+}
+
 static void run(struct shove_task *task, int argument_count) {
     struct shove_host *host = task->host;
     lua_State *thread = task->thread;
@@ -99,6 +107,7 @@ static void run(struct shove_task *task, int argument_count) {
     if (host->now_mono_ms != host->published_mono_ms) {
         shove_scheduler_flush(host);
     }
+    drop_hook(host, thread);
     int status = lua_resume(thread, argument_count);
     shove_scheduler_leave(host, &mark);
     if (status == LUA_YIELD) {

@@ -164,6 +164,7 @@ static int load_script(struct shove_host *host) {
         send_text(host, SHOVE_NOTE_LOAD_ERROR, SHOVE_EXIT_CONFIG, text, size);
         return SHOVE_EXIT_CONFIG;
     }
+    host->has_hook = lua_gethook(host->L) != NULL;
     send_text(host, SHOVE_NOTE_DESCRIPTION, 0, text, size);
     lua_settop(host->L, 0);
     return 0;

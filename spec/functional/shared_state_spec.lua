@@ -1,6 +1,7 @@
 -- What a handler does to the Lua state that it shares with the others of its process, and what it leaves behind in it.
 
 local hostile = require "spec.support.hostile"
+local stage = require "spec.support.stage"
 
 -- kind -> what one handler does once; all of shove still works in that process, and so does the good group.
 local VANDALS = {
@@ -24,7 +25,7 @@ local VANDALS = {
         debug.setmetatable(nil, { __index = function() return 1 end, __call = function() return 5 end })]],
     ["turns the compiler off and the collector's pause up"] = "require('jit').off() collectgarbage('setpause', 10000)",
     ["stops the collector"] = "collectgarbage 'stop'",
-    ["sets a hook that raises"] = "debug.sethook(function() error 'hooked' end, '', 1000000000)",
+    ["sets a hook that would raise much later"] = "debug.sethook(function() error 'hooked' end, '', 1000000000)",
     ["changes the working directory and the environment"] = "uv.chdir '/' uv.os_unsetenv 'PATH' uv.os_setenv('HOME', '')",
 }
 
@@ -54,6 +55,41 @@ describe("a handler that", function()
             assert.are.equal(3, select(2, p:text("stderr"):gsub("warn  worker 0: noted", "")))
         end)
     end
+end)
+
+describe("a hook that raises at every step", function()
+    it("costs the handler that set it its message, and no other in that process", function()
+        local s = hostile.new { broker = "embedded", group = "max_retries = 0", handler = USE:format [[
+            debug.sethook(function() error "hooked" end, "", 1)]] }
+        s:publish("bad", { "vandal" }, "dead")
+        s:publish("bad", { "after", "long after" }, "acked")
+        for _, payload in ipairs { "after", "long after" } do
+            s.fates.good["good from " .. payload] = "acked"
+            s.fates.good["good batch " .. payload] = "acked"
+        end
+        s:publish_good(20)
+        local p = s:run()
+        assert.are.equal(0, s:finish(p), p:transcript())
+    end)
+end)
+
+describe("a hook that is set while the script is loaded", function()
+    it("stays, for all handlers", function()
+        local s = stage.new("embedded", [[
+            local shove, stage = require "shove", require "stage"
+            local app = shove.registry { broker = stage.broker }
+            local queue = app:topic(stage.name "queue", { codec = "raw" })
+            app:register(queue, {}, function(msg) stage.say(msg.payload .. " " .. tostring(debug.gethook() ~= nil)) end)
+            debug.sethook(function() end, "", 1000000000)
+            return app]])
+        s:publish("queue", { "one", "two" })
+        local p = s:run { "--workers", "1" }
+        local said = {}
+        for _, call in ipairs(s:wait_calls(2, { queue = "said" })) do said[#said + 1] = call.said end
+        table.sort(said)
+        assert.are.same({ "one true", "two true" }, said)
+        stage.drain(p)
+    end)
 end)
 
 describe("what a handler leaves behind", function()
