@@ -79,8 +79,12 @@ describe("a hook that is set while the script is loaded", function()
             local shove, stage = require "shove", require "stage"
             local app = shove.registry { broker = stage.broker }
             local queue = app:topic(stage.name "queue", { codec = "raw" })
-            app:register(queue, {}, function(msg) stage.say(msg.payload .. " " .. tostring(debug.gethook() ~= nil)) end)
-            debug.sethook(function() end, "", 1000000000)
+            local steps = 0
+            app:register(queue, {}, function(msg)
+                local before = steps
+                stage.say(msg.payload .. " " .. tostring(steps > before))
+            end)
+            debug.sethook(function() steps = steps + 1 end, "", 1)
             return app]])
         s:publish("queue", { "one", "two" })
         local p = s:run { "--workers", "1" }
