@@ -380,7 +380,9 @@ static int start(struct shove_control *control, struct shove_error *error) {
     if (rc != 0)
         return rc;
     size_workers(control);
-    if ((rc = shove_flows_init(control, error)) != 0 || (rc = open_transport(control, error)) != 0)
+    if ((rc = shove_flows_init(control, error)) != 0 ||
+        (rc = open_transport(control, error)) != 0 ||
+        (rc = shove_flows_add_former_holds(control, error)) != 0)
         return rc;
     start_handles(control);
     if ((rc = run_until_ready(control, error)) != 0 || control->exit_code != 0 ||

@@ -2,12 +2,16 @@
 #include "control/flow.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "base/buffer.h"
 #include "base/log.h"
 #include "control/drain.h"
 
 #define LOG_LINES_PER_SECOND 5
+#define FORMER_TIMEOUT_MS 3000
 
 static int init_flow(struct shove_control *control, struct shove_flow *flow, uint32_t index) {
     const struct shove_group *group = &control->topology.groups[index];
@@ -44,7 +48,11 @@ int shove_flows_init(struct shove_control *control, struct shove_error *error) {
 
 void shove_flows_release(struct shove_control *control) {
     for (uint32_t i = 0; i < control->flow_count; i++) {
-        free(control->flows[i].topics);
+        struct shove_flow *flow = &control->flows[i];
+        for (size_t t = 1 + (size_t)flow->policy.hold_count; flow->topics && t < flow->topic_count;
+             t++)
+            free((char *)flow->topics[t]);
+        free(flow->topics);
         free(control->flows[i].capacity);
         free(control->flows[i].in_flight);
     }
@@ -52,6 +60,120 @@ void shove_flows_release(struct shove_control *control) {
     control->flows = NULL;
     control->flow_count = 0;
 }
+
+/* ---- holds of earlier runs ---- */
+
+/* What the names of all queues that are consumed begin with, so that the broker is asked once.
+ * False: there are none. */
+static bool common_prefix(const struct shove_control *control, char prefix[SHOVE_NAME_SIZE]) {
+    bool has_any = false;
+    for (uint32_t i = 0; i < control->flow_count; i++) {
+        const struct shove_flow *flow = &control->flows[i];
+        if (flow->group->kind != SHOVE_GROUP_CONSUMER)
+            continue;
+        if (!has_any)
+            snprintf(prefix, SHOVE_NAME_SIZE, "%s", flow->source);
+        has_any = true;
+        size_t same = 0;
+        while (prefix[same] != '\0' && prefix[same] == flow->source[same])
+            same++;
+        prefix[same] = '\0';
+    }
+    return has_any;
+}
+
+static bool is_declared(const struct shove_topology *topology, const char *name) {
+    for (uint32_t i = 0; i < topology->topic_count; i++) {
+        const struct shove_topic *topic = &topology->topics[i];
+        if (strcmp(topic->name, name) == 0 || (topic->dlq && strcmp(topic->dlq, name) == 0))
+            return true;
+        for (uint32_t h = 0; h < topic->hold_count; h++) {
+            if (strcmp(topic->holds[h], name) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+/* Tried, because a group ends when one of its topics may not be read. */
+static bool can_read(struct shove_control *control, const char *name) {
+    struct shove_error error;
+    struct shove_batch batch;
+    int64_t low;
+    int64_t high;
+    long rc = control->ops->watermarks(control->transport, name, 0, &low, &high, FORMER_TIMEOUT_MS,
+                                       &error);
+    if (rc == 0)
+        rc = control->ops->read(control->transport, name, 0, low, 1, FORMER_TIMEOUT_MS, &batch,
+                                &error);
+    if (rc > 0)
+        control->ops->batch_release(control->transport, &batch);
+    if (rc < 0)
+        shove_log_fields(
+            SHOVE_LOG_WARN,
+            "a hold that is not declared any more cannot be read, and what waits in it "
+            "is not handled in this run",
+            "hold", name, "code", shove_error_name((int)rc), "error", error.text, NULL);
+    return rc >= 0;
+}
+
+static int add_topic(struct shove_flow *flow, const char *name) {
+    const char **topics = realloc(flow->topics, (flow->topic_count + 1) * sizeof(*topics));
+    if (!topics)
+        return SHOVE_ENOMEM;
+    flow->topics = topics;
+    topics[flow->topic_count] = strdup(name);
+    return topics[flow->topic_count++] ? 0 : SHOVE_ENOMEM;
+}
+
+static int add_former_holds(struct shove_flow *flow, const struct shove_buffer *names) {
+    struct shove_control *control = flow->control;
+    struct shove_buffer added;
+    shove_buffer_init(&added);
+    const char *end = (const char *)names->data + names->size;
+    int rc = 0;
+    for (const char *name = (const char *)names->data; rc == 0 && name < end;
+         name += strlen(name) + 1) {
+        if (shove_topology_hold_delay_ms(flow->source, flow->topic->for_group, name) == 0 ||
+            is_declared(&control->topology, name) || !can_read(control, name))
+            continue;
+        shove_buffer_printf(&added, "%s%s", added.size > 0 ? ", " : "", name);
+        rc = add_topic(flow, name);
+    }
+    shove_buffer_append(&added, "", 1);
+    if (added.size > 1 && !added.is_failed)
+        shove_log_fields(SHOVE_LOG_INFO,
+                         "holds that are not declared any more are read as well, because retries "
+                         "may wait in them: delete them when they are empty",
+                         "holds", (const char *)added.data, "queue", flow->source, "group",
+                         flow->group->group_id, NULL);
+    shove_buffer_release(&added);
+    return rc;
+}
+
+int shove_flows_add_former_holds(struct shove_control *control, struct shove_error *error) {
+    char prefix[SHOVE_NAME_SIZE];
+    if (!common_prefix(control, prefix))
+        return 0;
+    struct shove_error words;
+    struct shove_buffer names;
+    shove_buffer_init(&names);
+    int rc =
+        control->ops->topic_names(control->transport, prefix, &names, FORMER_TIMEOUT_MS, &words);
+    if (rc != 0)
+        shove_log_fields(SHOVE_LOG_WARN,
+                         "holds that are not declared any more are not looked for in this run",
+                         "code", shove_error_name(rc), "error", words.text, NULL);
+    int failed = 0;
+    for (uint32_t i = 0; rc == 0 && failed == 0 && i < control->flow_count; i++) {
+        if (control->flows[i].group->kind == SHOVE_GROUP_CONSUMER)
+            failed = add_former_holds(&control->flows[i], &names);
+    }
+    shove_buffer_release(&names);
+    return failed == 0 ? 0 : shove_error_set(error, SHOVE_ENOMEM, "out of memory");
+}
+
+/* ---- joining, and who has how much ---- */
 
 int shove_flows_join(struct shove_control *control, struct shove_error *error) {
     for (uint32_t i = 0; i < control->flow_count; i++) {

@@ -13,6 +13,10 @@
 int shove_flows_init(struct shove_control *control, struct shove_error *error);
 void shove_flows_release(struct shove_control *control);
 
+/* Adds the holds that exist and are not declared any more: what waits there is the group's still.
+ * They are only read. Asks the broker, waiting for it: before joining. */
+int shove_flows_add_former_holds(struct shove_control *control, struct shove_error *error);
+
 /* Joins all groups. The first failure ends it. */
 int shove_flows_join(struct shove_control *control, struct shove_error *error);
 

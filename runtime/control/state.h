@@ -146,7 +146,7 @@ struct shove_flow { /* a group that is consumed */
     const struct shove_group *group;
     const struct shove_topic *topic;
     const char *source;  /* the topic its group consumes */
-    const char **topics; /* source and holds, borrowed names */
+    const char **topics; /* source and holds, borrowed names; then holds of earlier runs, owned */
     size_t topic_count;
     uint32_t index;
     enum shove_flow_state state;

@@ -78,6 +78,20 @@ int shove_topology_hold_name(const char *queue, const char *for_group, int64_t d
     return derive(queue, for_group, suffix, out, error);
 }
 
+int64_t shove_topology_hold_delay_ms(const char *queue, const char *for_group, const char *name) {
+    char same[SHOVE_NAME_SIZE];
+    struct shove_error error;
+    char *unit = NULL;
+    const char *dash = strrchr(name, '-');
+    const long long number = dash != NULL ? strtoll(dash + 1, &unit, 10) : 0;
+    if (number <= 0 || number > INT64_MAX / 1000)
+        return 0;
+    const int64_t delay_ms = strcmp(unit, "ms") == 0 ? number : number * 1000;
+    if (shove_topology_hold_name(queue, for_group, delay_ms, same, &error) != 0)
+        return 0;
+    return strcmp(same, name) == 0 ? delay_ms : 0;
+}
+
 int shove_topology_dlq_name(const char *queue, const char *for_group, char out[SHOVE_NAME_SIZE],
                             struct shove_error *error) {
     return derive(queue, for_group, "-dlq", out, error);

@@ -88,6 +88,10 @@ void shove_topology_release(struct shove_topology *topology);
 int shove_topology_hold_name(const char *queue, const char *for_group, int64_t delay_ms,
                              char out[SHOVE_NAME_SIZE], struct shove_error *error);
 
+/* The other way round: the delay of the hold topic of that name, or 0 when hold_name gives no delay
+ * of this queue and group that name. */
+int64_t shove_topology_hold_delay_ms(const char *queue, const char *for_group, const char *name);
+
 /* {queue}-dlq, {queue}-{group}-dlq. */
 int shove_topology_dlq_name(const char *queue, const char *for_group, char out[SHOVE_NAME_SIZE],
                             struct shove_error *error);

@@ -93,6 +93,7 @@ static const struct shove_store_ops store_ops = {
     .has_crc = true,
     .tick_ms = TICK_MS,
     .topic_get = shove_embedded_topic_get,
+    .topic_names = shove_embedded_topic_names,
     .declare = shove_embedded_declare,
     .topology_version = shove_embedded_topology_version,
     .read_begin = shove_embedded_read_begin,

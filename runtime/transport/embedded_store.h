@@ -141,6 +141,8 @@ int shove_embedded_format_write(struct shove_store *store, struct shove_error *e
 int shove_embedded_format_check(struct shove_store *store, struct shove_error *error);
 int shove_embedded_topic_get(struct shove_store *store, const char *name,
                              struct shove_store_topic *out, struct shove_error *error);
+int shove_embedded_topic_names(struct shove_store *store, const char *prefix,
+                               struct shove_buffer *names, struct shove_error *error);
 int shove_embedded_topic_decode(const MDB_val *key, const MDB_val *value,
                                 struct shove_store_topic *out);
 int shove_embedded_declare(struct shove_store *store, const struct shove_topic_spec *specs,

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buffer.h"
 #include "base/clock.h"
 #include "transport/embedded_store.h"
 #include "transport/local.h"
@@ -162,6 +163,29 @@ int shove_embedded_topic_get(struct shove_store *store, const char *name,
         return shove_error_set(error, SHOVE_ENOTOPIC, "there is no topic '%s' in %s", name,
                                store->path);
     return rc == 0 ? 0 : shove_embedded_error(store, rc, "read a topic", error);
+}
+
+int shove_embedded_topic_names(struct shove_store *store, const char *prefix,
+                               struct shove_buffer *names, struct shove_error *error) {
+    const size_t size = strlen(prefix);
+    MDB_val key = text_key(prefix), value;
+    MDB_cursor *cursor = NULL;
+    int rc = shove_embedded_read_begin(store, error);
+    if (rc < 0)
+        return rc;
+    rc = mdb_cursor_open(store->reader, store->topics, &cursor);
+    if (rc == 0)
+        rc = mdb_cursor_get(cursor, &key, &value, size > 0 ? MDB_SET_RANGE : MDB_FIRST);
+    while (rc == 0 && key.mv_size >= size && memcmp(key.mv_data, prefix, size) == 0) {
+        shove_buffer_append(names, key.mv_data, key.mv_size);
+        shove_buffer_append(names, "", 1);
+        rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
+    }
+    if (cursor)
+        mdb_cursor_close(cursor);
+    shove_embedded_read_end(store);
+    return rc == 0 || rc == MDB_NOTFOUND ? 0
+                                         : shove_embedded_error(store, rc, "list topics", error);
 }
 
 static int topic_put(struct shove_store *store, MDB_txn *txn, struct shove_store_topic *topic) {

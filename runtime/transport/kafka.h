@@ -381,6 +381,9 @@ void shove_kafka_learn_retention(struct shove_kafka *kafka, const struct shove_t
 int64_t shove_kafka_retention_ms(struct shove_transport *transport, const char *topic);
 long shove_kafka_partition_count(struct shove_transport *transport, const char *topic,
                                  int64_t timeout_ms, struct shove_error *error);
+int shove_kafka_topic_names(struct shove_transport *transport, const char *prefix,
+                            struct shove_buffer *names, int64_t timeout_ms,
+                            struct shove_error *error);
 int shove_kafka_watermarks(struct shove_transport *transport, const char *topic, int32_t partition,
                            int64_t *low, int64_t *high, int64_t timeout_ms,
                            struct shove_error *error);

@@ -46,7 +46,8 @@ void shove_kafka_subscription_fail(struct shove_kafka_subscription *subscription
 /* ---- whether the topics exist ---- */
 
 struct check { /* asks for each topic of a new subscription: librdkafka would wait for a missing one
-                  for ever */
+                  for ever. Not for holds: that one is not there is a notice, as when it goes later
+                */
     struct shove_kafka_job job;
     struct shove_kafka_client *client;
     struct shove_kafka_subscription *subscription; /* only compared */
@@ -119,13 +120,12 @@ static int check_start(struct shove_kafka *kafka, struct shove_kafka_subscriptio
     struct check *check = calloc(1, sizeof *check);
     if (check == NULL)
         return SHOVE_ENOMEM;
-    check->topics =
-        copy_names((const char *const *)subscription->topics, subscription->topic_count);
+    check->topic_count = subscription->topic_count - subscription->hold_count;
+    check->topics = copy_names((const char *const *)subscription->topics, check->topic_count);
     if (check->topics == NULL) {
         free(check);
         return SHOVE_ENOMEM;
     }
-    check->topic_count = subscription->topic_count;
     check->job =
         (struct shove_kafka_job){.run = check_run, .done = check_done, .discard = check_discard};
     check->client = shove_kafka_client_keep(kafka->admin);
@@ -248,6 +248,7 @@ int shove_kafka_subscribe(struct shove_transport *transport, const struct shove_
     subscription->base.user = what->user;
     subscription->kafka = kafka;
     subscription->reset = what->reset;
+    shove_kafka_reader_close(kafka); /* it would go on fetching ahead what nobody takes */
     int code = start(kafka, what, subscription, error);
     if (code != 0) {
         shove_kafka_subscription_free(subscription);

@@ -1,9 +1,9 @@
 /* kafka_operator.c: the operator table: calls that wait for the broker, for `shove dlq`, `shove
  * publish` and specs.
  *
- * Cli. Each is bounded by its timeout. Reads use a consumer without a group, made at the first
- * read; consecutive reads of one partition go on where the last one ended, without asking the
- * broker to start again.
+ * Cli, and control at start. Each is bounded by its timeout. Reads use a consumer without a group,
+ * made at the first read; consecutive reads of one partition go on where the last one ended,
+ * without asking the broker to start again.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +24,25 @@ long shove_kafka_partition_count(struct shove_transport *transport, const char *
             return count;
         uv_sleep(20);
     }
+}
+
+int shove_kafka_topic_names(struct shove_transport *transport, const char *prefix,
+                            struct shove_buffer *names, int64_t timeout_ms,
+                            struct shove_error *error) {
+    const struct shove_kafka *kafka = (const struct shove_kafka *)transport;
+    const struct rd_kafka_metadata *metadata = NULL;
+    rd_kafka_resp_err_t err =
+        rd_kafka_metadata(kafka->admin->rk, 1, NULL, &metadata, (int)timeout_ms);
+    if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return shove_error_set(error, shove_kafka_code(err), "asking which topics there are: %s",
+                               rd_kafka_err2str(err));
+    for (int i = 0; i < metadata->topic_cnt; i++) {
+        const char *name = metadata->topics[i].topic;
+        if (metadata->topics[i].partition_cnt > 0 && strncmp(name, prefix, strlen(prefix)) == 0)
+            shove_buffer_append(names, name, strlen(name) + 1);
+    }
+    rd_kafka_metadata_destroy(metadata);
+    return names->is_failed ? shove_error_set(error, SHOVE_ENOMEM, "out of memory") : 0;
 }
 
 int shove_kafka_watermarks(struct shove_transport *transport, const char *topic, int32_t partition,

@@ -326,6 +326,7 @@ const struct shove_transport_ops shove_kafka_ops = {
     .release = shove_kafka_release,
     .retention_ms = shove_kafka_retention_ms,
     .backlog = shove_kafka_backlog,
+    .topic_names = shove_kafka_topic_names,
     .partition_count = shove_kafka_partition_count,
     .watermarks = shove_kafka_watermarks,
     .read = shove_kafka_read,

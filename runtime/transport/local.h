@@ -257,6 +257,9 @@ void shove_local_batches_free(struct shove_local *local);
 
 int shove_local_declare(struct shove_transport *transport, const struct shove_topic_spec *specs,
                         size_t count, struct shove_error *error);
+int shove_local_topic_names(struct shove_transport *transport, const char *prefix,
+                            struct shove_buffer *names, int64_t timeout_ms,
+                            struct shove_error *error);
 long shove_local_partition_count(struct shove_transport *transport, const char *topic,
                                  int64_t timeout_ms, struct shove_error *error);
 int shove_local_watermarks(struct shove_transport *transport, const char *topic, int32_t partition,
@@ -293,8 +296,9 @@ bool shove_local_is_deletable(const struct shove_store_topic *topic, int64_t def
     .take = shove_local_take, .batch_release = shove_local_batch_release,                          \
     .produce = shove_local_produce, .commit = shove_local_commit, .release = shove_local_release,  \
     .retention_ms = shove_local_retention_ms, .backlog = shove_local_backlog,                      \
-    .partition_count = shove_local_partition_count, .watermarks = shove_local_watermarks,          \
-    .read = shove_local_read, .committed_get = shove_local_committed_get,                          \
-    .committed_set = shove_local_committed_set, .delete_before = shove_local_delete_before
+    .topic_names = shove_local_topic_names, .partition_count = shove_local_partition_count,        \
+    .watermarks = shove_local_watermarks, .read = shove_local_read,                                \
+    .committed_get = shove_local_committed_get, .committed_set = shove_local_committed_set,        \
+    .delete_before = shove_local_delete_before
 
 #endif

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buffer.h"
 #include "transport/local.h"
 
 /* ---- declare ---- */
@@ -105,6 +106,15 @@ static int find_partition(struct shove_local *local, const char *topic, int32_t 
         return shove_error_set(error, SHOVE_EINVAL, "topic '%s' has partitions 0 to %d, not %d",
                                topic, (int)out->partitions - 1, (int)partition);
     return 0;
+}
+
+int shove_local_topic_names(struct shove_transport *transport, const char *prefix,
+                            struct shove_buffer *names, int64_t timeout_ms,
+                            struct shove_error *error) {
+    (void)timeout_ms;
+    struct shove_local *local = (struct shove_local *)transport;
+    int rc = local->ops->topic_names(local->store, prefix, names, error);
+    return rc == 0 && names->is_failed ? shove_error_set(error, SHOVE_ENOMEM, "out of memory") : rc;
 }
 
 long shove_local_partition_count(struct shove_transport *transport, const char *topic,

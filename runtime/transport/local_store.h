@@ -73,6 +73,9 @@ struct shove_store_ops {
     /* ENOTOPIC when there is none. */
     int (*topic_get)(struct shove_store *store, const char *name, struct shove_store_topic *out,
                      struct shove_error *error);
+    /* As in shove_transport_ops. */
+    int (*topic_names)(struct shove_store *store, const char *prefix, struct shove_buffer *names,
+                       struct shove_error *error);
     /* All or nothing; `changed` tells whether anything was created or changed. */
     int (*declare)(struct shove_store *store, const struct shove_topic_spec *specs, size_t count,
                    bool *changed, struct shove_error *error);

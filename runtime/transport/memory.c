@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buffer.h"
 #include "transport/local.h"
 
 #define TICK_MS 1000
@@ -69,6 +70,17 @@ static int topic_get(struct shove_store *store, const char *name, struct shove_s
     if (!topic)
         return shove_error_set(error, SHOVE_ENOTOPIC, "there is no topic '%s'", name);
     *out = topic->info;
+    return 0;
+}
+
+static int topic_names(struct shove_store *store, const char *prefix, struct shove_buffer *names,
+                       struct shove_error *error) {
+    (void)error;
+    for (size_t i = 0; i < store->topic_count; i++) {
+        const char *name = store->topics[i]->info.name;
+        if (strncmp(name, prefix, strlen(prefix)) == 0)
+            shove_buffer_append(names, name, strlen(name) + 1);
+    }
     return 0;
 }
 
@@ -407,6 +419,7 @@ static void store_free(struct shove_store *store) {
 static const struct shove_store_ops memory_store_ops = {
     .tick_ms = TICK_MS,
     .topic_get = topic_get,
+    .topic_names = topic_names,
     .declare = declare,
     .topology_version = topology_version,
     .read_begin = read_begin,

@@ -18,8 +18,8 @@
  *
  * Blocking: operations of the first table never wait for a broker, except open and declare, which
  * run at start-up before anything is consumed and are bounded by their timeout. Those of the
- * operator table block, bounded by their timeout; they serve `shove dlq`, `shove publish` and
- * specs, never a running consumer's loop.
+ * operator table block, bounded by their timeout; they serve `shove dlq`, `shove publish`, the
+ * start of a run and specs, never a running consumer's loop.
  */
 #ifndef SHOVE_TRANSPORT_TRANSPORT_H
 #define SHOVE_TRANSPORT_TRANSPORT_H
@@ -32,6 +32,7 @@
 #include "base/record.h"
 #include "core/topology.h"
 
+struct shove_buffer;
 struct uv_loop_s;
 struct shove_transport;
 struct shove_subscription;
@@ -217,6 +218,10 @@ struct shove_transport_ops {
 
     /* ---- operator table: blocking ---- */
 
+    /* Appends the names of the topics that exist, can be seen and begin with `prefix`, each with
+     * its zero byte, in any order. 0, ENOMEM, EUNREACHABLE, ETIMEOUT ... Creates none. */
+    int (*topic_names)(struct shove_transport *transport, const char *prefix,
+                       struct shove_buffer *names, int64_t timeout_ms, struct shove_error *error);
     /* Number of partitions, or ENOTOPIC, ETIMEOUT ... */
     long (*partition_count)(struct shove_transport *transport, const char *topic,
                             int64_t timeout_ms, struct shove_error *error);

@@ -181,6 +181,19 @@ function Transport:declare(topics)
     return true
 end
 
+-- The names of all topics that begin so, sorted.
+function Transport:topic_names(prefix)
+    local block, err = ffi.new "struct shove_buffer[1]", ffi.new "struct shove_error"
+    C.shove_buffer_init(block)
+    local rc = self:call("topic_names", prefix, block, DEADLINE_MS, err)
+    local names = {}
+    for name in ffi.string(block[0].data, block[0].size):gmatch "(%Z+)%z" do table.insert(names, name) end
+    C.shove_buffer_release(block)
+    if rc < 0 then return nil, rc, ffi.string(err.text) end
+    table.sort(names)
+    return names
+end
+
 function Transport:partition_count(topic)
     local err = ffi.new "struct shove_error"
     local count = tonumber(self:call("partition_count", topic, DEADLINE_MS, err))

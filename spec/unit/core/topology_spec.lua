@@ -58,6 +58,37 @@ describe("A hold topic", function()
     end)
 end)
 
+describe("The delay of a hold topic", function()
+    local function delay(queue, for_group, name)
+        return tonumber(C.shove_topology_hold_delay_ms(queue, for_group, name))
+    end
+
+    it("is read from its name", function()
+        for _, for_group in ipairs { false, "audit" } do
+            for _, delay_ms in ipairs { 1, 999, 1000, 1500, 60000, 86400000 } do
+                assert.are.equal(delay_ms, delay("orders", for_group or nil, hold("orders", for_group or nil, delay_ms)))
+            end
+        end
+    end)
+
+    it("is none where the name is not the one that the delay has", function()
+        for _, name in ipairs {
+            "orders", "orders-hold", "orders-hold-", "orders-hold-5", "orders-hold-s", "orders-hold-05s", "orders-hold-+5s",
+            "orders-hold- 5s", "orders-hold--5s", "orders-hold-0s", "orders-hold-5S", "orders-hold-5sec", "orders-hold-1000ms",
+            "orders-hold-5ms-old", "orders-hold-5s-hold-1s", "my-orders-hold-5s", "orders2-hold-5s", "orders-dlq", "",
+            "orders-hold-9223372036854775807s", "orders-hold-99999999999999999999ms", "orders-hold-5s ", "x-5s",
+        } do
+            assert.are.equal(0, delay("orders", nil, name), name)
+        end
+    end)
+
+    it("is none for another group of the queue", function()
+        assert.are.equal(0, delay("orders", nil, "orders-audit-hold-5s"))
+        assert.are.equal(0, delay("orders", "audit", "orders-hold-5s"))
+        assert.are.equal(0, delay("orders", "audit", "orders-billing-hold-5s"))
+    end)
+end)
+
 describe("A DLQ", function()
     it("is named {queue}-dlq, or {queue}-{group}-dlq for a second group", function()
         assert.are.equal("orders-dlq", dlq("orders", nil))

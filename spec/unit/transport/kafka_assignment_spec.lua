@@ -229,6 +229,28 @@ describe("A topic on Kafka", function()
         assert.is_nil(broker:partitions(topic))
     end)
 
+    it("that is a hold and is missing is a notice, and is not created; the others are consumed", function()
+        local broker = kafka.shared()
+        local t, topic = opened(broker, 1)
+        local missing = broker:topic "missing"
+        local sub = assert(t:subscribe { group = kafka.unique "group", topics = { topic, missing }, holds = 1 })
+        -- As long as it is waited for a topic that may yet come.
+        assert.equal(C.SHOVE_ENOTOPIC, t:wait_ended(assert(t:subscribe {
+            group = kafka.unique "group", topics = { broker:topic "missing" },
+        })).code)
+        local claims = t:wait_claims(sub, 1)
+        t:wait(function()
+            for _, event in ipairs(t.events.notice) do
+                if event.code == C.SHOVE_ENOTOPIC and event.text:find(missing, 1, true) then return true end
+            end
+        end, "a notice")
+        broker:produce(topic, texts(1, 3, 0))
+        assert.same({ "1", "2", "3" }, payloads(t:take(claims, 3)))
+        assert.is_nil(t:has_ended(sub))
+        assert.is_nil(broker:partitions(missing))
+        t:leave(sub)
+    end)
+
     it("that is deleted under way is given up with a notice; the others go on", function()
         local broker = kafka.shared()
         local t, topic = opened(broker, 1, { properties = { ["topic.metadata.refresh.interval.ms"] = "300" } })
