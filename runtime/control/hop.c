@@ -107,6 +107,21 @@ static int offer(struct shove_control *control, struct shove_delivery *delivery)
     return rc;
 }
 
+/* NULL: it comes right by itself, or the detail says it. */
+static const char *remedy(int code) {
+    switch (code) {
+    case SHOVE_ENOTOPIC:
+    case SHOVE_ENOPARTITION:
+        return "create the topic; shove run does at its start, unless it is external";
+    case SHOVE_ETOOLARGE:
+        return "raise the topic's max.message.bytes";
+    case SHOVE_EDENIED:
+        return "grant this user Write on the topic";
+    default:
+        return NULL;
+    }
+}
+
 static void report_failure(struct shove_delivery *delivery, int code, const char *detail) {
     struct shove_flow *flow = delivery->flow;
     if (!shove_flow_may_log(flow))
@@ -119,7 +134,8 @@ static void report_failure(struct shove_delivery *delivery, int code, const char
             ? "a retry could not be stored, it is tried again; the message stays uncommitted"
             : "a dead letter could not be stored, it is tried again; the message stays uncommitted",
         "message", shove_delivery_place(delivery, place), "to", shove_hop_target(delivery), "code",
-        shove_error_name(code), "error", detail ? detail : shove_error_sentence(code), NULL);
+        shove_error_name(code), "error", detail ? detail : shove_error_sentence(code),
+        remedy(code) ? "what to do" : NULL, remedy(code), NULL);
 }
 
 static void end_hop(struct shove_delivery *delivery) {

@@ -158,15 +158,22 @@ static void give_up(struct shove_partition *partition) {
     control->has_progress = true;
 }
 
-/* As many as a person knows of: not those of the holds, which are the group's own affair. */
+/* As many as a person knows of: not those of the holds, which are the group's own affair, unless
+ * it is about nothing else; then those of the first. */
 static void log_given_up(enum shove_log_level level, const char *message,
                          const struct shove_flow *flow, struct shove_claim **claims, size_t count) {
-    size_t main_count = 0;
+    size_t named = 0; /* topic_index */
+    size_t named_count = 0;
     char text[32];
-    for (size_t i = 0; i < count; i++)
-        main_count += claims[i]->topic_index == 0;
-    snprintf(text, sizeof(text), "%zu", main_count);
-    shove_log_fields(level, message, "group", flow->group->group_id, "topic", flow->source,
+    for (size_t i = 0; i < count; i++) {
+        if (i == 0 || claims[i]->topic_index < named) {
+            named = claims[i]->topic_index;
+            named_count = 0;
+        }
+        named_count += claims[i]->topic_index == named;
+    }
+    snprintf(text, sizeof(text), "%zu", named_count);
+    shove_log_fields(level, message, "group", flow->group->group_id, "topic", flow->topics[named],
                      "partitions", text, NULL);
 }
 
