@@ -24,6 +24,8 @@ struct shove_kafka_begun {
     struct shove_kafka_client *client;
     struct shove_kafka_subscription *subscription; /* loop's thread only; NULL: ended */
     atomic_bool is_cancelled;
+    int code;           /* out: SHOVE_E* of the topic there is no answer for */
+    size_t asked_count; /* out: of the topics that were answered */
     size_t topic_count;
     int32_t *added_from; /* out; as long as the topics */
     char *topics[];
@@ -62,10 +64,13 @@ static void begun_run(struct shove_kafka_job *job) {
             bool is_final = answer == SHOVE_EDENIED || answer == SHOVE_EAUTH ||
                             answer == SHOVE_ECLOSED || (int64_t)(uv_hrtime() / 1000000) > until_ms;
             if (is_final || atomic_load(&begun->is_cancelled) ||
-                shove_kafka_mailbox_is_closed(job->mailbox))
+                shove_kafka_mailbox_is_closed(job->mailbox)) {
+                begun->code = answer;
                 return;
+            }
             uv_sleep(ASK_PAUSE_MS);
         }
+        begun->asked_count++;
     }
 }
 
@@ -80,6 +85,13 @@ static void begun_discard(struct shove_kafka_job *job) {
 
 static void begun_done(struct shove_kafka *kafka, struct shove_kafka_job *job) {
     struct shove_kafka_begun *begun = (struct shove_kafka_begun *)job;
+    if (begun->subscription != NULL && begun->code != 0)
+        shove_kafka_notice(kafka, begun->code,
+                           "%s: it is not known whether group '%s' has begun there before, so it "
+                           "begins with the oldest record of each partition for which it has "
+                           "committed nothing, and not with what comes (auto_offset_reset = "
+                           "\"latest\")",
+                           begun->topics[begun->asked_count], begun->subscription->base.group_id);
     if (begun->subscription != NULL) {
         begun->subscription->begun = NULL;
         begun->subscription->added_from = begun->added_from;
