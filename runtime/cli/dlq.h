@@ -46,8 +46,8 @@ struct shove_dlq {
     char triage[SHOVE_NAME_SIZE + 16];
     bool has_since;
     int64_t since_ms;
-    size_t metadata_max;     /* characters of a commit's metadata that the broker takes, as far as it
-                                has refused any */
+    size_t metadata_max; /* characters of a commit's metadata that the broker takes, as far as it
+                            has refused any */
     int32_t partition_count; /* 0: the DLQ does not exist yet */
     int64_t *ends;           /* of the partitions when the command began: what is replayed may die
                                 again meanwhile, and is not looked at twice */
