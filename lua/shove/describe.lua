@@ -11,6 +11,8 @@ local show = require "shove.show"
 
 local M = {}
 
+local AUTOSCALE_FIELDS = { "poll_ms", "up", "down", "hysteresis_ms", "cooldown_ms" }
+
 local scalar_text = cjson.new().encode
 
 local TOPIC_FIELDS = {
@@ -102,6 +104,7 @@ function M.document(app)
         kafka = state.kafka,
         at = state.at,
         on_start = state.on_start ~= nil,
+        autoscale = state.autoscale,
         warnings = warnings_of(state),
         topics = map(state.topics, topic_document, state),
         groups = map(state.groups, group_document, state),
@@ -132,7 +135,7 @@ function scalar(value)
     elseif type(value) == "table" then
         return list_text(value, scalar)
     elseif type(value) == "number" then
-        return ("%.0f"):format(value)
+        return ("%.17g"):format(value)
     end
     return scalar_text(type(value) == "string" and show.utf8(value) or value)
 end
@@ -154,6 +157,7 @@ function M.encode(app)
         '"kafka":' .. object_text(document.kafka, sorted_keys(document.kafka)),
         '"at":' .. scalar(document.at),
         '"on_start":' .. scalar(document.on_start),
+        '"autoscale":' .. object_text(document.autoscale, AUTOSCALE_FIELDS),
         '"warnings":' .. scalar(document.warnings),
         '"topics":' .. list_text(document.topics, function(one) return object_text(one, TOPIC_FIELDS) end),
         '"groups":' .. list_text(document.groups, function(one) return object_text(one, GROUP_FIELDS) end),

@@ -123,12 +123,6 @@ local function warnings_of(state)
     if state.given.prefetch and prefetch > state.effective_prefetch then
         warnings[#warnings + 1] = ("prefetch = %d is 1 in effect without concurrent = true"):format(prefetch)
     end
-    if state.consumers.min == 0 then
-        warnings[#warnings + 1] = "consumers.min = 0: nothing is consumed, as consumers stay at min in this release"
-    elseif state.consumers.max > state.consumers.min then
-        local text = "consumers stay at min = %d in this release; max = %d decides partitions only"
-        warnings[#warnings + 1] = text:format(state.consumers.min, state.consumers.max)
-    end
     return warnings
 end
 

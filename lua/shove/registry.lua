@@ -4,6 +4,7 @@
 -- last part is written: a topic against the topics before it, a group against the groups before it.
 -- describe.lua reads the state.
 
+local autoscale = require "shove.autoscale"
 local broker = require "shove.broker"
 local group = require "shove.group"
 local names = require "shove.names"
@@ -79,7 +80,7 @@ local class = object.class {
     noun = "app",
     kind = "method",
     methods = methods,
-    absent = { register_fifo = true, autoscale = true, on_check = true, audit = true },
+    absent = { register_fifo = true, on_check = true, audit = true },
     describe = function(state) return ("shove.registry at %s"):format(state.at) end,
 }
 
@@ -104,6 +105,8 @@ function M.registry(options)
         groups = {}, -- { topic =, group =, handler =, kind =, group_id =, at = }, in the order they were registered
         warnings = {},
         warned_groups = {}, -- a group warns once, however many topics it is used for
+        autoscale = autoscale.defaults,
+        autoscale_at = nil,
         on_start = nil,
         on_start_at = nil,
     }
@@ -325,6 +328,15 @@ function methods:dead_letters(dead, options, handler)
         group_id = names.group_id(group_state.given.group_id, declared.dlq_name, nil, false),
         at = validate.position() or "?",
     }, where)
+end
+
+function methods:autoscale(options)
+    local state = state_for(self, "autoscale")
+    if state.autoscale_at then
+        validate.fail("autoscale", "it was given before, at %s", state.autoscale_at)
+    end
+    state.autoscale = autoscale.build(options)
+    state.autoscale_at = validate.position() or "?"
 end
 
 function methods:on_start(start)

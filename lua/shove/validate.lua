@@ -146,6 +146,16 @@ function M.integer(low, high)
     end
 end
 
+-- Above `low`, up to `high`.
+function M.number(low, high)
+    return function(value)
+        if type(value) ~= "number" or not (value > low and value <= high) then
+            return nil, ("%s is not allowed; write a number above %g, up to %g"):format(M.show(value), low, high)
+        end
+        return value
+    end
+end
+
 local function quoted_list(words)
     local quoted = {}
     for i, word in ipairs(words) do

@@ -33,6 +33,7 @@
 #include "control/partition.h"
 #include "control/pool.h"
 #include "control/publish.h"
+#include "control/scaling.h"
 #include "control/state.h"
 
 #define WATCH_INTERVAL_MS 250
@@ -274,11 +275,13 @@ static int init_loop(struct shove_control *control, struct shove_error *error) {
     uv_timer_init(&control->loop, &control->commit_timer);
     uv_timer_init(&control->loop, &control->watch_timer);
     uv_timer_init(&control->loop, &control->drain_timer);
+    uv_timer_init(&control->loop, &control->scale_timer);
     uv_signal_init(&control->loop, &control->sigint);
     uv_signal_init(&control->loop, &control->sigterm);
     control->wake_poll.data = control->prepare.data = control->check.data = control->idle.data =
         control;
     control->due_timer.data = control->commit_timer.data = control->watch_timer.data = control;
+    control->scale_timer.data = control;
     control->drain_timer.data = control->sigint.data = control->sigterm.data = control;
     return 0;
 }
@@ -391,6 +394,7 @@ static int start(struct shove_control *control, struct shove_error *error) {
     if ((rc = shove_flows_join(control, error)) != 0)
         return rc;
     control->joined_ms = control->now_ms;
+    shove_scaling_start(control);
     control->phase = SHOVE_PHASE_RUNNING;
     char workers[16];
     char groups[16];

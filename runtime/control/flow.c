@@ -20,6 +20,7 @@ static int init_flow(struct shove_control *control, struct shove_flow *flow, uin
     flow->group = group;
     flow->topic = topic;
     flow->index = index;
+    flow->consumers = group->consumers_min;
     flow->source = shove_topology_source(&control->topology, group);
     flow->policy = shove_topology_policy(&control->topology, group);
     flow->topic_count = 1 + flow->policy.hold_count;
@@ -198,7 +199,7 @@ uint64_t shove_flows_peak(const struct shove_control *control) {
     uint64_t peak = 0;
     for (uint32_t i = 0; i < control->topology.group_count; i++) {
         const struct shove_group *group = &control->topology.groups[i];
-        peak += shove_group_capacity(group, group->consumers_min);
+        peak += shove_group_capacity(group, group->consumers_max);
     }
     return peak;
 }
@@ -215,7 +216,7 @@ void shove_flows_spread(struct shove_control *control) {
             if (control->workers[w].state != SHOVE_WORKER_READY)
                 continue;
             uint32_t first = (position++ + ready - flow->index % ready) % ready;
-            uint32_t lanes = flow->group->consumers_min;
+            uint32_t lanes = flow->consumers;
             uint32_t here = lanes / ready + (first < lanes % ready ? 1 : 0);
             flow->capacity[w] = (uint32_t)shove_group_capacity(flow->group, here);
         }

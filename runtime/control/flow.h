@@ -20,11 +20,12 @@ int shove_flows_add_former_holds(struct shove_control *control, struct shove_err
 /* Joins all groups. The first failure ends it. */
 int shove_flows_join(struct shove_control *control, struct shove_error *error);
 
-/* Spreads all lanes over the workers that are ready now. Call when a worker becomes ready or goes.
- */
+/* Spreads all lanes over the workers that are ready now. Call when a worker becomes ready or goes,
+ * or a flow's number of consumers has changed. */
 void shove_flows_spread(struct shove_control *control);
 
-/* The most messages any one worker can have in flight at once, whatever workers are ready. */
+/* The most messages any one worker can have in flight at once, whatever workers are ready and
+ * however many consumers the autoscaler has added. */
 uint64_t shove_flows_peak(const struct shove_control *control);
 
 static inline bool shove_flow_has_room(const struct shove_flow *flow, uint32_t worker) {

@@ -131,6 +131,23 @@ int64_t shove_json_get_whole(struct shove_json_reader *reader, const json_t *obj
     return value != NULL ? shove_json_to_whole(reader, value, key, min, max) : min;
 }
 
+double shove_json_get_number(struct shove_json_reader *reader, const json_t *object,
+                             const char *key, double min, double max) {
+    json_t *value = shove_json_get(reader, object, key, true);
+    if (value == NULL)
+        return max;
+    if (!json_is_number(value)) {
+        shove_json_fail(reader, key, "expected a number, got %s", shove_json_type_name(value));
+        return max;
+    }
+    double number = json_number_value(value);
+    if (!(number > min && number <= max)) {
+        shove_json_fail(reader, key, "%g is not in the range above %g, up to %g", number, min, max);
+        return max;
+    }
+    return number;
+}
+
 uint32_t shove_json_get_count(struct shove_json_reader *reader, const json_t *object,
                               const char *key, uint32_t min) {
     return (uint32_t)shove_json_get_whole(reader, object, key, min, UINT32_MAX);

@@ -46,6 +46,9 @@ int64_t shove_json_get_whole(struct shove_json_reader *reader, const json_t *obj
                              const char *key, int64_t min, int64_t max);
 uint32_t shove_json_get_count(struct shove_json_reader *reader, const json_t *object,
                               const char *key, uint32_t min);
+/* A number above `min`, up to `max`; `max` after a failure. */
+double shove_json_get_number(struct shove_json_reader *reader, const json_t *object,
+                             const char *key, double min, double max);
 /* false when absent or after a failure. */
 bool shove_json_get_bool(struct shove_json_reader *reader, const json_t *object, const char *key,
                          bool is_required);

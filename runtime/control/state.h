@@ -27,6 +27,7 @@
 #include "base/buffer.h"
 #include "control/control.h"
 #include "control/spawn.h"
+#include "core/autoscale.h"
 #include "core/ledger.h"
 #include "core/tally.h"
 #include "core/topology.h"
@@ -155,8 +156,10 @@ struct shove_flow { /* a group that is consumed */
     struct shove_subscription *subscription;
     struct shove_partition *partitions;
     struct shove_partition *next_partition; /* where the next round of feeding begins */
-    uint32_t *capacity;                     /* per worker: lanes there x effective prefetch */
-    uint32_t *in_flight;                    /* per worker */
+    uint32_t consumers;                     /* lanes it has now */
+    struct shove_autoscale autoscale;
+    uint32_t *capacity;  /* per worker: lanes there x effective prefetch */
+    uint32_t *in_flight; /* per worker */
     uint32_t in_flight_total;
     uint32_t current_worker;
     uint32_t streak;                    /* messages given to current_worker in a row */
@@ -279,6 +282,7 @@ struct shove_control {
     uv_timer_t commit_timer;
     uv_timer_t watch_timer;
     uv_timer_t drain_timer;
+    uv_timer_t scale_timer;
     uv_signal_t sigint;
     uv_signal_t sigterm;
 

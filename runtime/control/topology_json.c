@@ -174,6 +174,33 @@ static void read_group(struct shove_json_reader *reader, json_t *object,
     shove_json_refuse_unknown(reader, object, known);
 }
 
+/* --- The autoscaler's rule */
+
+static void read_autoscale(struct shove_json_reader *reader, const json_t *document,
+                           struct shove_topology *topology) {
+    static const char *const known[] = {"poll_ms",       "up",          "down",
+                                        "hysteresis_ms", "cooldown_ms", NULL};
+    struct shove_autoscale_rule *rule = &topology->autoscale;
+    json_t *object = shove_json_get(reader, document, "autoscale", true);
+    if (object == NULL)
+        return;
+    if (!json_is_object(object)) {
+        shove_json_fail(reader, "autoscale", "expected an object, got %s",
+                        shove_json_type_name(object));
+        return;
+    }
+    snprintf(reader->path, sizeof reader->path, "autoscale");
+    rule->poll_ms = shove_json_get_whole(reader, object, "poll_ms", 1, INT32_MAX);
+    rule->up = shove_json_get_number(reader, object, "up", 0, SHOVE_AUTOSCALE_TIMES_MAX);
+    rule->down = shove_json_get_number(reader, object, "down", 0, SHOVE_AUTOSCALE_TIMES_MAX);
+    rule->hysteresis_ms = shove_json_get_whole(reader, object, "hysteresis_ms", 0, INT32_MAX);
+    rule->cooldown_ms = shove_json_get_whole(reader, object, "cooldown_ms", 0, INT32_MAX);
+    if (reader->rc == 0 && rule->up <= rule->down)
+        shove_json_fail(reader, "up", "%g is not more than down, %g", rule->up, rule->down);
+    shove_json_refuse_unknown(reader, object, known);
+    reader->path[0] = '\0';
+}
+
 /* --- The document */
 
 /* Element `index` of a list, as an object with its path set. */
@@ -265,11 +292,12 @@ static void read_warnings(struct shove_json_reader *reader, const json_t *docume
 
 static void read_document(struct shove_json_reader *reader, json_t *document,
                           struct shove_topology *topology) {
-    static const char *const known[] = {"broker",   "kafka",  "at",     "on_start",
+    static const char *const known[] = {"broker",   "kafka",  "at",     "on_start", "autoscale",
                                         "warnings", "topics", "groups", NULL};
     topology->broker = shove_json_get_text(reader, document, "broker", true);
     topology->at = shove_json_get_text(reader, document, "at", false);
     topology->has_on_start = shove_json_get_bool(reader, document, "on_start", false);
+    read_autoscale(reader, document, topology);
     read_properties(reader, document, topology);
     read_warnings(reader, document, topology);
     read_topics(reader, document, topology);

@@ -11,13 +11,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SHOVE_AUTOSCALE_POLL_MS 5000
-#define SHOVE_AUTOSCALE_UP 2.0
-#define SHOVE_AUTOSCALE_DOWN 0.5
-#define SHOVE_AUTOSCALE_HYSTERESIS_MS 10000
-#define SHOVE_AUTOSCALE_COOLDOWN_MS 30000
+#define SHOVE_AUTOSCALE_TIMES_MAX 1000000 /* the largest `up` and `down` */
 
-struct shove_autoscale_rule { /* what app:autoscale says */
+struct shove_autoscale_rule { /* what app:autoscale says; defaults: lua/shove/autoscale.lua */
     int64_t poll_ms;
     double up;   /* of the capacity; above `down` */
     double down; /* of the capacity */

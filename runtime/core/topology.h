@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "core/autoscale.h"
 #include "core/outcome.h"
 
 #define SHOVE_TOPIC_NAME_MAX 249 /* Kafka's limit; [a-zA-Z0-9._-]+, not "." or ".." */
@@ -67,6 +68,7 @@ struct shove_property { /* a librdkafka property passed through */
 
 struct shove_topology {
     char *broker;
+    struct shove_autoscale_rule autoscale;
     char *at; /* "app.lua:3", where the registry was made; NULL: not known */
     struct shove_topic *topics;
     uint32_t topic_count;

@@ -146,6 +146,27 @@ function App:register(topic, group, handler) end
 ---@overload fun(self: shove.App, topic: shove.Topic, handler: shove.DeadLetterHandler)
 function App:dead_letters(topic, group, handler) end
 
+---@class shove.AutoscaleOptions
+---How often each group is looked at, 100ms to 1h. Default `"5s"`.
+---@field poll? shove.Duration
+---A consumer is added while more is ready than this many times what the consumers take at once. Default 2.0.
+---@field up? number
+---One that is idle is taken away while less is ready than this part of what they take at once. Default 0.5.
+---@field down? number
+---For how long that must have been so. Default `"10s"`.
+---@field hysteresis? shove.Duration
+---How long after a change the group is left alone. Default `"30s"`.
+---@field cooldown? shove.Duration
+
+---Says when groups get a consumer more or less, between their `consumers.min` and `consumers.max`. Without it the
+---defaults hold. Ready is what lies behind the committed offset and is not finished, on the partitions of this process; retries that
+---are not due are not ready.
+---```lua
+---app:autoscale { poll = "1s", up = 1.5, cooldown = "10s" }
+---```
+---@param options shove.AutoscaleOptions
+function App:autoscale(options) end
+
 ---Runs once per `shove run`, in one worker, as a coroutine, when everything is being consumed: for seeding and for
 ---publishing on a schedule. An error in it is logged; the run goes on. A drain stops it where it waits.
 ---```lua
@@ -160,7 +181,7 @@ function App:on_start(start) end
 
 ---@class shove.GroupOptions
 ---How many consumers: lanes of `prefetch` messages in flight, whatever the number of partitions. `min` may be 0; the
----default is 1 of each. In this release there are always `min`; `max` decides how many partitions a topic is created with.
+---default is 1 of each. The autoscaler (`app:autoscale`) moves between the two. A topic is created with at least `max` partitions.
 ---@field consumers? { min?: integer, max?: integer }
 ---Messages in flight per consumer, 1 to 100000. Default 10. It is 1 in effect without `concurrent`.
 ---@field prefetch? integer

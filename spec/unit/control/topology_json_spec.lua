@@ -27,6 +27,7 @@ end
 local function new_document(topics, groups)
     return {
         broker = "embedded:./orders.db", kafka = { ["session.timeout.ms"] = "6000" }, on_start = false,
+        autoscale = { poll_ms = 5000, up = 2, down = 0.5, hysteresis_ms = 10000, cooldown_ms = 30000 },
         warnings = { "app.lua:9: look here" }, topics = topics or { new_topic() }, groups = groups or { new_group() },
     }
 end
@@ -262,8 +263,8 @@ describe("A malformed description is refused", function()
         refused({ "topics[0].shards", "not known" }, new_document { new_topic { shards = 8 } })
         refused({ "groups[0].speed", "not known" }, new_document(nil, { new_group { speed = "fast" } }))
         local document = new_document()
-        document.autoscale = true
-        refused({ "autoscale", "not known" }, document)
+        document.speed = true
+        refused({ "speed", "not known" }, document)
     end)
 
     it("when a Kafka property or a warning is not text", function()

@@ -1,0 +1,136 @@
+/* scaling.c: see scaling.h. Control only, loop's thread.
+ *
+ * An idle consumer is one whose share of the group's places in flight nobody uses: which places
+ * those are does not matter, as lanes are counted and not kept. Where less room is left in a worker
+ * than it has in flight, nothing is taken from it, and it is given nothing until it is below.
+ */
+#include "control/scaling.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/log.h"
+#include "control/flow.h"
+
+static void set_consumers(struct shove_flow *flow, uint32_t consumers) {
+    flow->consumers = consumers;
+    shove_flows_spread(flow->control);
+}
+
+int shove_scaling_add(struct shove_flow *flow, struct shove_error *error) {
+    const uint32_t max = flow->group->consumers_max;
+    if (flow->consumers >= max)
+        return shove_error_set(error, SHOVE_EINVAL,
+                               "group '%s' has %" PRIu32 " consumers: consumers.max is %" PRIu32,
+                               flow->group->group_id, flow->consumers, max);
+    set_consumers(flow, flow->consumers + 1);
+    return 0;
+}
+
+int shove_scaling_remove(struct shove_flow *flow, struct shove_error *error) {
+    const uint32_t min = flow->group->consumers_min;
+    if (flow->consumers <= min)
+        return shove_error_set(error, SHOVE_EINVAL,
+                               "group '%s' has %" PRIu32 " consumers: consumers.min is %" PRIu32,
+                               flow->group->group_id, flow->consumers, min);
+    if (flow->in_flight_total > shove_group_capacity(flow->group, flow->consumers - 1))
+        return shove_error_set(error, SHOVE_EBUSY, "no consumer of group '%s' is idle",
+                               flow->group->group_id);
+    set_consumers(flow, flow->consumers - 1);
+    return 0;
+}
+
+/* ---- what is ready ---- */
+
+static int64_t hold_delay_ms(const struct shove_partition *partition) {
+    const struct shove_flow *flow = partition->flow;
+    return flow->topic->holds_ms[partition->claim->topic_index - 1];
+}
+
+/* Of a hold only what was read and is due: its records are there by the time they were stored, and
+ * how many of those not yet read are due is not known. */
+static int64_t due_in_batch(const struct shove_partition *partition) {
+    const int64_t stored_until_ms = partition->flow->control->wall_ms - hold_delay_ms(partition);
+    int64_t due = 0;
+    for (size_t i = partition->cursor; i < partition->batch.count; i++) {
+        if (partition->batch.records[i].timestamp_ms > stored_until_ms)
+            break;
+        due++;
+    }
+    return due;
+}
+
+int64_t shove_scaling_ready(const struct shove_flow *flow) {
+    struct shove_control *control = flow->control;
+    int64_t ready = (int64_t)flow->in_flight_total + (int64_t)flow->again.count;
+    for (struct shove_partition *p = flow->partitions; p; p = p->next) {
+        if (p->is_revoking)
+            continue;
+        if (p->is_hold) {
+            ready += p->has_batch ? due_in_batch(p) : 0;
+            continue;
+        }
+        const int64_t unread = control->ops->backlog(control->transport, p->claim);
+        if (unread < 0)
+            return unread;
+        ready += unread + (p->has_batch ? (int64_t)(p->batch.count - p->cursor) : 0);
+    }
+    return ready;
+}
+
+/* ---- the autoscaler ---- */
+
+static void report(const struct shove_flow *flow, uint32_t before, int64_t ready) {
+    char from[16];
+    char to[16];
+    char count[24];
+    snprintf(from, sizeof(from), "%" PRIu32, before);
+    snprintf(to, sizeof(to), "%" PRIu32, flow->consumers);
+    snprintf(count, sizeof(count), "%" PRId64, ready);
+    shove_log_fields(
+        SHOVE_LOG_INFO,
+        flow->consumers > before ? "a consumer was added" : "a consumer was taken away", "group",
+        flow->group->group_id, "before", from, "consumers", to, "ready", count, NULL);
+}
+
+static void scale(struct shove_flow *flow) {
+    const struct shove_control *control = flow->control;
+    const int64_t ready = shove_scaling_ready(flow);
+    if (ready < 0)
+        return;
+    const uint32_t before = flow->consumers;
+    const struct shove_autoscale_reading reading = {
+        .ready = (uint64_t)ready, .capacity = shove_group_capacity(flow->group, before)};
+    const enum shove_scale decision = shove_autoscale_decide(
+        &flow->autoscale, &control->topology.autoscale, &reading, control->now_ms);
+    if (decision == SHOVE_SCALE_NONE)
+        return;
+    const int rc = decision == SHOVE_SCALE_UP ? shove_scaling_add(flow, NULL)
+                                              : shove_scaling_remove(flow, NULL);
+    if (rc != 0)
+        return;
+    shove_autoscale_changed(&flow->autoscale, control->now_ms);
+    report(flow, before, ready);
+}
+
+static void on_poll(uv_timer_t *timer) {
+    struct shove_control *control = timer->data;
+    if (control->phase != SHOVE_PHASE_RUNNING)
+        return;
+    control->now_ms = (int64_t)uv_now(&control->loop);
+    for (uint32_t i = 0; i < control->flow_count; i++) {
+        if (control->flows[i].state == SHOVE_FLOW_JOINED)
+            scale(&control->flows[i]);
+    }
+}
+
+void shove_scaling_start(struct shove_control *control) {
+    bool has_range = false;
+    for (uint32_t i = 0; i < control->topology.group_count; i++) {
+        const struct shove_group *group = &control->topology.groups[i];
+        has_range |= group->consumers_min < group->consumers_max;
+    }
+    const uint64_t poll_ms = (uint64_t)control->topology.autoscale.poll_ms;
+    if (has_range)
+        uv_timer_start(&control->scale_timer, on_poll, poll_ms, poll_ms);
+}

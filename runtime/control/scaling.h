@@ -1,0 +1,25 @@
+/* scaling.h: consumers of a group, added and taken away while it runs. Control only.
+ *
+ * A consumer is a lane (flow.h), so a change is done when this returns: no process is started, and
+ * the broker hears nothing of it.
+ */
+#ifndef SHOVE_CONTROL_SCALING_H
+#define SHOVE_CONTROL_SCALING_H
+
+#include "control/state.h"
+
+/* One consumer more. SHOVE_EINVAL at consumers.max. */
+int shove_scaling_add(struct shove_flow *flow, struct shove_error *error);
+
+/* One idle consumer less. SHOVE_EINVAL at consumers.min, SHOVE_EBUSY while all are busy. */
+int shove_scaling_remove(struct shove_flow *flow, struct shove_error *error);
+
+/* Messages that a consumer could take now, or has: what is behind the committed offset and not
+ * finished, without what waits for its retry to be due. Negative: not known now. */
+int64_t shove_scaling_ready(const struct shove_flow *flow);
+
+/* Starts the autoscaler's timer, if any group has consumers to add or take away; it acts only while
+ * the app runs, not while it drains. */
+void shove_scaling_start(struct shove_control *control);
+
+#endif
