@@ -30,6 +30,10 @@ struct shove_command {
 extern const struct shove_command shove_run_command;
 extern const struct shove_command shove_check_command;
 extern const struct shove_command shove_publish_command;
+extern const struct shove_command shove_status_command;
+extern const struct shove_command shove_scale_command;
+extern const struct shove_command shove_pause_command;
+extern const struct shove_command shove_resume_command;
 extern const struct shove_command shove_dlq_list_command;
 extern const struct shove_command shove_dlq_show_command;
 extern const struct shove_command shove_dlq_replay_command;

@@ -33,6 +33,7 @@
 #include "control/partition.h"
 #include "control/pool.h"
 #include "control/publish.h"
+#include "control/remote.h"
 #include "control/scaling.h"
 #include "control/state.h"
 
@@ -153,6 +154,7 @@ static void on_report_timer(uv_timer_t *timer) {
     struct shove_control *control = timer->data;
     for (uint32_t i = 0; i < control->flow_count; i++)
         shove_flow_log_left_out(&control->flows[i]);
+    shove_remote_tick(control);
     if (control->phase == SHOVE_PHASE_DRAINING || control->phase == SHOVE_PHASE_LEAVING)
         shove_drain_report(control);
 }
@@ -288,7 +290,7 @@ static int init_loop(struct shove_control *control, struct shove_error *error) {
 
 static void start_handles(struct shove_control *control) {
     uv_update_time(&control->loop); /* it has stood still while the broker was waited for */
-    control->now_ms = (int64_t)uv_now(&control->loop);
+    control->now_ms = control->started_ms = (int64_t)uv_now(&control->loop);
     uv_poll_start(&control->wake_poll, UV_READABLE, on_wake);
     uv_prepare_start(&control->prepare, on_prepare);
     uv_check_start(&control->check, on_check);
@@ -307,9 +309,11 @@ static void close_handle(uv_handle_t *handle, void *ctx) {
 }
 
 static void release_loop(struct shove_control *control) {
+    shove_remote_stop(control);
     uv_walk(&control->loop, close_handle, NULL);
     uv_run(&control->loop, UV_RUN_DEFAULT);
     uv_loop_close(&control->loop);
+    shove_remote_release(control);
     shove_bell_release(&control->bell);
 }
 
@@ -394,7 +398,9 @@ static int start(struct shove_control *control, struct shove_error *error) {
     if ((rc = shove_flows_join(control, error)) != 0)
         return rc;
     control->joined_ms = control->now_ms;
+    control->app_path = realpath(control->options->script, NULL);
     shove_scaling_start(control);
+    shove_remote_start(control);
     control->phase = SHOVE_PHASE_RUNNING;
     char workers[16];
     char groups[16];
@@ -420,6 +426,7 @@ static void end(struct shove_control *control) {
     shove_buffer_release(&control->scratch);
     shove_topology_release(&control->topology);
     free(control->description);
+    free(control->app_path);
 }
 
 int shove_control_run(const struct shove_run_options *options) {

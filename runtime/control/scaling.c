@@ -12,6 +12,17 @@
 #include "base/log.h"
 #include "control/flow.h"
 
+static void report(const struct shove_flow *flow, uint32_t before, const char *why) {
+    char from[16];
+    char to[16];
+    snprintf(from, sizeof(from), "%" PRIu32, before);
+    snprintf(to, sizeof(to), "%" PRIu32, flow->consumers);
+    shove_log_fields(
+        SHOVE_LOG_INFO,
+        flow->consumers > before ? "consumers were added" : "consumers were taken away", "group",
+        flow->group->group_id, "before", from, "consumers", to, "why", why, NULL);
+}
+
 static void set_consumers(struct shove_flow *flow, uint32_t consumers) {
     flow->consumers = consumers;
     shove_flows_spread(flow->control);
@@ -40,11 +51,31 @@ int shove_scaling_remove(struct shove_flow *flow, struct shove_error *error) {
     return 0;
 }
 
+int shove_scaling_set(struct shove_flow *flow, int64_t consumers, struct shove_error *error) {
+    const struct shove_group *group = flow->group;
+    if (consumers < group->consumers_min || consumers > group->consumers_max)
+        return shove_error_set(
+            error, SHOVE_EINVAL,
+            "%" PRId64 " consumers for group '%s': its script allows %" PRIu32 " to %" PRIu32,
+            consumers, group->group_id, group->consumers_min, group->consumers_max);
+    if (flow->consumers == (uint32_t)consumers)
+        return 0;
+    const uint32_t before = flow->consumers;
+    set_consumers(flow, (uint32_t)consumers);
+    shove_autoscale_changed(&flow->autoscale, flow->control->now_ms);
+    report(flow, before, "by command");
+    return 0;
+}
+
 /* ---- what is ready ---- */
 
 static int64_t hold_delay_ms(const struct shove_partition *partition) {
     const struct shove_flow *flow = partition->flow;
     return flow->topic->holds_ms[partition->claim->topic_index - 1];
+}
+
+static int64_t unfed(const struct shove_partition *partition) {
+    return partition->has_batch ? (int64_t)(partition->batch.count - partition->cursor) : 0;
 }
 
 /* Of a hold only what was read and is due: its records are there by the time they were stored, and
@@ -73,25 +104,27 @@ int64_t shove_scaling_ready(const struct shove_flow *flow) {
         const int64_t unread = control->ops->backlog(control->transport, p->claim);
         if (unread < 0)
             return unread;
-        ready += unread + (p->has_batch ? (int64_t)(p->batch.count - p->cursor) : 0);
+        ready += unread + unfed(p);
     }
     return ready;
 }
 
-/* ---- the autoscaler ---- */
-
-static void report(const struct shove_flow *flow, uint32_t before, int64_t ready) {
-    char from[16];
-    char to[16];
-    char count[24];
-    snprintf(from, sizeof(from), "%" PRIu32, before);
-    snprintf(to, sizeof(to), "%" PRIu32, flow->consumers);
-    snprintf(count, sizeof(count), "%" PRId64, ready);
-    shove_log_fields(
-        SHOVE_LOG_INFO,
-        flow->consumers > before ? "a consumer was added" : "a consumer was taken away", "group",
-        flow->group->group_id, "before", from, "consumers", to, "ready", count, NULL);
+int64_t shove_scaling_lag(const struct shove_flow *flow) {
+    struct shove_control *control = flow->control;
+    int64_t lag = 0;
+    for (const struct shove_partition *p = flow->partitions; p; p = p->next) {
+        if (p->is_hold)
+            continue;
+        const int64_t unread = control->ops->backlog(control->transport, p->claim);
+        if (unread < 0)
+            return unread;
+        /* The record under the cursor may be open already. */
+        lag += unread + unfed(p) + (int64_t)p->ledger.open_count - (p->pending != NULL);
+    }
+    return lag;
 }
+
+/* ---- the autoscaler ---- */
 
 static void scale(struct shove_flow *flow) {
     const struct shove_control *control = flow->control;
@@ -110,7 +143,9 @@ static void scale(struct shove_flow *flow) {
     if (rc != 0)
         return;
     shove_autoscale_changed(&flow->autoscale, control->now_ms);
-    report(flow, before, ready);
+    char why[64];
+    snprintf(why, sizeof(why), "%" PRId64 " messages are ready", ready);
+    report(flow, before, why);
 }
 
 static void on_poll(uv_timer_t *timer) {
@@ -119,7 +154,7 @@ static void on_poll(uv_timer_t *timer) {
         return;
     control->now_ms = (int64_t)uv_now(&control->loop);
     for (uint32_t i = 0; i < control->flow_count; i++) {
-        if (control->flows[i].state == SHOVE_FLOW_JOINED)
+        if (control->flows[i].state == SHOVE_FLOW_JOINED && !control->flows[i].is_paused)
             scale(&control->flows[i]);
     }
 }

@@ -14,6 +14,14 @@ int shove_scaling_add(struct shove_flow *flow, struct shove_error *error);
 /* One idle consumer less. SHOVE_EINVAL at consumers.min, SHOVE_EBUSY while all are busy. */
 int shove_scaling_remove(struct shove_flow *flow, struct shove_error *error);
 
+/* So many consumers, at once: those too many take nothing more and are gone when they are idle.
+ * SHOVE_EINVAL outside of consumers.min and consumers.max. */
+int shove_scaling_set(struct shove_flow *flow, int64_t consumers, struct shove_error *error);
+
+/* Messages behind the committed offset that are not finished, on the partitions of this process.
+ * Negative: not known now. */
+int64_t shove_scaling_lag(const struct shove_flow *flow);
+
 /* Messages that a consumer could take now, or has: what is behind the committed offset and not
  * finished, without what waits for its retry to be due. Negative: not known now. */
 int64_t shove_scaling_ready(const struct shove_flow *flow);

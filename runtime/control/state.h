@@ -26,6 +26,7 @@
 
 #include "base/buffer.h"
 #include "control/control.h"
+#include "control/run_dir.h"
 #include "control/spawn.h"
 #include "core/autoscale.h"
 #include "core/ledger.h"
@@ -39,6 +40,7 @@
 struct shove_control;
 struct shove_flow;
 struct shove_partition;
+struct shove_remote_client;
 struct shove_worker;
 
 /* What a record given to the transport stands for; comes back in `produced`. First member of its
@@ -152,6 +154,7 @@ struct shove_flow { /* a group that is consumed */
     uint32_t index;
     enum shove_flow_state state;
     bool was_assigned; /* at least once */
+    bool is_paused;    /* by command: nothing is fed */
     struct shove_policy policy;
     struct shove_subscription *subscription;
     struct shove_partition *partitions;
@@ -283,12 +286,17 @@ struct shove_control {
     uv_timer_t watch_timer;
     uv_timer_t drain_timer;
     uv_timer_t scale_timer;
+    uv_pipe_t remote;
+    char remote_path[SHOVE_SOCKET_PATH_SIZE]; /* "": none */
+    struct shove_remote_client *remote_clients;
     uv_signal_t sigint;
     uv_signal_t sigterm;
 
     int64_t drain_deadline_ms;
     int64_t leave_deadline_ms;
-    int64_t joined_ms; /* when all groups were joined */
+    char *app_path;     /* of the script, without links; owned; NULL: not found out */
+    int64_t started_ms; /* loop time */
+    int64_t joined_ms;  /* when all groups were joined */
     struct shove_verdict verdict;
 };
 

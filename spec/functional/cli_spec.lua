@@ -86,8 +86,8 @@ describe("shove", function()
     end)
 
     it("names the commands there are when it does not know one", function()
-        assert_usage(shove("status"), "'status'", "run, check, publish, dlq and help")
-        assert_usage(shove("reload", "app.lua"), "'reload'", "run, check, publish, dlq and help")
+        assert_usage(shove("tail"), "'tail'", "run, check, publish, dlq, status, scale, pause, resume and help")
+        assert_usage(shove("reload", "app.lua"), "'reload'", "scale, pause, resume and help")
     end)
 
     it("suggests the command that was meant", function()

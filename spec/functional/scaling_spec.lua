@@ -22,7 +22,7 @@ end
 -- Lines about the group's consumers: "1 2" for one that was added to one.
 local function changes(p)
     local list = {}
-    for before, after in p:text "stderr":gmatch "a consumer was [^\n]-before=(%d+) +consumers=(%d+)" do
+    for before, after in p:text "stderr":gmatch "consumers were [^\n]-before=(%d+) +consumers=(%d+)" do
         table.insert(list, before .. " " .. after)
     end
     return list

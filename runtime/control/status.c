@@ -1,0 +1,75 @@
+/* status.c: see status.h. Control only, loop's thread. */
+#include "control/status.h"
+
+#include <unistd.h>
+
+#include "control/scaling.h"
+
+static const char *phase_name(enum shove_phase phase) {
+    static const char *const names[] = {
+        [SHOVE_PHASE_STARTING] = "starting", [SHOVE_PHASE_RUNNING] = "running",
+        [SHOVE_PHASE_DRAINING] = "draining", [SHOVE_PHASE_LEAVING] = "leaving",
+        [SHOVE_PHASE_STOPPING] = "leaving",  [SHOVE_PHASE_DONE] = "leaving",
+    };
+    return names[phase];
+}
+
+static json_t *worker_status(const struct shove_worker *worker) {
+    static const char *const states[] = {
+        [SHOVE_WORKER_ABSENT] = "waiting to be started",
+        [SHOVE_WORKER_LOADING] = "loading",
+        [SHOVE_WORKER_READY] = "ready",
+        [SHOVE_WORKER_STOPPING] = "stopping",
+    };
+    json_t *pid = worker->has_child ? json_integer(worker->child.pid) : json_null();
+    return json_pack("{s:i, s:o, s:s, s:i}", "worker", (int)worker->index, "pid", pid, "state",
+                     states[worker->state], "in_flight", (int)worker->in_flight);
+}
+
+static const char *flow_state(const struct shove_flow *flow) {
+    if (flow->tally.is_failed)
+        return "failed";
+    return flow->state == SHOVE_FLOW_JOINED ? "joined" : "left";
+}
+
+static json_t *known(int64_t count) {
+    return count < 0 ? json_null() : json_integer(count);
+}
+
+static size_t partition_count(const struct shove_flow *flow) {
+    size_t count = 0;
+    for (const struct shove_partition *p = flow->partitions; p; p = p->next)
+        count += !p->is_hold;
+    return count;
+}
+
+static json_t *flow_status(const struct shove_flow *flow) {
+    const struct shove_group *group = flow->group;
+    const struct shove_tally *tally = &flow->tally;
+    const uint64_t capacity = shove_group_capacity(group, flow->consumers);
+    return json_pack("{s:s, s:s, s:s, s:b, s:i, s:i, s:i, s:I, s:i, s:I, s:o, s:o, s:I, s:i, s:I, "
+                     "s:I, s:I, s:I}",
+                     "group", group->group_id, "topic", flow->source, "state", flow_state(flow),
+                     "paused", flow->is_paused, "consumers", (int)flow->consumers, "min",
+                     (int)group->consumers_min, "max", (int)group->consumers_max, "capacity",
+                     (json_int_t)capacity, "in_flight", (int)flow->in_flight_total, "partitions",
+                     (json_int_t)partition_count(flow), "ready", known(shove_scaling_ready(flow)),
+                     "lag", known(shove_scaling_lag(flow)), "waiting",
+                     (json_int_t)flow->waiting.count, "storing", (int)flow->hopping_count, "acked",
+                     (json_int_t)tally->done, "delayed", (json_int_t)tally->delayed, "dead_letters",
+                     (json_int_t)tally->dead, "discarded", (json_int_t)tally->discarded);
+}
+
+json_t *shove_status(const struct shove_control *control) {
+    json_t *workers = json_array();
+    json_t *groups = json_array();
+    for (uint32_t i = 0; control->workers && i < control->worker_count; i++)
+        json_array_append_new(workers, worker_status(&control->workers[i]));
+    for (uint32_t i = 0; i < control->flow_count; i++)
+        json_array_append_new(groups, flow_status(&control->flows[i]));
+    return json_pack("{s:i, s:s, s:s, s:s, s:I, s:o, s:o}", "pid", (int)getpid(), "app",
+                     control->app_path != NULL ? control->app_path : control->options->script,
+                     "broker", control->topology.broker, "phase", phase_name(control->phase),
+                     "uptime_ms", (json_int_t)(control->now_ms - control->started_ms), "workers",
+                     workers, "groups", groups);
+}

@@ -1,0 +1,21 @@
+/* status.h: what a running shove says of itself, as JSON. Control only.
+ *
+ * { "pid":, "app": real path, "broker":, "phase": "starting" | "running" | "draining" | "leaving",
+ *   "uptime_ms":,
+ *   "workers": [{ "worker":, "pid": null while there is none, "state":, "in_flight": }],
+ *   "groups": [{ "group":, "topic":, "state": "joined" | "failed" | "left", "paused":,
+ * "consumers":, "min":, "max":, "capacity":, "in_flight":, "partitions":, "ready": null while not
+ * known, "lag": the same, "waiting": retries that wait in place, "storing": retries and dead
+ * letters on their way to the broker, "acked":, "delayed":, "dead_letters":, "discarded": }] }
+ */
+#ifndef SHOVE_CONTROL_STATUS_H
+#define SHOVE_CONTROL_STATUS_H
+
+#include <jansson.h>
+
+#include "control/state.h"
+
+/* gives; NULL when out of memory. */
+json_t *shove_status(const struct shove_control *control);
+
+#endif

@@ -1,0 +1,263 @@
+-- shove status, scale, pause and resume, and the socket they speak over.
+
+local cjson = require "cjson"
+local uv = require "luv"
+local assert = require "luassert"
+local app = require "spec.support.app"
+local process = require "spec.support.process"
+local steered = require "spec.support.steered"
+local tmp = require "spec.support.tmp"
+local wait = require "spec.support.wait"
+
+local WAIT_MS = 20000
+
+-- A run of four gated consumers at most, whose socket is in a folder of its own.
+local function start(options)
+    options = options or {}
+    local runtime = tmp.dir()
+    local s = steered.new {
+        url = options.url or steered.brokers[1].url, partitions = 4,
+        group = "consumers = { min = 1, max = 4 }", extra = [[app:autoscale { poll = "1h" }]],
+    }
+    s.env = { XDG_RUNTIME_DIR = runtime }
+    s.runtime = runtime
+    s.folder = runtime .. "/shove"
+    if options.prepare then options.prepare(s) end
+    s.p = s:run { env = s.env }
+    s.p:wait_for("partitions assigned", WAIT_MS)
+    return s
+end
+
+local function ask(s, command, ...)
+    return s.app:command(command, { env = s.env, ... })
+end
+
+local function status(s)
+    local result = ask(s, "status", "--json")
+    assert.equal(0, result.code, result.stderr)
+    return cjson.decode(result.stdout)
+end
+
+local function group(s) return status(s)[1].groups[1] end
+
+-- What the socket answers to these bytes; nil when it hangs up without a word.
+local function say(s, bytes)
+    local pipe, answer, is_over = uv.new_pipe(false), "", false
+    pipe:connect(s.folder .. "/" .. s.p.pid .. ".sock", function(err)
+        assert(not err, err)
+        pipe:write(bytes)
+        pipe:read_start(function(_, chunk)
+            if chunk then answer = answer .. chunk else is_over = true end
+        end)
+    end)
+    wait.until_true(function() return is_over end, WAIT_MS, "the answer")
+    pipe:close()
+    return answer ~= "" and cjson.decode(answer) or nil
+end
+
+describe("shove status", function()
+    it("shows groups, their consumers and what they have in flight", function()
+        local s = start()
+        s:publish { "a gate", "b gate", "c gate" }
+        s:wait("began", { "a" })
+        local run = status(s)[1]
+        assert.equal(s.p.pid, run.pid)
+        assert.equal("running", run.phase)
+        assert.equal(uv.fs_realpath(s.app.path), run.app)
+        assert.equal(1, #run.workers)
+        local g = run.groups[1]
+        assert.same({ s.group_id, s.queue, "joined", false, 1, 1, 4, 1, 1, 4 }, { g.group, g.topic, g.state, g.paused,
+            g.consumers, g.min, g.max, g.capacity, g.in_flight, g.partitions })
+        assert.same({ 3, 3 }, { g.ready, g.lag })
+        local text = ask(s, "status").stdout
+        assert.matches("running for %d+ s, pid " .. s.p.pid, text)
+        assert.matches("\n  " .. s.group_id:gsub("%p", "%%%0") .. " +joined +1 of 1 to 4 +1 +3 +3 +0 +0 +0 +0\n", text)
+        s:open "gate"
+        s:wait("ended", 3)
+        wait.until_true(function() return group(s).acked == 3 end, WAIT_MS, "three to be acked")
+        g = group(s)
+        assert.same({ 0, 0, 0 }, { g.in_flight, g.ready, g.lag })
+        assert.equal(0, (app.drain(s.p)), s.p:transcript())
+    end)
+
+    it("says of a run that drains that it does", function()
+        local s = start()
+        s:publish { "a gate" }
+        s:wait("began", { "a" })
+        s.p:kill "sigterm"
+        s.p:wait_for("draining", WAIT_MS)
+        assert.equal("draining", status(s)[1].phase)
+        local refused = ask(s, "pause", s.group_id)
+        assert.same({ 1, "shove: it is draining\n" }, { refused.code, refused.stderr })
+        s:open "gate"
+        assert.equal(0, (s.p:wait_exit(WAIT_MS)))
+    end)
+
+    it("exits 1 when nothing runs, and takes what a killed run left away", function()
+        local s = start()
+        local socket = s.folder .. "/" .. s.p.pid .. ".sock"
+        assert.is_truthy(uv.fs_stat(socket))
+        s.p:kill "sigkill"
+        s.p:wait_exit(WAIT_MS)
+        local result = ask(s, "status")
+        assert.equal(1, result.code)
+        assert.equal("shove: " .. s.app.path .. " is not running here: nobody listens for it\n", result.stderr)
+        assert.is_nil(uv.fs_stat(socket))
+        assert.equal("[]\n", ask(s, "status", "--json").stdout)
+        result = process.run { app.bin, "status", env = s.env }
+        assert.same({ 1, "shove: nothing is running here\n" }, { result.code, result.stderr })
+    end)
+
+    it("leaves nothing behind after a drain", function()
+        local s = start()
+        assert.equal(0, (app.drain(s.p)), s.p:transcript())
+        assert.is_nil(uv.fs_stat(s.folder .. "/" .. s.p.pid .. ".sock"))
+    end)
+end)
+
+describe("shove scale", function()
+    it("gives a group so many consumers at once, and takes them away again", function()
+        local s = start()
+        s:publish { "a gate", "b gate", "c gate", "d gate", "e gate" }
+        s:wait("began", 1)
+        assert.equal(s.group_id .. ": consuming, 3 consumers\n", ask(s, "scale", s.group_id, "3").stdout)
+        s:wait("began", 3)
+        assert.equal(3, group(s).in_flight)
+        assert.equal(0, ask(s, "scale", s.group_id, "1").code) -- those that are busy finish
+        assert.same({ 1, 3 }, { group(s).consumers, group(s).in_flight })
+        s:open "gate"
+        s:wait("ended", 5)
+        assert.equal(0, (app.drain(s.p)), s.p:transcript())
+        assert.equal(5, s:count "began")
+    end)
+
+    for words, arguments in pairs {
+        ["5 consumers for group '%s': its script allows 1 to 4"] = { "5" },
+        ["0 consumers for group '%s': its script allows 1 to 4"] = { "0" },
+    } do
+        it("is refused outside of what the script allows: " .. arguments[1], function()
+            local s = start()
+            local result = ask(s, "scale", s.group_id, arguments[1])
+            assert.same({ 1, "shove: " .. words:format(s.group_id) .. "\n" }, { result.code, result.stderr })
+            assert.equal(1, group(s).consumers)
+        end)
+    end
+
+    it("says which group was meant, and what is no number", function()
+        local s = start()
+        local result = ask(s, "scale", s.group_id .. "s", "2")
+        assert.equal(1, result.code)
+        assert.equal(("shove: there is no group '%ss': did you mean '%s'? 'shove status' lists them\n"):format(s.group_id,
+            s.group_id), result.stderr)
+        assert.equal(64, ask(s, "scale", s.group_id, "many").code)
+        assert.equal(64, ask(s, "scale", s.group_id).code)
+    end)
+end)
+
+describe("shove pause", function()
+    for _, broker in ipairs(steered.brokers) do
+        it("gives a group nothing new until it is resumed, and lets it finish what it has, on " .. broker.name, function()
+            local s = start { url = broker.url }
+            s:publish { "a gate", "b", "c" }
+            s:wait("began", { "a" })
+            assert.equal(s.group_id .. ": paused, 1 consumers\n", ask(s, "pause", s.group_id).stdout)
+            s:open "gate"
+            wait.until_true(function() return group(s).acked == 1 end, WAIT_MS, "the first to be acked")
+            assert.same({ true, 0, 2 }, { group(s).paused, group(s).in_flight, group(s).lag })
+            assert.equal(1, s:count "began")
+            assert.equal(0, ask(s, "resume", s.group_id).code)
+            s:wait("ended", 3)
+            assert.is_false(group(s).paused)
+            assert.equal(0, (app.drain(s.p)), s.p:transcript())
+        end)
+    end
+
+    it("does not keep the app from draining", function()
+        local s = start()
+        s:publish { "a", "b" }
+        s:wait("ended", 2)
+        assert.equal(0, ask(s, "pause", s.group_id).code)
+        s:publish { "c" }
+        assert.equal(0, (app.drain(s.p)), s.p:transcript())
+        assert.equal(2, s:count "began")
+    end)
+end)
+
+describe("An app that runs twice here", function()
+    it("is told apart by pid, and no command goes to either without one", function()
+        local s = start { url = steered.brokers[2].url }
+        local other = s:run { env = s.env }
+        other:wait_for("partitions assigned", WAIT_MS)
+        assert.equal(2, #status(s))
+        local result = ask(s, "pause", s.group_id)
+        assert.equal(64, result.code)
+        assert.matches("runs more than once here: choose with %-%-pid, one of %d+, %d+\n$", result.stderr)
+        assert.equal(0, ask(s, "pause", s.group_id, "--pid", tostring(other.pid)).code)
+        for _, run in ipairs(status(s)) do assert.equal(run.pid == other.pid, run.groups[1].paused) end
+        assert.equal(0, (app.drain(other)), other:transcript())
+        assert.equal(0, (app.drain(s.p)), s.p:transcript())
+    end)
+end)
+
+describe("The socket of a run", function()
+    it("can be opened by its owner alone", function()
+        local s = start()
+        local S_MODE = 511
+        assert.equal(448, require("bit").band(uv.fs_stat(s.folder).mode, S_MODE)) -- 0700
+        assert.equal(0, require("bit").band(uv.fs_stat(s.folder .. "/" .. s.p.pid .. ".sock").mode, 63))
+    end)
+
+    it("is not made in a folder that others can enter: the run goes on without, and says so", function()
+        local s = start { prepare = function(s)
+            assert(uv.fs_mkdir(s.folder, 511))
+            assert(uv.fs_chmod(s.folder, 493))
+        end }
+        assert.matches("cannot reach this run: .-/shove is not a folder that belongs to this user alone: chmod 700 it",
+            s.p:text "stderr")
+        local result = ask(s, "status")
+        assert.equal(78, result.code)
+        assert.matches("is not a folder that belongs to this user alone", result.stderr)
+        s:publish { "a" }
+        s:wait("ended", { "a" })
+        assert.equal(0, (app.drain(s.p)), s.p:transcript())
+    end)
+
+    it("answers what is no request with what is wrong, whatever it is sent, and the run goes on", function()
+        local s = start()
+        for bytes, words in pairs {
+            ["\n"] = "not an object", ["hello\n"] = "not an object", ["[1]\n"] = "not an object",
+            ['{"command":1}\n'] = "not an object", ['{"command":"stop"}\n'] = "there is no command 'stop'",
+            ['{"command":"scale"}\n'] = '"group" is missing',
+            ['{"command":"pause","group":["x"]}\n'] = '"group" is missing',
+            [('{"command":"scale","group":%q,"consumers":"2"}\n'):format(s.group_id)] = "not a whole number",
+            [('{"command":"scale","group":%q,"consumers":1e300}\n'):format(s.group_id)] = "not a whole number",
+            [("x"):rep(70000)] = "not an object", ["\0\255\n"] = "not an object",
+        } do
+            local answer = say(s, bytes)
+            assert.is_false(answer.ok)
+            assert.matches(words, answer.error, 1, true)
+        end
+        assert.is_true(say(s, '{"command":"status"}\n').ok)
+        assert.equal(0, (app.drain(s.p)), s.p:transcript())
+    end)
+
+    it("hangs up on who says nothing for five seconds, and on more than 16 at once", function()
+        local s = start()
+        local over, pipes = 0, {}
+        local function open_next()
+            local pipe = uv.new_pipe(false)
+            table.insert(pipes, pipe)
+            pipe:connect(s.folder .. "/" .. s.p.pid .. ".sock", function(err)
+                assert.is_nil(err)
+                pipe:read_start(function(_, chunk) if not chunk then over = over + 1 end end)
+                if #pipes < 20 then open_next() end
+            end)
+        end
+        open_next()
+        wait.until_true(function() return over == 4 end, WAIT_MS, "four to be hung up on")
+        wait.until_true(function() return over == 20 end, WAIT_MS, "all to be hung up on")
+        for _, pipe in ipairs(pipes) do pipe:close() end
+        assert.equal(1, #status(s))
+        assert.equal(0, (app.drain(s.p)), s.p:transcript())
+    end)
+end)
