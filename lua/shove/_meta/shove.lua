@@ -159,8 +159,8 @@ function App:dead_letters(topic, group, handler) end
 ---@field cooldown? shove.Duration
 
 ---Says when groups get a consumer more or less, between their `consumers.min` and `consumers.max`. Without it the
----defaults hold. Ready is what lies behind the committed offset and is not finished, on the partitions of this process; retries that
----are not due are not ready.
+---defaults hold. Ready is what lies behind the committed offset and is not finished, on the partitions of this
+---process; retries that are not due are not ready.
 ---```lua
 ---app:autoscale { poll = "1s", up = 1.5, cooldown = "10s" }
 ---```
@@ -181,7 +181,8 @@ function App:on_start(start) end
 
 ---@class shove.GroupOptions
 ---How many consumers: lanes of `prefetch` messages in flight, whatever the number of partitions. `min` may be 0; the
----default is 1 of each. The autoscaler (`app:autoscale`) moves between the two. A topic is created with at least `max` partitions.
+---default is 1 of each. The autoscaler (`app:autoscale`) moves between the two. A topic is created with at least
+---`max` partitions.
 ---@field consumers? { min?: integer, max?: integer }
 ---Messages in flight per consumer, 1 to 100000. Default 10. It is 1 in effect without `concurrent`.
 ---@field prefetch? integer
