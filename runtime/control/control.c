@@ -36,6 +36,7 @@
 #include "control/remote.h"
 #include "control/scaling.h"
 #include "control/state.h"
+#include "control/supervision.h"
 
 #define WATCH_INTERVAL_MS 250
 #define REPORT_INTERVAL_MS 1000
@@ -148,6 +149,7 @@ static void on_watch_timer(uv_timer_t *timer) {
     shove_pool_watch(control);
     if (control->phase == SHOVE_PHASE_RUNNING)
         shove_age_watch(control);
+    shove_supervision_watch(control);
 }
 
 static void on_report_timer(uv_timer_t *timer) {

@@ -36,8 +36,8 @@ static bool is_settled(const struct shove_control *control) {
 
 static bool has_left(const struct shove_control *control) {
     for (uint32_t i = 0; i < control->flow_count; i++) {
-        if (control->flows[i].state != SHOVE_FLOW_ENDED &&
-            control->flows[i].state != SHOVE_FLOW_IDLE)
+        const enum shove_flow_state state = control->flows[i].state;
+        if (state == SHOVE_FLOW_JOINED || state == SHOVE_FLOW_LEAVING)
             return false;
     }
     return true;

@@ -9,6 +9,7 @@
 #include "base/buffer.h"
 #include "base/log.h"
 #include "control/drain.h"
+#include "control/supervision.h"
 
 #define LOG_LINES_PER_SECOND 5
 #define FORMER_TIMEOUT_MS 3000
@@ -176,23 +177,27 @@ int shove_flows_add_former_holds(struct shove_control *control, struct shove_err
 
 /* ---- joining, and who has how much ---- */
 
-int shove_flows_join(struct shove_control *control, struct shove_error *error) {
-    for (uint32_t i = 0; i < control->flow_count; i++) {
-        struct shove_flow *flow = &control->flows[i];
-        struct shove_subscribe what = {
-            .group_id = flow->group->group_id,
-            .topics = flow->topics,
-            .topic_count = flow->topic_count,
-            .reset = flow->group->reset,
-            .hold_count = flow->topic_count - 1,
-            .user = flow,
-        };
-        int rc = control->ops->subscribe(control->transport, &what, &flow->subscription, error);
-        if (rc != 0)
-            return rc;
+int shove_flow_join(struct shove_flow *flow, struct shove_error *error) {
+    struct shove_control *control = flow->control;
+    struct shove_subscribe what = {
+        .group_id = flow->group->group_id,
+        .topics = flow->topics,
+        .topic_count = flow->topic_count,
+        .reset = flow->group->reset,
+        .hold_count = flow->topic_count - 1,
+        .user = flow,
+    };
+    int rc = control->ops->subscribe(control->transport, &what, &flow->subscription, error);
+    if (rc == 0)
         flow->state = SHOVE_FLOW_JOINED;
-    }
-    return 0;
+    return rc;
+}
+
+int shove_flows_join(struct shove_control *control, struct shove_error *error) {
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < control->flow_count; i++)
+        rc = shove_flow_join(&control->flows[i], error);
+    return rc;
 }
 
 uint64_t shove_flows_peak(const struct shove_control *control) {
@@ -227,13 +232,8 @@ void shove_flow_ended(struct shove_flow *flow, int code, const char *text) {
     struct shove_control *control = flow->control;
     flow->state = SHOVE_FLOW_ENDED;
     flow->subscription = NULL;
-    if (code != 0) {
-        flow->tally.is_failed = true;
-        control->verdict.failed_groups++;
-        shove_log_fields(SHOVE_LOG_ERROR, "a consumer group stopped and consumes no more", "group",
-                         flow->group->group_id, "topic", flow->source, "code",
-                         shove_error_name(code), "error", text, NULL);
-    }
+    if (code != 0)
+        shove_supervision_failed(flow, code, text);
     shove_drain_check(control);
 }
 

@@ -17,6 +17,8 @@ void shove_flows_release(struct shove_control *control);
  * They are only read. Asks the broker, waiting for it: before joining. */
 int shove_flows_add_former_holds(struct shove_control *control, struct shove_error *error);
 
+int shove_flow_join(struct shove_flow *flow, struct shove_error *error);
+
 /* Joins all groups. The first failure ends it. */
 int shove_flows_join(struct shove_control *control, struct shove_error *error);
 

@@ -67,6 +67,8 @@ void shove_partitions_assigned(struct shove_flow *flow, struct shove_claim **cla
         main_count += !partition->is_hold;
     }
     flow->was_assigned = true;
+    if (flow->assigned_ms == 0)
+        flow->assigned_ms = control->now_ms;
     control->has_progress = true;
     char text[32];
     snprintf(text, sizeof(text), "%zu", main_count);

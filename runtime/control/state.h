@@ -142,7 +142,13 @@ struct shove_log_limit { /* lets the first few lines of each second through and 
     uint32_t suppressed;
 };
 
-enum shove_flow_state { SHOVE_FLOW_IDLE, SHOVE_FLOW_JOINED, SHOVE_FLOW_LEAVING, SHOVE_FLOW_ENDED };
+enum shove_flow_state {
+    SHOVE_FLOW_IDLE,
+    SHOVE_FLOW_JOINED,
+    SHOVE_FLOW_RESTING, /* it failed, and is joined again */
+    SHOVE_FLOW_LEAVING,
+    SHOVE_FLOW_ENDED
+};
 
 struct shove_flow { /* a group that is consumed */
     struct shove_control *control;
@@ -153,8 +159,11 @@ struct shove_flow { /* a group that is consumed */
     size_t topic_count;
     uint32_t index;
     enum shove_flow_state state;
-    bool was_assigned; /* at least once */
-    bool is_paused;    /* by command: nothing is fed */
+    bool was_assigned;   /* at least once */
+    bool is_paused;      /* by command: nothing is fed */
+    uint32_t failures;   /* in a row (supervision.h) */
+    int64_t assigned_ms; /* loop time since when it has partitions; 0: not since it was joined */
+    int64_t join_at_ms;  /* RESTING: loop time */
     struct shove_policy policy;
     struct shove_subscription *subscription;
     struct shove_partition *partitions;

@@ -27,6 +27,8 @@ static json_t *worker_status(const struct shove_worker *worker) {
 }
 
 static const char *flow_state(const struct shove_flow *flow) {
+    if (flow->state == SHOVE_FLOW_RESTING)
+        return "resting";
     if (flow->tally.is_failed)
         return "failed";
     return flow->state == SHOVE_FLOW_JOINED ? "joined" : "left";

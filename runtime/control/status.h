@@ -3,7 +3,7 @@
  * { "pid":, "app": real path, "broker":, "phase": "starting" | "running" | "draining" | "leaving",
  *   "uptime_ms":,
  *   "workers": [{ "worker":, "pid": null while there is none, "state":, "in_flight": }],
- *   "groups": [{ "group":, "topic":, "state": "joined" | "failed" | "left", "paused":,
+ *   "groups": [{ "group":, "topic":, "state": "joined" | "resting" | "failed" | "left", "paused":,
  * "consumers":, "min":, "max":, "capacity":, "in_flight":, "partitions":, "ready": null while not
  * known, "lag": the same, "waiting": retries that wait in place, "storing": retries and dead
  * letters on their way to the broker, "acked":, "delayed":, "dead_letters":, "discarded": }] }

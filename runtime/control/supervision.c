@@ -1,0 +1,70 @@
+/* supervision.c: see supervision.h. Control only, loop's thread. */
+#include "control/supervision.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/log.h"
+#include "control/drain.h"
+#include "control/flow.h"
+#include "core/respawn.h"
+
+#define BACK_AFTER_MS 60000
+
+static void report_end(const struct shove_flow *flow, int code, const char *text) {
+    shove_log_fields(SHOVE_LOG_ERROR, "a consumer group stopped and consumes no more", "group",
+                     flow->group->group_id, "topic", flow->source, "code", shove_error_name(code),
+                     "error", text, NULL);
+}
+
+static void report_rest(const struct shove_flow *flow, int code, const char *text) {
+    char wait[32];
+    char failures[16];
+    snprintf(wait, sizeof(wait), "%" PRId64 " s", shove_respawn_delay_ms(flow->failures) / 1000);
+    snprintf(failures, sizeof(failures), "%" PRIu32, flow->failures);
+    shove_log_fields(SHOVE_LOG_ERROR,
+                     shove_respawn_is_open(flow->failures)
+                         ? "a consumer group stopped again and again: it is only probed from now on"
+                         : "a consumer group stopped and is started again",
+                     "group", flow->group->group_id, "topic", flow->source, "code",
+                     shove_error_name(code), "error", text, "failures", failures, "in", wait, NULL);
+}
+
+void shove_supervision_failed(struct shove_flow *flow, int code, const char *text) {
+    struct shove_control *control = flow->control;
+    const bool was_back =
+        flow->assigned_ms != 0 && control->now_ms - flow->assigned_ms >= BACK_AFTER_MS;
+    flow->failures = was_back ? 1 : flow->failures + 1;
+    flow->assigned_ms = 0;
+    flow->tally.is_failed = true;
+    control->verdict.failed_groups++;
+    if (control->phase != SHOVE_PHASE_RUNNING || !shove_respawn_can_help(code)) {
+        report_end(flow, code, text);
+        return;
+    }
+    flow->state = SHOVE_FLOW_RESTING;
+    flow->join_at_ms = control->now_ms + shove_respawn_delay_ms(flow->failures);
+    report_rest(flow, code, text);
+}
+
+static void join_again(struct shove_flow *flow) {
+    struct shove_error error;
+    int rc = shove_flow_join(flow, &error);
+    if (rc != 0) {
+        flow->state = SHOVE_FLOW_ENDED;
+        shove_supervision_failed(flow, rc, error.text);
+        shove_drain_check(flow->control);
+        return;
+    }
+    flow->tally.is_failed = false;
+    shove_log_fields(SHOVE_LOG_INFO, "the consumer group is started again", "group",
+                     flow->group->group_id, "topic", flow->source, NULL);
+}
+
+void shove_supervision_watch(struct shove_control *control) {
+    for (uint32_t i = 0; control->phase == SHOVE_PHASE_RUNNING && i < control->flow_count; i++) {
+        struct shove_flow *flow = &control->flows[i];
+        if (flow->state == SHOVE_FLOW_RESTING && control->now_ms >= flow->join_at_ms)
+            join_again(flow);
+    }
+}
