@@ -31,6 +31,7 @@ extern const struct shove_command shove_run_command;
 extern const struct shove_command shove_check_command;
 extern const struct shove_command shove_publish_command;
 extern const struct shove_command shove_status_command;
+extern const struct shove_command shove_reload_command;
 extern const struct shove_command shove_scale_command;
 extern const struct shove_command shove_pause_command;
 extern const struct shove_command shove_resume_command;

@@ -40,7 +40,7 @@ static const json_t *group_in(const json_t *status, const char *name) {
 /* Uses `request` up, and says how the group stands then. */
 static int send_request(const char *app, int64_t pid, const char *name, json_t *request) {
     struct shove_error error;
-    json_t *status = shove_remote_command(app, pid, request, &error);
+    json_t *status = shove_remote_command(app, pid, SHOVE_REMOTE_PATIENCE_S, request, &error);
     if (status == NULL)
         return shove_report(error.code == SHOVE_EUSAGE ? SHOVE_EXIT_USAGE : SHOVE_EXIT_FAILURE,
                             "%s", error.text);

@@ -14,14 +14,13 @@
 
 #include "base/buffer.h"
 
-#define PATIENCE_S 5
 #define ANSWER_BYTES_MAX ((size_t)16 << 20)
 
 /* ---- one question ---- */
 
 /* gives a descriptor; SHOVE_ECLOSED when nobody listens. */
-static int connect_to(const char *path, struct shove_error *error) {
-    const struct timeval patience = {.tv_sec = PATIENCE_S};
+static int connect_to(const char *path, int patience_s, struct shove_error *error) {
+    const struct timeval patience = {.tv_sec = patience_s};
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
@@ -51,7 +50,7 @@ static int send_line(int fd, const json_t *request, struct shove_error *error) {
 }
 
 /* gives the answer's object. */
-static json_t *read_answer(int fd, struct shove_error *error) {
+static json_t *read_answer(int fd, int patience_s, struct shove_error *error) {
     struct shove_buffer text;
     shove_buffer_init(&text);
     char piece[16384];
@@ -61,18 +60,21 @@ static json_t *read_answer(int fd, struct shove_error *error) {
     json_t *answer =
         count == 0 ? json_loadb((const char *)text.data, text.size, JSON_REJECT_DUPLICATES, NULL)
                    : NULL;
-    if (answer == NULL)
-        shove_error_set(error, SHOVE_ETIMEOUT, "it did not answer within %d s", PATIENCE_S);
+    if (answer == NULL && count < 0)
+        shove_error_set(error, SHOVE_ETIMEOUT, "it did not answer within %d s", patience_s);
+    else if (answer == NULL)
+        shove_error_set(error, SHOVE_ECLOSED, "it ended before it answered");
     shove_buffer_release(&text);
     return answer;
 }
 
 /* gives the status that comes with the answer. */
-static json_t *ask(const char *path, const json_t *request, struct shove_error *error) {
-    const int fd = connect_to(path, error);
+static json_t *ask(const char *path, int patience_s, const json_t *request,
+                   struct shove_error *error) {
+    const int fd = connect_to(path, patience_s, error);
     if (fd < 0)
         return NULL;
-    json_t *answer = send_line(fd, request, error) == 0 ? read_answer(fd, error) : NULL;
+    json_t *answer = send_line(fd, request, error) == 0 ? read_answer(fd, patience_s, error) : NULL;
     close(fd);
     if (answer == NULL)
         return NULL;
@@ -130,7 +132,7 @@ static bool is_of(const json_t *status, const char *app) {
 static json_t *look_at(const char *path, long pid) {
     struct shove_error error;
     json_t *request = json_pack("{s:s}", "command", "status");
-    json_t *status = ask(path, request, &error);
+    json_t *status = ask(path, SHOVE_REMOTE_PATIENCE_S, request, &error);
     json_decref(request);
     if (status == NULL && error.code == SHOVE_ECLOSED)
         unlink(path); /* left behind by a run that was killed */
@@ -184,7 +186,7 @@ static int choose(const json_t *found, const char *app, long *pid, struct shove_
     return 0;
 }
 
-json_t *shove_remote_command(const char *app, int64_t pid, json_t *request,
+json_t *shove_remote_command(const char *app, int64_t pid, int patience_s, json_t *request,
                              struct shove_error *error) {
     char folder[SHOVE_SOCKET_PATH_SIZE];
     char path[SHOVE_SOCKET_PATH_SIZE];
@@ -194,7 +196,7 @@ json_t *shove_remote_command(const char *app, int64_t pid, json_t *request,
     if (found != NULL && choose(found, app, &chosen, error) == 0 &&
         shove_run_dir(false, folder, error) == 0 &&
         shove_run_socket_path(folder, chosen, path, error) == 0)
-        status = ask(path, request, error);
+        status = ask(path, patience_s, request, error);
     json_decref(found);
     json_decref(request);
     return status;

@@ -16,10 +16,13 @@
  * at any more are removed. */
 json_t *shove_remote_find(const char *app, int64_t pid, struct shove_error *error);
 
+#define SHOVE_REMOTE_PATIENCE_S 5
+#define SHOVE_REMOTE_NO_LIMIT 0
+
 /* Asks the one run of `app` with that pid (0: the only one) `request`, which is used up, and gives
- * its status afterwards; NULL: SHOVE_E* in `error`. SHOVE_ECLOSED: it is not running, SHOVE_EUSAGE:
- * there are several. */
-json_t *shove_remote_command(const char *app, int64_t pid, json_t *request,
+ * its status afterwards, waiting so many seconds for it; NULL: SHOVE_E* in `error`. SHOVE_ECLOSED:
+ * it is not running, SHOVE_EUSAGE: there are several. */
+json_t *shove_remote_command(const char *app, int64_t pid, int patience_s, json_t *request,
                              struct shove_error *error);
 
 #endif

@@ -9,6 +9,7 @@
  */
 #include "control/control.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -33,6 +34,7 @@
 #include "control/partition.h"
 #include "control/pool.h"
 #include "control/publish.h"
+#include "control/reload.h"
 #include "control/remote.h"
 #include "control/scaling.h"
 #include "control/state.h"
@@ -150,6 +152,7 @@ static void on_watch_timer(uv_timer_t *timer) {
     if (control->phase == SHOVE_PHASE_RUNNING)
         shove_age_watch(control);
     shove_supervision_watch(control);
+    shove_reload_watch(control);
 }
 
 static void on_report_timer(uv_timer_t *timer) {
@@ -186,9 +189,28 @@ static void on_signal(uv_signal_t *signal, int number) {
     if (control->phase == SHOVE_PHASE_STARTING)
         stop_early(control);
     else if (control->phase == SHOVE_PHASE_RUNNING)
-        shove_drain_begin(control, number == SIGINT ? "SIGINT" : "SIGTERM");
+        shove_drain_begin(control, number == SIGINT    ? "SIGINT"
+                                   : number == SIGTERM ? "SIGTERM"
+                                                       : "the terminal was closed");
     else
         shove_drain_abort(control);
+}
+
+static bool has_terminal(void) {
+    const int fd = open("/dev/tty", O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+/* The terminal says the same when it is closed as an operator who wants a reload. */
+static void on_hangup(uv_signal_t *signal, int number) {
+    struct shove_control *control = signal->data;
+    struct shove_error error;
+    if (control->has_terminal && !has_terminal())
+        on_signal(signal, number);
+    else if (shove_reload_ask(control, "SIGHUP", &error) != 0)
+        shove_log(SHOVE_LOG_WARN, "SIGHUP reloads nothing: %s", error.text);
 }
 
 /* ---- what the transport says ---- */
@@ -282,6 +304,8 @@ static int init_loop(struct shove_control *control, struct shove_error *error) {
     uv_timer_init(&control->loop, &control->scale_timer);
     uv_signal_init(&control->loop, &control->sigint);
     uv_signal_init(&control->loop, &control->sigterm);
+    uv_signal_init(&control->loop, &control->sighup);
+    control->sighup.data = control;
     control->wake_poll.data = control->prepare.data = control->check.data = control->idle.data =
         control;
     control->due_timer.data = control->commit_timer.data = control->watch_timer.data = control;
@@ -302,6 +326,8 @@ static void start_handles(struct shove_control *control) {
     uv_timer_start(&control->drain_timer, on_report_timer, REPORT_INTERVAL_MS, REPORT_INTERVAL_MS);
     uv_signal_start(&control->sigint, on_signal, SIGINT);
     uv_signal_start(&control->sigterm, on_signal, SIGTERM);
+    control->has_terminal = has_terminal();
+    uv_signal_start(&control->sighup, on_hangup, SIGHUP);
 }
 
 static void close_handle(uv_handle_t *handle, void *ctx) {
@@ -330,7 +356,9 @@ static int64_t largest_message_bytes(const struct shove_topology *topology) {
 
 static void size_workers(struct shove_control *control) {
     const struct shove_run_options *options = control->options;
-    control->worker_count = options->workers ? options->workers : uv_available_parallelism();
+    control->set_size = options->workers ? options->workers : uv_available_parallelism();
+    control->worker_count = 2 * control->set_size;
+    control->generation = 1;
     uint64_t peak = shove_flows_peak(control);
     control->slot_count = MIN_SLOTS;
     while (control->slot_count < peak && control->slot_count < MAX_SLOTS)
@@ -406,7 +434,7 @@ static int start(struct shove_control *control, struct shove_error *error) {
     control->phase = SHOVE_PHASE_RUNNING;
     char workers[16];
     char groups[16];
-    snprintf(workers, sizeof(workers), "%" PRIu32, control->worker_count);
+    snprintf(workers, sizeof(workers), "%" PRIu32, control->set_size);
     snprintf(groups, sizeof(groups), "%" PRIu32, control->flow_count);
     shove_log_fields(SHOVE_LOG_INFO, "running", "app", control->options->script, "broker",
                      control->topology.broker, "groups", groups, "workers", workers, NULL);
@@ -427,6 +455,7 @@ static void end(struct shove_control *control) {
     release_loop(control);
     shove_buffer_release(&control->scratch);
     shove_topology_release(&control->topology);
+    shove_reload_release(control);
     free(control->description);
     free(control->app_path);
 }

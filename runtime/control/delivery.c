@@ -148,7 +148,7 @@ void shove_delivery_write(const struct shove_delivery *delivery,
     struct shove_envelope envelope = {
         .offset = is_hold ? info->original_offset : record->offset,
         .timestamp_ms = is_hold ? info->original_timestamp_ms : record->timestamp_ms,
-        .group = delivery->flow->index,
+        .group = delivery->flow->group_number,
         .partition = is_hold ? info->original_partition : delivery->partition->claim->partition,
         .retry_count = delivery->retry_count,
         .flags = (record->key ? 0 : SHOVE_ENVELOPE_NULL_KEY) |

@@ -116,6 +116,7 @@ static bool place_again(struct shove_delivery *delivery) {
     uint8_t *out = worker->home->bytes + offset;
     memcpy(out, old, size);
     struct shove_envelope *envelope = (struct shove_envelope *)(void *)out;
+    envelope->group = delivery->flow->group_number;
     envelope->retry_count = delivery->retry_count;
     if (delivery->is_redelivered)
         envelope->flags |= SHOVE_ENVELOPE_REDELIVERED;

@@ -20,7 +20,7 @@ static int init_flow(struct shove_control *control, struct shove_flow *flow, uin
     flow->control = control;
     flow->group = group;
     flow->topic = topic;
-    flow->index = index;
+    flow->index = flow->group_number = index;
     flow->consumers = group->consumers_min;
     flow->source = shove_topology_source(&control->topology, group);
     flow->policy = shove_topology_policy(&control->topology, group);
@@ -46,6 +46,26 @@ int shove_flows_init(struct shove_control *control, struct shove_error *error) {
             return shove_error_set(error, SHOVE_ENOMEM, "out of memory");
     }
     return 0;
+}
+
+void shove_flow_adopt(struct shove_flow *flow, const struct shove_topology *topology,
+                      uint32_t number) {
+    const struct shove_group *group = &topology->groups[number];
+    const struct shove_topic *topic = &topology->topics[group->topic];
+    flow->group = group;
+    flow->group_number = number;
+    flow->topic = topic;
+    flow->source = shove_topology_source(topology, group);
+    flow->policy = shove_topology_policy(topology, group);
+    flow->topics[0] = flow->source;
+    for (uint32_t i = 0; i < flow->policy.hold_count; i++)
+        flow->topics[i + 1] = topic->holds[i];
+    for (struct shove_partition *p = flow->partitions; p; p = p->next)
+        p->topic = flow->topics[p->claim->topic_index];
+    if (flow->consumers < group->consumers_min)
+        flow->consumers = group->consumers_min;
+    if (flow->consumers > group->consumers_max)
+        flow->consumers = group->consumers_max;
 }
 
 void shove_flows_release(struct shove_control *control) {
@@ -216,6 +236,7 @@ void shove_flows_spread(struct shove_control *control) {
     for (uint32_t i = 0; i < control->flow_count; i++) {
         struct shove_flow *flow = &control->flows[i];
         uint32_t position = 0;
+        flow->capacity_total = 0;
         for (uint32_t w = 0; w < control->worker_count; w++) {
             flow->capacity[w] = 0;
             if (control->workers[w].state != SHOVE_WORKER_READY)
@@ -224,6 +245,7 @@ void shove_flows_spread(struct shove_control *control) {
             uint32_t lanes = flow->consumers;
             uint32_t here = lanes / ready + (first < lanes % ready ? 1 : 0);
             flow->capacity[w] = (uint32_t)shove_group_capacity(flow->group, here);
+            flow->capacity_total += flow->capacity[w];
         }
     }
 }

@@ -19,6 +19,10 @@ int shove_flows_add_former_holds(struct shove_control *control, struct shove_err
 
 int shove_flow_join(struct shove_flow *flow, struct shove_error *error);
 
+/* Takes over what another description of the same group says; its topics are the same. */
+void shove_flow_adopt(struct shove_flow *flow, const struct shove_topology *topology,
+                      uint32_t number);
+
 /* Joins all groups. The first failure ends it. */
 int shove_flows_join(struct shove_control *control, struct shove_error *error);
 
@@ -31,7 +35,9 @@ void shove_flows_spread(struct shove_control *control);
 uint64_t shove_flows_peak(const struct shove_control *control);
 
 static inline bool shove_flow_has_room(const struct shove_flow *flow, uint32_t worker) {
-    return flow->in_flight[worker] < flow->capacity[worker];
+    return flow->in_flight[worker] < flow->capacity[worker] &&
+           flow->in_flight_total <
+               flow->capacity_total; /* others may still finish what they have */
 }
 
 /* The subscription ended by itself or because we left. */

@@ -20,7 +20,9 @@
 #include "control/flow.h"
 #include "control/isolation.h"
 #include "control/publish.h"
+#include "control/reload.h"
 #include "control/settle.h"
+#include "control/watchdog.h"
 
 #define NOTES_PER_ROUND 4096
 #define OUTBOUND_BYTES (1u << 20)
@@ -111,16 +113,25 @@ int shove_pool_start(struct shove_control *control, struct shove_error *error) {
         worker->free_slots = calloc(control->slot_count, sizeof(*worker->free_slots));
         if (!worker->slots || !worker->generations || !worker->free_slots)
             return shove_error_set(error, SHOVE_ENOMEM, "out of memory");
-        int rc = start_worker(worker, error);
-        if (rc != 0)
-            return rc;
     }
-    return 0;
+    return shove_pool_start_set(control, control->set, error);
+}
+
+static struct shove_worker *worker_of(const struct shove_control *control, uint32_t set,
+                                      uint32_t i) {
+    return &control->workers[set * control->set_size + i];
+}
+
+int shove_pool_start_set(struct shove_control *control, uint32_t set, struct shove_error *error) {
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < control->set_size; i++)
+        rc = start_worker(worker_of(control, set, i), error);
+    return rc;
 }
 
 /* ---- what workers say ---- */
 
-static void condemn(struct shove_worker *worker, const char *why) {
+void shove_pool_condemn(struct shove_worker *worker, const char *why) {
     if (worker->is_condemned || !worker->has_child)
         return;
     char index[16];
@@ -134,11 +145,11 @@ static void condemn(struct shove_worker *worker, const char *why) {
 /* What it says from here on is not even looked at. */
 static void distrust(struct shove_worker *worker, const char *why) {
     worker->is_distrusted = true;
-    condemn(worker, why);
+    shove_pool_condemn(worker, why);
 }
 
-static struct shove_delivery *delivery_in_slot(const struct shove_worker *worker, uint32_t slot,
-                                               uint32_t generation) {
+struct shove_delivery *shove_pool_delivery(const struct shove_worker *worker, uint32_t slot,
+                                           uint32_t generation) {
     if (slot >= worker->control->slot_count || worker->generations[slot] != generation)
         return NULL;
     return worker->slots[slot];
@@ -151,7 +162,7 @@ static bool is_a_workers_outcome(uint16_t outcome) {
 
 static void settled(struct shove_worker *worker, const struct shove_note *note,
                     const uint8_t *payload) {
-    struct shove_delivery *delivery = delivery_in_slot(worker, note->slot, note->generation);
+    struct shove_delivery *delivery = shove_pool_delivery(worker, note->slot, note->generation);
     if (!delivery || !is_a_workers_outcome(note->outcome)) {
         distrust(worker, "it settled a message that it was not given");
         return;
@@ -164,6 +175,10 @@ static void settled(struct shove_worker *worker, const struct shove_note *note,
 static void described(struct shove_worker *worker, const struct shove_note *note,
                       const uint8_t *payload) {
     const struct shove_control *control = worker->control;
+    if (shove_reload_owns(control, worker)) {
+        shove_reload_described(worker, (const char *)payload, note->size);
+        return;
+    }
     if (note->size == control->description_size &&
         memcmp(payload, control->description, note->size) == 0)
         return;
@@ -173,11 +188,16 @@ static void described(struct shove_worker *worker, const struct shove_note *note
             "%s describes another app each time it is loaded (does it depend on time or chance?)",
             control->options->script);
     else
-        condemn(worker,
-                "the script changed on disk since the start; restart shove to run the new one");
+        shove_pool_condemn(
+            worker,
+            "the script changed on disk since it was loaded: 'shove reload' runs the new one");
 }
 
 static void became_ready(struct shove_worker *worker) {
+    if (shove_reload_owns(worker->control, worker)) {
+        shove_reload_worker_ready(worker);
+        return;
+    }
     worker->state = SHOVE_WORKER_READY;
     worker->started_ms = worker->control->now_ms;
     shove_flows_spread(worker->control);
@@ -189,6 +209,8 @@ static void failed_to_load(struct shove_worker *worker, const struct shove_note 
     if (control->phase == SHOVE_PHASE_STARTING)
         shove_control_fail_start(control, SHOVE_EXIT_CONFIG, "%.*s", (int)note->size,
                                  (const char *)payload);
+    else if (shove_reload_owns(control, worker))
+        shove_reload_worker_failed(worker, (const char *)payload, note->size);
     else
         shove_log(SHOVE_LOG_ERROR, "a replacement worker cannot load the script: %.*s",
                   (int)note->size, (const char *)payload);
@@ -274,6 +296,13 @@ static void read_notes(struct shove_worker *worker, uint32_t max) {
     control->has_progress = true;
 }
 
+/* It exits when nothing runs in it any more. */
+static void tell_to_stop(struct shove_worker *worker) {
+    worker->state = SHOVE_WORKER_STOPPING;
+    shove_channel_submit(worker->home->channel, &(struct shove_submit){.type = SHOVE_SUBMIT_STOP});
+    shove_channel_flush(worker->home->channel);
+}
+
 void shove_pool_round(struct shove_control *control) {
     for (uint32_t i = 0; i < control->worker_count; i++) {
         struct shove_worker *worker = &control->workers[i];
@@ -282,6 +311,8 @@ void shove_pool_round(struct shove_control *control) {
         if (!shove_publish_waits(control))
             read_notes(worker, NOTES_PER_ROUND);
         shove_publish_answer_waiting(worker);
+        if (worker->state == SHOVE_WORKER_RETIRING && worker->in_flight == 0)
+            tell_to_stop(worker);
     }
 }
 
@@ -293,7 +324,7 @@ static struct shove_delivery *find_culprit(const struct shove_worker *worker) {
     int64_t since_ms;
     if (!shove_channel_running(worker->home->channel, &slot, &generation, &since_ms))
         return NULL;
-    return delivery_in_slot(worker, slot, generation);
+    return shove_pool_delivery(worker, slot, generation);
 }
 
 static void describe_end(const struct shove_child *child, char *out, size_t size) {
@@ -372,6 +403,17 @@ static void lose_start(struct shove_worker *worker) {
               "run again");
 }
 
+/* The app goes on with what it has: nobody's death but the reload's. */
+static void lose_of_reload(struct shove_worker *worker) {
+    char text[128];
+    char how[64];
+    describe_end(&worker->child, how, sizeof(how));
+    const int size =
+        snprintf(text, sizeof(text), "a worker process ended while it loaded the script: %s", how);
+    worker->state = SHOVE_WORKER_STOPPING;
+    shove_reload_worker_failed(worker, text, (size_t)size);
+}
+
 static void child_exited(struct shove_child *child, int64_t status, int signal) {
     struct shove_worker *worker = child->user;
     struct shove_control *control = worker->control;
@@ -383,6 +425,8 @@ static void child_exited(struct shove_child *child, int64_t status, int signal) 
         shove_channel_reveal(worker->home->channel); /* what it settled is not handled again */
         read_notes(worker, UINT32_MAX);
     }
+    if (shove_reload_owns(control, worker))
+        lose_of_reload(worker);
     const bool is_expected =
         worker->state == SHOVE_WORKER_STOPPING || control->phase == SHOVE_PHASE_STARTING;
     /* A worker that was told to go, or killed with everything else, is nobody's fault. */
@@ -411,73 +455,6 @@ static void child_exited(struct shove_child *child, int64_t status, int signal) 
 
 /* ---- watching ---- */
 
-static int64_t longest_timeout_ms(const struct shove_control *control) {
-    int64_t longest_ms = 0;
-    for (uint32_t i = 0; i < control->flow_count; i++) {
-        if (control->flows[i].group->handler_timeout_ms > longest_ms)
-            longest_ms = control->flows[i].group->handler_timeout_ms;
-    }
-    return longest_ms;
-}
-
-/* The same coroutine on the CPU, without a pause, for longer than its group allows, by control's
- * own clock. The worker's word only says whether it is still the same stretch. */
-static bool is_hogged(struct shove_worker *worker) {
-    const int64_t now_ms = worker->control->now_ms;
-    uint32_t slot;
-    uint32_t generation;
-    int64_t since_ms;
-    if (!shove_channel_running(worker->home->channel, &slot, &generation, &since_ms)) {
-        worker->watched_since_ms = 0;
-        return false;
-    }
-    if (worker->watched_since_ms == 0 || slot != worker->watched_slot ||
-        generation != worker->watched_generation || since_ms != worker->watched_stretch_ms) {
-        worker->watched_slot = slot;
-        worker->watched_stretch_ms = since_ms;
-        worker->watched_generation = generation;
-        worker->watched_since_ms = now_ms;
-        return false;
-    }
-    const struct shove_delivery *delivery = delivery_in_slot(worker, slot, generation);
-    int64_t limit_ms =
-        delivery ? delivery->flow->group->handler_timeout_ms : longest_timeout_ms(worker->control);
-    return now_ms - worker->watched_since_ms > limit_ms + SHOVE_KILL_GRACE_MS;
-}
-
-/* Stopped, or deaf: messages are there and nothing at all has come back for longer than any handler
- * may take. */
-static bool is_stuck(const struct shove_worker *worker) {
-    if (worker->in_flight == 0)
-        return false;
-    const int64_t now_ms = worker->control->now_ms;
-    int64_t oldest_ms = now_ms;
-    for (uint32_t slot = 0; slot < worker->control->slot_count; slot++) {
-        const struct shove_delivery *delivery = worker->slots[slot];
-        if (delivery && delivery->submitted_ms < oldest_ms)
-            oldest_ms = delivery->submitted_ms;
-    }
-    int64_t since_ms = worker->last_progress_ms > oldest_ms ? worker->last_progress_ms : oldest_ms;
-    return now_ms - since_ms > longest_timeout_ms(worker->control) + 2 * SHOVE_KILL_GRACE_MS;
-}
-
-static void watch(struct shove_worker *worker) {
-    struct shove_control *control = worker->control;
-    if (worker->state == SHOVE_WORKER_LOADING) {
-        if (control->now_ms - worker->started_ms > control->options->load_timeout_ms)
-            condemn(worker, "it did not finish loading the script in time");
-        return;
-    }
-    if (worker->state != SHOVE_WORKER_READY || worker->is_condemned)
-        return;
-    if (is_hogged(worker)) {
-        worker->is_killed_for_timeout = true;
-        condemn(worker, "a handler did not yield and ran past its timeout");
-    } else if (is_stuck(worker)) {
-        condemn(worker, "it does not answer any more");
-    }
-}
-
 static void respawn(struct shove_worker *worker) {
     struct shove_error error;
     if (start_worker(worker, &error) == 0)
@@ -492,8 +469,9 @@ void shove_pool_watch(struct shove_control *control) {
     for (uint32_t i = 0; i < control->worker_count; i++) {
         struct shove_worker *worker = &control->workers[i];
         if (worker->has_child)
-            watch(worker);
-        else if (control->phase <= SHOVE_PHASE_DRAINING && control->now_ms >= worker->start_at_ms)
+            shove_watchdog_look(worker);
+        else if (i / control->set_size == control->set && control->phase <= SHOVE_PHASE_DRAINING &&
+                 control->now_ms >= worker->start_at_ms)
             respawn(worker);
     }
 }
@@ -517,8 +495,8 @@ void shove_pool_wakes(struct shove_control *control) {
 }
 
 bool shove_pool_is_ready(const struct shove_control *control) {
-    for (uint32_t i = 0; i < control->worker_count; i++) {
-        if (control->workers[i].state != SHOVE_WORKER_READY)
+    for (uint32_t i = 0; i < control->set_size; i++) {
+        if (worker_of(control, control->set, i)->state != SHOVE_WORKER_READY)
             return false;
     }
     return true;
@@ -534,13 +512,27 @@ bool shove_pool_is_gone(const struct shove_control *control) {
 
 void shove_pool_stop(struct shove_control *control) {
     for (uint32_t i = 0; i < control->worker_count; i++) {
-        struct shove_worker *worker = &control->workers[i];
-        if (!worker->has_child)
-            continue;
-        worker->state = SHOVE_WORKER_STOPPING;
-        shove_channel_submit(worker->home->channel,
-                             &(struct shove_submit){.type = SHOVE_SUBMIT_STOP});
-        shove_channel_flush(worker->home->channel);
+        if (control->workers[i].has_child)
+            tell_to_stop(&control->workers[i]);
+    }
+}
+
+void shove_pool_kill_set(struct shove_control *control, uint32_t set) {
+    for (uint32_t i = 0; i < control->set_size; i++) {
+        struct shove_worker *worker = worker_of(control, set, i);
+        worker->state = worker->has_child ? SHOVE_WORKER_STOPPING : worker->state;
+        if (worker->has_child)
+            shove_child_kill(&worker->child);
+    }
+}
+
+void shove_pool_retire_set(struct shove_control *control, uint32_t set) {
+    for (uint32_t i = 0; i < control->set_size; i++) {
+        struct shove_worker *worker = worker_of(control, set, i);
+        if (worker->state == SHOVE_WORKER_READY)
+            worker->state = SHOVE_WORKER_RETIRING;
+        else if (worker->has_child)
+            tell_to_stop(worker);
     }
 }
 

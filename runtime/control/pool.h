@@ -5,7 +5,7 @@
 
 #include "control/state.h"
 
-/* Tables and processes of control->worker_count workers; they report when they are ready. */
+/* Tables of all places, and the processes of the current set; they report when they are ready. */
 int shove_pool_start(struct shove_control *control, struct shove_error *error);
 
 /* Handles the notes that are there, a bounded portion of each worker's. */
@@ -18,6 +18,18 @@ void shove_pool_watch(struct shove_control *control);
 /* Before the loop blocks: true when a note is there already. */
 bool shove_pool_sleeps(struct shove_control *control);
 void shove_pool_wakes(struct shove_control *control);
+
+/* Starts the workers of an empty set; tells of them go to reload.h. On failure some may run. */
+int shove_pool_start_set(struct shove_control *control, uint32_t set, struct shove_error *error);
+/* They are given nothing more, and exit when they have finished what they have. */
+void shove_pool_retire_set(struct shove_control *control, uint32_t set);
+void shove_pool_kill_set(struct shove_control *control, uint32_t set);
+
+/* Kills one, and says why. */
+void shove_pool_condemn(struct shove_worker *worker, const char *why);
+/* What a worker means by a slot and its generation; NULL: nothing that it has. */
+struct shove_delivery *shove_pool_delivery(const struct shove_worker *worker, uint32_t slot,
+                                           uint32_t generation);
 
 bool shove_pool_is_ready(const struct shove_control *control); /* all of them */
 bool shove_pool_is_gone(const struct shove_control *control);  /* no process is left */

@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/suggest.h"
+#include "control/reload.h"
 #include "control/run_dir.h"
 #include "control/scaling.h"
 #include "control/status.h"
@@ -24,6 +25,7 @@ struct shove_remote_client {
     uv_pipe_t pipe; /* first */
     struct shove_control *control;
     int64_t since_ms;
+    bool waits_for_reload;
     size_t size;
     char request[REQUEST_BYTES_MAX];
     char *answer; /* owned; set once */
@@ -83,7 +85,9 @@ static int set_paused(struct shove_control *control, const json_t *request, bool
     return 0;
 }
 
+/* SHOVE_EAGAIN: the answer comes when the reload is over. */
 static int obey(struct shove_control *control, const json_t *request, struct shove_error *error) {
+    int rc;
     const char *command = json_string_value(json_object_get(request, "command"));
     if (command == NULL)
         return shove_error_set(error, SHOVE_EINVAL,
@@ -96,19 +100,18 @@ static int obey(struct shove_control *control, const json_t *request, struct sho
         return scale(control, request, error);
     if (strcmp(command, "pause") == 0 || strcmp(command, "resume") == 0)
         return set_paused(control, request, command[0] == 'p', error);
+    if (strcmp(command, "reload") == 0) {
+        rc = shove_reload_ask(control, "by command", error);
+        return rc == 0 ? SHOVE_EAGAIN : rc;
+    }
     return shove_error_set(error, SHOVE_EINVAL, "there is no command '%s'", command);
 }
 
 /* gives a line; NULL when out of memory. */
-static char *answer_to(struct shove_control *control, const char *text, size_t size) {
-    struct shove_error error = {.code = 0};
-    json_t *request = json_loadb(text, size, JSON_REJECT_DUPLICATES, NULL);
-    control->now_ms = (int64_t)uv_now(&control->loop);
-    const int rc = obey(control, request, &error);
-    json_decref(request);
-    json_t *answer = rc == 0 ? json_pack("{s:b, s:o}", "ok", 1, "status", shove_status(control))
-                             : json_pack("{s:b, s:s, s:s}", "ok", 0, "code", shove_error_name(rc),
-                                         "error", error.text);
+static char *answer_line(const struct shove_control *control, int code, const char *text) {
+    json_t *answer = code == 0 ? json_pack("{s:b, s:o}", "ok", 1, "status", shove_status(control))
+                               : json_pack("{s:b, s:s, s:s}", "ok", 0, "code",
+                                           shove_error_name(code), "error", text);
     char *line = answer != NULL ? json_dumps(answer, JSON_COMPACT) : NULL;
     json_decref(answer);
     return line;
@@ -137,9 +140,8 @@ static void on_written(uv_write_t *write, int status) {
     hang_up(write->data);
 }
 
-static void answer(struct shove_remote_client *client) {
-    uv_read_stop((uv_stream_t *)&client->pipe);
-    client->answer = answer_to(client->control, client->request, client->size);
+static void answer(struct shove_remote_client *client, int code, const char *text) {
+    client->answer = answer_line(client->control, code, text);
     if (client->answer == NULL) {
         hang_up(client);
         return;
@@ -150,6 +152,30 @@ static void answer(struct shove_remote_client *client) {
     client->write.data = client;
     if (uv_write(&client->write, (uv_stream_t *)&client->pipe, &buffer, 1, on_written) != 0)
         hang_up(client);
+}
+
+static void take_request(struct shove_remote_client *client) {
+    struct shove_control *control = client->control;
+    struct shove_error error = {.code = 0};
+    uv_read_stop((uv_stream_t *)&client->pipe);
+    json_t *request = json_loadb(client->request, client->size, JSON_REJECT_DUPLICATES, NULL);
+    control->now_ms = (int64_t)uv_now(&control->loop);
+    client->waits_for_reload = true; /* it may be over before obey returns */
+    const int rc = obey(control, request, &error);
+    json_decref(request);
+    if (rc == SHOVE_EAGAIN)
+        return;
+    client->waits_for_reload = false;
+    answer(client, rc, error.text);
+}
+
+void shove_remote_reloaded(struct shove_control *control, int code, const char *text) {
+    for (struct shove_remote_client *c = control->remote_clients; c; c = c->next) {
+        if (!c->waits_for_reload)
+            continue;
+        c->waits_for_reload = false;
+        answer(c, code, text);
+    }
 }
 
 static void on_room(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer) {
@@ -168,7 +194,7 @@ static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer) 
     const bool is_whole = memchr(buffer->base, '\n', (size_t)count) != NULL;
     client->size += (size_t)count;
     if (is_whole || client->size == sizeof client->request)
-        answer(client);
+        take_request(client);
 }
 
 static bool is_ours(uv_pipe_t *pipe) {
@@ -207,7 +233,7 @@ static void on_connection(uv_stream_t *server, int status) {
 void shove_remote_tick(struct shove_control *control) {
     const int64_t now_ms = (int64_t)uv_now(&control->loop);
     for (struct shove_remote_client *c = control->remote_clients; c; c = c->next) {
-        if (now_ms - c->since_ms > PATIENCE_MS)
+        if (!c->waits_for_reload && now_ms - c->since_ms > PATIENCE_MS)
             hang_up(c);
     }
 }

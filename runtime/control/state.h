@@ -158,6 +158,7 @@ struct shove_flow { /* a group that is consumed */
     const char **topics; /* source and holds, borrowed names; then holds of earlier runs, owned */
     size_t topic_count;
     uint32_t index;
+    uint32_t group_number; /* of its group in the topology that workers have now */
     enum shove_flow_state state;
     bool was_assigned;   /* at least once */
     bool is_paused;      /* by command: nothing is fed */
@@ -170,7 +171,8 @@ struct shove_flow { /* a group that is consumed */
     struct shove_partition *next_partition; /* where the next round of feeding begins */
     uint32_t consumers;                     /* lanes it has now */
     struct shove_autoscale autoscale;
-    uint32_t *capacity;  /* per worker: lanes there x effective prefetch */
+    uint32_t *capacity; /* per worker: lanes there x effective prefetch */
+    uint32_t capacity_total;
     uint32_t *in_flight; /* per worker */
     uint32_t in_flight_total;
     uint32_t current_worker;
@@ -189,7 +191,9 @@ struct shove_flow { /* a group that is consumed */
 enum shove_worker_state {
     SHOVE_WORKER_ABSENT, /* waiting for its turn to be started */
     SHOVE_WORKER_LOADING,
+    SHOVE_WORKER_LOADED, /* of a reload: waits for the others (reload.h) */
     SHOVE_WORKER_READY,
+    SHOVE_WORKER_RETIRING, /* reloaded: finishes what it has, is given nothing more */
     SHOVE_WORKER_STOPPING
 };
 
@@ -246,6 +250,15 @@ enum shove_phase {
     SHOVE_PHASE_DONE
 };
 
+struct shove_reload { /* reload.h */
+    bool is_wanted;
+    bool is_loading;
+    uint32_t ready_count;
+    const char *why;   /* literal */
+    char *description; /* what its workers say; owned */
+    size_t description_size;
+};
+
 struct shove_control {
     const struct shove_run_options *options;
     uv_loop_t loop;
@@ -259,8 +272,12 @@ struct shove_control {
     const struct shove_transport_ops *ops;
     struct shove_transport *transport;
 
-    struct shove_worker *workers;
-    uint32_t worker_count;
+    struct shove_worker *workers; /* two sets of set_size, one of them current */
+    uint32_t worker_count;        /* of both sets: places, not processes */
+    uint32_t set_size;
+    uint32_t set;        /* the current one, 0 or 1 */
+    uint32_t generation; /* of the code, from 1 */
+    struct shove_reload reload;
     uint32_t slot_count; /* per worker, a power of two */
     size_t arena_bytes;
     struct shove_bell bell; /* rung by all workers */
@@ -300,6 +317,8 @@ struct shove_control {
     struct shove_remote_client *remote_clients;
     uv_signal_t sigint;
     uv_signal_t sigterm;
+    uv_signal_t sighup;
+    bool has_terminal; /* at the start */
 
     int64_t drain_deadline_ms;
     int64_t leave_deadline_ms;

@@ -18,7 +18,9 @@ static json_t *worker_status(const struct shove_worker *worker) {
     static const char *const states[] = {
         [SHOVE_WORKER_ABSENT] = "waiting to be started",
         [SHOVE_WORKER_LOADING] = "loading",
+        [SHOVE_WORKER_LOADED] = "loaded",
         [SHOVE_WORKER_READY] = "ready",
+        [SHOVE_WORKER_RETIRING] = "finishing",
         [SHOVE_WORKER_STOPPING] = "stopping",
     };
     json_t *pid = worker->has_child ? json_integer(worker->child.pid) : json_null();
@@ -65,13 +67,16 @@ static json_t *flow_status(const struct shove_flow *flow) {
 json_t *shove_status(const struct shove_control *control) {
     json_t *workers = json_array();
     json_t *groups = json_array();
-    for (uint32_t i = 0; control->workers && i < control->worker_count; i++)
-        json_array_append_new(workers, worker_status(&control->workers[i]));
+    for (uint32_t i = 0; control->workers && i < control->worker_count; i++) {
+        if (i / control->set_size == control->set || control->workers[i].has_child)
+            json_array_append_new(workers, worker_status(&control->workers[i]));
+    }
     for (uint32_t i = 0; i < control->flow_count; i++)
         json_array_append_new(groups, flow_status(&control->flows[i]));
-    return json_pack("{s:i, s:s, s:s, s:s, s:I, s:o, s:o}", "pid", (int)getpid(), "app",
+    return json_pack("{s:i, s:s, s:s, s:s, s:i, s:I, s:o, s:o}", "pid", (int)getpid(), "app",
                      control->app_path != NULL ? control->app_path : control->options->script,
                      "broker", control->topology.broker, "phase", phase_name(control->phase),
-                     "uptime_ms", (json_int_t)(control->now_ms - control->started_ms), "workers",
-                     workers, "groups", groups);
+                     "generation", (int)control->generation, "uptime_ms",
+                     (json_int_t)(control->now_ms - control->started_ms), "workers", workers,
+                     "groups", groups);
 }

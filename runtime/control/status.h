@@ -1,7 +1,7 @@
 /* status.h: what a running shove says of itself, as JSON. Control only.
  *
  * { "pid":, "app": real path, "broker":, "phase": "starting" | "running" | "draining" | "leaving",
- *   "uptime_ms":,
+ *   "generation":, "uptime_ms":,
  *   "workers": [{ "worker":, "pid": null while there is none, "state":, "in_flight": }],
  *   "groups": [{ "group":, "topic":, "state": "joined" | "resting" | "failed" | "left", "paused":,
  * "consumers":, "min":, "max":, "capacity":, "in_flight":, "partitions":, "ready": null while not

@@ -86,8 +86,8 @@ describe("shove", function()
     end)
 
     it("names the commands there are when it does not know one", function()
-        assert_usage(shove("tail"), "'tail'", "run, check, publish, dlq, status, scale, pause, resume and help")
-        assert_usage(shove("reload", "app.lua"), "'reload'", "scale, pause, resume and help")
+        assert_usage(shove("tail"), "'tail'", "run, check, publish, dlq, status, reload, scale, pause, resume and help")
+        assert_usage(shove("relod", "app.lua"), "'relod'", "did you mean 'reload'?")
     end)
 
     it("suggests the command that was meant", function()

@@ -244,16 +244,20 @@ describe("The socket of a run", function()
     it("hangs up on who says nothing for five seconds, and on more than 16 at once", function()
         local s = start()
         local over, pipes = 0, {}
-        local function open_next()
-            local pipe = uv.new_pipe(false)
+        local function open() -- false: its backlog is full
+            local pipe, answer = uv.new_pipe(false), nil
+            pipe:connect(s.folder .. "/" .. s.p.pid .. ".sock", function(err) answer = err or "connected" end)
+            wait.until_true(function() return answer end, WAIT_MS, "the connection")
+            if answer ~= "connected" then
+                assert.equal("EAGAIN", answer)
+                pipe:close()
+                return false
+            end
+            pipe:read_start(function(_, chunk) if not chunk then over = over + 1 end end)
             table.insert(pipes, pipe)
-            pipe:connect(s.folder .. "/" .. s.p.pid .. ".sock", function(err)
-                assert.is_nil(err)
-                pipe:read_start(function(_, chunk) if not chunk then over = over + 1 end end)
-                if #pipes < 20 then open_next() end
-            end)
+            return true
         end
-        open_next()
+        for _ = 1, 20 do wait.until_true(open, WAIT_MS, "room in the backlog") end
         wait.until_true(function() return over == 4 end, WAIT_MS, "four to be hung up on")
         wait.until_true(function() return over == 20 end, WAIT_MS, "all to be hung up on")
         for _, pipe in ipairs(pipes) do pipe:close() end

@@ -1,0 +1,184 @@
+/* reload.c: see reload.h. Control only, loop's thread.
+ *
+ * Workers have two sets of places, of which one is current; the other is empty, or of the workers
+ * that are being loaded, or of those that finish.
+ */
+#include "control/reload.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "control/flow.h"
+#include "control/pool.h"
+#include "control/remote.h"
+#include "control/scaling.h"
+#include "control/topology_json.h"
+#include "core/topology_change.h"
+
+static uint32_t other_set(const struct shove_control *control) {
+    return 1 - control->set;
+}
+
+static struct shove_worker *worker_of(const struct shove_control *control, uint32_t set,
+                                      uint32_t i) {
+    return &control->workers[set * control->set_size + i];
+}
+
+bool shove_reload_owns(const struct shove_control *control, const struct shove_worker *worker) {
+    return control->reload.is_loading && worker->index / control->set_size == other_set(control);
+}
+
+static bool is_set_empty(const struct shove_control *control, uint32_t set) {
+    for (uint32_t i = 0; i < control->set_size; i++) {
+        if (worker_of(control, set, i)->has_child)
+            return false;
+    }
+    return true;
+}
+
+/* ---- its end ---- */
+
+static void forget(struct shove_reload *reload) {
+    free(reload->description);
+    reload->description = NULL;
+    reload->is_loading = false;
+}
+
+static void fail(struct shove_control *control, const char *text) {
+    char generation[16];
+    snprintf(generation, sizeof(generation), "%" PRIu32, control->generation);
+    forget(&control->reload);
+    shove_pool_kill_set(control, other_set(control));
+    shove_log_fields(SHOVE_LOG_ERROR, "the reload failed, and the app goes on as it was",
+                     "generation", generation, "why", text, NULL);
+    shove_remote_reloaded(control, SHOVE_ECONFIG, text);
+}
+
+void shove_reload_release(struct shove_control *control) {
+    forget(&control->reload);
+}
+
+/* ---- the switch ---- */
+
+/* Everything borrowed from the topology is borrowed from the new one: what may change is taken
+ * over, and all names are the same. */
+static void take_over(struct shove_control *control, struct shove_topology *next) {
+    for (uint32_t i = 0; i < control->flow_count; i++) {
+        struct shove_flow *flow = &control->flows[i];
+        const long number = shove_topology_find_group(next, &control->topology, flow->group);
+        shove_flow_adopt(flow, next, (uint32_t)number);
+    }
+    shove_topology_release(&control->topology);
+    control->topology = *next;
+    *next = (struct shove_topology){0};
+    free(control->description);
+    control->description = control->reload.description;
+    control->description_size = control->reload.description_size;
+    control->reload.description = NULL;
+}
+
+static void switch_to(struct shove_control *control, struct shove_topology *next) {
+    const bool restarts = shove_pool_cancel_start(control);
+    char generation[16];
+    take_over(control, next);
+    for (uint32_t i = 0; i < control->set_size; i++)
+        worker_of(control, other_set(control), i)->state = SHOVE_WORKER_READY;
+    shove_pool_retire_set(control, control->set);
+    control->set = other_set(control);
+    control->generation++;
+    forget(&control->reload);
+    shove_flows_spread(control);
+    shove_scaling_start(control);
+    if (restarts)
+        shove_pool_send_start(control);
+    for (uint32_t i = 0; i < control->topology.warning_count; i++)
+        shove_log(SHOVE_LOG_WARN, "%s", control->topology.warnings[i]);
+    snprintf(generation, sizeof(generation), "%" PRIu32, control->generation);
+    shove_log_fields(SHOVE_LOG_INFO, "reloaded: new messages go to the new code", "generation",
+                     generation, "why", control->reload.why, NULL);
+    shove_remote_reloaded(control, 0, NULL);
+    control->has_progress = true;
+}
+
+static void finish(struct shove_control *control) {
+    struct shove_topology next = {0};
+    struct shove_error error;
+    int rc = shove_topology_parse(control->reload.description, control->reload.description_size,
+                                  &next, &error);
+    if (rc == 0)
+        rc = shove_topology_check_change(&control->topology, &next, &error);
+    if (rc == 0)
+        switch_to(control, &next);
+    else
+        fail(control, error.text);
+    shove_topology_release(&next);
+}
+
+/* ---- its beginning ---- */
+
+static void begin(struct shove_control *control) {
+    struct shove_error error;
+    control->reload.is_wanted = false;
+    control->reload.is_loading = true;
+    control->reload.ready_count = 0;
+    shove_log_fields(SHOVE_LOG_INFO, "reloading the app", "why", control->reload.why, NULL);
+    if (shove_pool_start_set(control, other_set(control), &error) != 0)
+        fail(control, error.text);
+}
+
+int shove_reload_ask(struct shove_control *control, const char *why, struct shove_error *error) {
+    if (control->phase != SHOVE_PHASE_RUNNING)
+        return shove_error_set(error, SHOVE_ECLOSED, "it is not running (any more)");
+    control->reload.is_wanted = true;
+    control->reload.why = why;
+    shove_reload_watch(control);
+    return 0;
+}
+
+void shove_reload_watch(struct shove_control *control) {
+    if (control->phase != SHOVE_PHASE_RUNNING &&
+        (control->reload.is_wanted || control->reload.is_loading)) {
+        control->reload.is_wanted = false;
+        fail(control, "the app ends");
+    }
+    if (control->reload.is_wanted && !control->reload.is_loading &&
+        control->phase == SHOVE_PHASE_RUNNING && is_set_empty(control, other_set(control)))
+        begin(control);
+}
+
+/* ---- what its workers say ---- */
+
+void shove_reload_described(struct shove_worker *worker, const char *description, size_t size) {
+    struct shove_control *control = worker->control;
+    struct shove_reload *reload = &control->reload;
+    if (reload->description == NULL) {
+        reload->description = malloc(size + 1);
+        if (reload->description == NULL) {
+            fail(control, "out of memory for what the script describes");
+            return;
+        }
+        memcpy(reload->description, description, size);
+        reload->description[size] = '\0';
+        reload->description_size = size;
+    } else if (reload->description_size != size ||
+               memcmp(reload->description, description, size) != 0) {
+        fail(control, "the script describes another app each time it is loaded (did it change once "
+                      "more, or does it depend on time or chance?)");
+    }
+}
+
+void shove_reload_worker_ready(struct shove_worker *worker) {
+    struct shove_control *control = worker->control;
+    worker->state = SHOVE_WORKER_LOADED;
+    if (++control->reload.ready_count == control->set_size)
+        finish(control);
+}
+
+void shove_reload_worker_failed(struct shove_worker *worker, const char *text, size_t size) {
+    char copy[SHOVE_ERROR_TEXT_SIZE];
+    snprintf(copy, sizeof(copy), "%.*s", (int)size, text);
+    fail(worker->control, copy);
+}

@@ -1,0 +1,78 @@
+/* watchdog.c: see watchdog.h. Control only, loop's thread. Times are of control's own clock. */
+#include "control/watchdog.h"
+
+#include "control/pool.h"
+#include "control/reload.h"
+
+static int64_t longest_timeout_ms(const struct shove_control *control) {
+    int64_t longest_ms = 0;
+    for (uint32_t i = 0; i < control->flow_count; i++) {
+        if (control->flows[i].group->handler_timeout_ms > longest_ms)
+            longest_ms = control->flows[i].group->handler_timeout_ms;
+    }
+    return longest_ms;
+}
+
+/* The same coroutine on the CPU, without a pause, for longer than its group allows, by control's
+ * own clock. The worker's word only says whether it is still the same stretch. */
+static bool is_hogged(struct shove_worker *worker) {
+    const int64_t now_ms = worker->control->now_ms;
+    uint32_t slot;
+    uint32_t generation;
+    int64_t since_ms;
+    if (!shove_channel_running(worker->home->channel, &slot, &generation, &since_ms)) {
+        worker->watched_since_ms = 0;
+        return false;
+    }
+    if (worker->watched_since_ms == 0 || slot != worker->watched_slot ||
+        generation != worker->watched_generation || since_ms != worker->watched_stretch_ms) {
+        worker->watched_slot = slot;
+        worker->watched_stretch_ms = since_ms;
+        worker->watched_generation = generation;
+        worker->watched_since_ms = now_ms;
+        return false;
+    }
+    const struct shove_delivery *delivery = shove_pool_delivery(worker, slot, generation);
+    int64_t limit_ms =
+        delivery ? delivery->flow->group->handler_timeout_ms : longest_timeout_ms(worker->control);
+    return now_ms - worker->watched_since_ms > limit_ms + SHOVE_KILL_GRACE_MS;
+}
+
+/* Stopped, or deaf: messages are there and nothing at all has come back for longer than any handler
+ * may take. */
+static bool is_stuck(const struct shove_worker *worker) {
+    if (worker->in_flight == 0)
+        return false;
+    const int64_t now_ms = worker->control->now_ms;
+    int64_t oldest_ms = now_ms;
+    for (uint32_t slot = 0; slot < worker->control->slot_count; slot++) {
+        const struct shove_delivery *delivery = worker->slots[slot];
+        if (delivery && delivery->submitted_ms < oldest_ms)
+            oldest_ms = delivery->submitted_ms;
+    }
+    int64_t since_ms = worker->last_progress_ms > oldest_ms ? worker->last_progress_ms : oldest_ms;
+    return now_ms - since_ms > longest_timeout_ms(worker->control) + 2 * SHOVE_KILL_GRACE_MS;
+}
+
+void shove_watchdog_look(struct shove_worker *worker) {
+    struct shove_control *control = worker->control;
+    if (worker->state == SHOVE_WORKER_LOADING) {
+        static const char late[] = "it did not finish loading the script in time";
+        if (control->now_ms - worker->started_ms <= control->options->load_timeout_ms)
+            return;
+        if (shove_reload_owns(control, worker))
+            shove_reload_worker_failed(worker, late, sizeof(late) - 1);
+        else
+            shove_pool_condemn(worker, late);
+        return;
+    }
+    if ((worker->state != SHOVE_WORKER_READY && worker->state != SHOVE_WORKER_RETIRING) ||
+        worker->is_condemned)
+        return;
+    if (is_hogged(worker)) {
+        worker->is_killed_for_timeout = true;
+        shove_pool_condemn(worker, "a handler did not yield and ran past its timeout");
+    } else if (is_stuck(worker)) {
+        shove_pool_condemn(worker, "it does not answer any more");
+    }
+}

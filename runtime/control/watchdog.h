@@ -1,0 +1,11 @@
+/* watchdog.h: workers that hang are found and killed. Control only. */
+#ifndef SHOVE_CONTROL_WATCHDOG_H
+#define SHOVE_CONTROL_WATCHDOG_H
+
+#include "control/state.h"
+
+/* Looks at one that has a process: has it not loaded the script in time, has a handler kept the CPU
+ * past its timeout, or does it say nothing at all any more? */
+void shove_watchdog_look(struct shove_worker *worker);
+
+#endif

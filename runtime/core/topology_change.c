@@ -1,0 +1,178 @@
+/* topology_change.c: see topology_change.h. Pure. */
+#include "core/topology_change.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+static bool is_same(const char *a, const char *b) {
+    return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+static const char *or_none(const char *text) {
+    return text != NULL ? text : "?";
+}
+
+/* ---- the broker ---- */
+
+static const char *property_of(const struct shove_topology *topology, const char *name) {
+    for (uint32_t i = 0; i < topology->property_count; i++) {
+        if (strcmp(topology->properties[i].name, name) == 0)
+            return topology->properties[i].value;
+    }
+    return NULL;
+}
+
+static int check_properties(const struct shove_topology *now, const struct shove_topology *next,
+                            struct shove_error *error) {
+    const struct shove_topology *both[] = {now, next};
+    for (int side = 0; side < 2; side++) {
+        for (uint32_t i = 0; i < both[side]->property_count; i++) {
+            const char *name = both[side]->properties[i].name;
+            if (!is_same(property_of(now, name), property_of(next, name)))
+                return shove_error_set(
+                    error, SHOVE_ECONFIG,
+                    "%s: registry: kafka: %s has changed, and the connection stays as it was made: "
+                    "restart shove",
+                    or_none(next->at), name);
+        }
+    }
+    return 0;
+}
+
+static int check_broker(const struct shove_topology *now, const struct shove_topology *next,
+                        struct shove_error *error) {
+    if (!is_same(now->broker, next->broker))
+        return shove_error_set(error, SHOVE_ECONFIG,
+                               "%s: registry: broker has changed from '%s' to '%s': restart shove",
+                               or_none(next->at), or_none(now->broker), or_none(next->broker));
+    return check_properties(now, next, error);
+}
+
+/* ---- topics ---- */
+
+static const struct shove_topic *find_topic(const struct shove_topology *topology,
+                                            const struct shove_topic *wanted) {
+    for (uint32_t i = 0; i < topology->topic_count; i++) {
+        const struct shove_topic *topic = &topology->topics[i];
+        if (is_same(topic->name, wanted->name) && is_same(topic->for_group, wanted->for_group))
+            return topic;
+    }
+    return NULL;
+}
+
+static bool has_same_holds(const struct shove_topic *a, const struct shove_topic *b) {
+    return a->hold_count == b->hold_count &&
+           (a->hold_count == 0 ||
+            memcmp(a->holds_ms, b->holds_ms, a->hold_count * sizeof(*a->holds_ms)) == 0);
+}
+
+/* The option in which two differ that cannot change under way; NULL: none. */
+static const char *changed_option(const struct shove_topic *a, const struct shove_topic *b) {
+    if (!has_same_holds(a, b))
+        return "hold";
+    if (!is_same(a->dlq, b->dlq))
+        return "dlq";
+    if (a->partitions != b->partitions)
+        return "partitions";
+    if (a->replication_factor != b->replication_factor)
+        return "replication_factor";
+    if (a->retention_ms != b->retention_ms)
+        return "retention";
+    if (a->sequencing != b->sequencing)
+        return "sequenced";
+    if (a->is_external != b->is_external)
+        return "external";
+    return NULL;
+}
+
+static int check_topics(const struct shove_topology *now, const struct shove_topology *next,
+                        struct shove_error *error) {
+    for (uint32_t i = 0; i < next->topic_count; i++) {
+        const struct shove_topic *topic = &next->topics[i];
+        const struct shove_topic *before = find_topic(now, topic);
+        if (before == NULL)
+            return shove_error_set(error, SHOVE_ECONFIG,
+                                   "%s: topic '%s' is new: restart shove to declare it",
+                                   or_none(topic->at), topic->name);
+        const char *option = changed_option(before, topic);
+        if (option != NULL)
+            return shove_error_set(error, SHOVE_ECONFIG,
+                                   "%s: topic '%s': %s has changed: restart shove",
+                                   or_none(topic->at), topic->name, option);
+    }
+    return 0;
+}
+
+/* ---- groups ---- */
+
+long shove_topology_find_group(const struct shove_topology *topology,
+                               const struct shove_topology *other,
+                               const struct shove_group *group) {
+    for (uint32_t i = 0; i < topology->group_count; i++) {
+        const struct shove_group *candidate = &topology->groups[i];
+        if (candidate->kind == group->kind && is_same(candidate->group_id, group->group_id) &&
+            is_same(shove_topology_source(topology, candidate),
+                    shove_topology_source(other, group)))
+            return (long)i;
+    }
+    return -1;
+}
+
+static uint64_t peak_of(const struct shove_topology *topology) {
+    uint64_t peak = 0;
+    for (uint32_t i = 0; i < topology->group_count; i++)
+        peak += shove_group_capacity(&topology->groups[i], topology->groups[i].consumers_max);
+    return peak;
+}
+
+static int check_group(const struct shove_group *before, const struct shove_group *group,
+                       struct shove_error *error) {
+    if (before->reset != group->reset)
+        return shove_error_set(error, SHOVE_ECONFIG,
+                               "%s: group '%s': auto_offset_reset has changed: restart shove",
+                               or_none(group->at), group->group_id);
+    if (group->max_message_size_bytes > before->max_message_size_bytes)
+        return shove_error_set(
+            error, SHOVE_ECONFIG,
+            "%s: group '%s': max_message_size has grown, and memory was laid out for less: restart "
+            "shove",
+            or_none(group->at), group->group_id);
+    return 0;
+}
+
+static int check_groups(const struct shove_topology *now, const struct shove_topology *next,
+                        struct shove_error *error) {
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < next->group_count; i++) {
+        const struct shove_group *group = &next->groups[i];
+        const long before = shove_topology_find_group(now, next, group);
+        if (before < 0)
+            return shove_error_set(error, SHOVE_ECONFIG,
+                                   "%s: group '%s' is new: restart shove to run it",
+                                   or_none(group->at), group->group_id);
+        rc = check_group(&now->groups[before], group, error);
+    }
+    for (uint32_t i = 0; rc == 0 && i < now->group_count; i++) {
+        const struct shove_group *group = &now->groups[i];
+        if (shove_topology_find_group(next, now, group) < 0)
+            return shove_error_set(error, SHOVE_ECONFIG,
+                                   "group '%s' is gone (it was at %s): restart shove",
+                                   group->group_id, or_none(group->at));
+    }
+    return rc;
+}
+
+int shove_topology_check_change(const struct shove_topology *now, const struct shove_topology *next,
+                                struct shove_error *error) {
+    int rc = check_broker(now, next, error);
+    if (rc == 0)
+        rc = check_topics(now, next, error);
+    if (rc == 0)
+        rc = check_groups(now, next, error);
+    if (rc == 0 && peak_of(next) > peak_of(now))
+        rc = shove_error_set(error, SHOVE_ECONFIG,
+                             "consumers.max and prefetch let more messages be in flight (%" PRIu64
+                             ") than memory was laid out for (%" PRIu64 "): restart shove",
+                             peak_of(next), peak_of(now));
+    return rc;
+}

@@ -1,0 +1,18 @@
+/* topology_change.h: what of an app may change while it runs. Pure; control only. */
+#ifndef SHOVE_CORE_TOPOLOGY_CHANGE_H
+#define SHOVE_CORE_TOPOLOGY_CHANGE_H
+
+#include "core/topology.h"
+
+/* 0 when `next` can take the place of `now` under way: code, and of groups consumers, prefetch,
+ * retries, crashes, timeouts and the autoscaler's rule. SHOVE_ECONFIG with the user's line, what
+ * differs, and that a restart is needed. */
+int shove_topology_check_change(const struct shove_topology *now, const struct shove_topology *next,
+                                struct shove_error *error);
+
+/* The number of the group of `topology` that is the same as `group` of another (group id, kind and
+ * source); -1: there is none. */
+long shove_topology_find_group(const struct shove_topology *topology,
+                               const struct shove_topology *other, const struct shove_group *group);
+
+#endif

@@ -1,0 +1,218 @@
+-- New code for a running app: shove reload, and SIGHUP.
+
+local cjson = require "cjson"
+local uv = require "luv"
+local assert = require "luassert"
+local app = require "spec.support.app"
+local steered = require "spec.support.steered"
+local tmp = require "spec.support.tmp"
+local wait = require "spec.support.wait"
+
+local WAIT_MS = 20000
+
+local function start(options)
+    options = options or {}
+    local s = steered.new {
+        url = options.url or steered.brokers[1].url, partitions = 4, group = options.group or "prefetch = 8, concurrent = true",
+        extra = options.extra, holds = options.holds,
+    }
+    s.env = { XDG_RUNTIME_DIR = tmp.dir() }
+    s.p = s:run { "--workers", options.workers or "2", env = s.env }
+    s.p:wait_for("partitions assigned", WAIT_MS)
+    return s
+end
+
+-- Writes the script anew, with `what` in place of `with` if they are given, and what is appended to each name in the journal.
+local function rewrite(s, mark, what, with)
+    local source = s.source
+    if what then
+        local from, to = source:find(what, 1, true)
+        assert(from, what)
+        source = source:sub(1, from - 1) .. with .. source:sub(to + 1)
+    end
+    source = source:gsub('verb, msg.payload:match "%^%%S%+"', 'verb, msg.payload:match "^%%S+" .. "' .. mark .. '"', 1)
+    assert(mark == "" or source ~= s.source)
+    tmp.write(s.app.path, source)
+end
+
+local function reload(s) return s.app:command("reload", { env = s.env }) end
+local function status(s) return cjson.decode(s.app:command("status", { env = s.env, "--json" }).stdout)[1] end
+
+local function wait_settled(s)
+    wait.until_true(function() return #status(s).workers == 2 end, WAIT_MS, "the old workers to be gone")
+end
+
+for _, broker in ipairs(steered.brokers) do
+    it("a reload sends new messages to the new code, while the old code finishes what it has, on " .. broker.name, function()
+        local s = start { url = broker.url }
+        s:publish { "a gate", "b" }
+        s:wait("ended", { "b" })
+        rewrite(s, "-new")
+        local result = reload(s)
+        assert.equal(s.app.path .. ": reloaded, generation 2\n", result.stdout, result.stderr)
+        assert.equal(2, status(s).generation)
+        s:publish { "c", "d" }
+        s:wait("ended", { "c-new", "d-new" })
+        assert.equal(0, s:count("ended", "a"))
+        s:open "gate"
+        s:wait("ended", { "a" })
+        wait_settled(s)
+        assert.equal(0, (app.drain(s.p)), s.p:transcript())
+        local _, assignments = s.p:text "stderr":gsub("partitions assigned", "")
+        assert.equal(1, assignments, "a rebalance: " .. s.p:transcript())
+        assert.same({ "a", "b", "c-new", "d-new" }, s:names "began")
+    end)
+end
+
+it("SIGHUP reloads, too, one after the other when it comes twice", function()
+    local s = start()
+    rewrite(s, "-new")
+    s.p:kill "sighup"
+    s.p:wait_for("reloaded: .*generation=2 +why=SIGHUP", WAIT_MS)
+    s.p:kill "sighup"
+    s.p:wait_for("reloaded: .*generation=3", WAIT_MS)
+    s:publish { "a" }
+    s:wait("ended", { "a-new" })
+    assert.equal(0, (app.drain(s.p)), s.p:transcript())
+end)
+
+it("a reload takes over what a group says of consumers, retries and timeouts", function()
+    local s = start { group = "consumers = { min = 1, max = 4 }", holds = { "50ms" } }
+    rewrite(s, "", "consumers = { min = 1, max = 4 }",
+        [[consumers = { min = 3, max = 3 }, max_retries = 0, handler_timeout = "100ms", on_timeout = "reject"]])
+    assert.equal(0, reload(s).code)
+    local group = status(s).groups[1]
+    assert.same({ 3, 3, 3 }, { group.consumers, group.min, group.max })
+    s:publish { "a retry", "b shut" }
+    s.p:wait_for("attempt=\"1 of 1\".*dead letter: timeout", WAIT_MS)
+    wait.until_true(function() return status(s).groups[1].dead_letters == 2 end, WAIT_MS, "two dead letters")
+    assert.equal(0, (app.drain(s.p)), s.p:transcript())
+end)
+
+describe("A reload that fails leaves the app as it was and says why:", function()
+    local s
+    for _, row in ipairs {
+        { "a syntax error", "local app =", "local app = =", "app.lua:4: unexpected symbol near '='" },
+        { "an error at load", "local app =", "error 'on purpose' local app =", "app.lua:4: on purpose" },
+        { "nothing is returned", "return app", "return nil", 'must end with "return app"' },
+        { "a mistake in a group", "concurrent = true", "concurent = true", 'did you mean "concurrent"' },
+        { "an exit at load", "local app =", "os.exit(0) local app =", "os.exit" },
+        { "another broker", 'broker = "', 'broker = "memory:" or "', "registry: broker has changed from" },
+        { "another number of partitions", "partitions = 4", "partitions = 5", "partitions has changed: restart shove" },
+        { "a new topic", "return app", "app:topic 'another' return app", "topic 'another' is new: restart shove" },
+        { "a group that is gone", "app:register", "local _ = function() end _", "is gone" },
+        { "a new reset policy", "concurrent = true", "concurrent = true, auto_offset_reset = 'latest'",
+          "auto_offset_reset has changed: restart shove" },
+        { "more in flight", "prefetch = 8", "prefetch = 9000", "restart shove" },
+    } do
+        it(row[1], function()
+            s = start()
+            rewrite(s, "-new", row[2], row[3])
+            local result = reload(s)
+            assert.equal(1, result.code, result.stdout)
+            assert.matches(row[4], result.stderr, 1, true)
+            assert.matches("the reload failed, and the app goes on as it was", s.p:text "stderr", 1, true)
+            assert.equal(1, status(s).generation)
+            rewrite(s, "-new") -- mended, and not loaded
+            s:publish { "a" }
+            s:wait("ended", { "a" })
+            assert.equal(0, reload(s).code)
+            s:publish { "b" }
+            s:wait("ended", { "b-new" })
+            assert.equal(0, (app.drain(s.p)), s.p:transcript())
+        end)
+    end
+
+    it("a script that does not come to its end", function()
+        local holder = steered.new { url = steered.brokers[1].url, partitions = 4 }
+        holder.env = { XDG_RUNTIME_DIR = tmp.dir() }
+        holder.p = holder:run { "--load-timeout", "1s", env = holder.env }
+        holder.p:wait_for("partitions assigned", WAIT_MS)
+        rewrite(holder, "-new", "local app =", "while true do end local app =")
+        local result = reload(holder)
+        assert.equal(1, result.code)
+        assert.matches("did not finish loading the script in time", result.stderr)
+        rewrite(holder, "-new")
+        holder:publish { "a" }
+        holder:wait("ended", { "a" })
+        assert.equal(0, (app.drain(holder.p)), holder.p:transcript())
+    end)
+end)
+
+it("a module the script requires is loaded anew, too", function()
+    local s = start { extra = [[verbs.say = function(msg) write(msg, require "mod") end]] }
+    tmp.write(s.dir .. "/mod.lua", "return 'old'")
+    s:publish { "a say" }
+    s:wait("old", { "a" })
+    tmp.write(s.dir .. "/mod.lua", "return 'new'")
+    assert.equal(0, reload(s).code)
+    s:publish { "b say" }
+    s:wait("new", { "b" })
+    assert.equal(0, (app.drain(s.p)), s.p:transcript())
+end)
+
+it("app:on_start goes on in the new code where it still runs, and does not happen twice where it has ended", function()
+    local s = start { extra = [[
+      app:on_start(function()
+        local file = io.open(dir .. "/starts", "a")
+        file:write "started\n"
+        file:close()
+        while not uv.fs_stat(dir .. "/gate-starts") do shove.sleep "5ms" end
+      end)
+    ]] }
+    local function starts()
+        local ok, text = pcall(tmp.read, s.dir .. "/starts")
+        return ok and select(2, text:gsub("started", "")) or 0
+    end
+    wait.until_true(function() return starts() == 1 end, WAIT_MS, "the start")
+    assert.equal(0, reload(s).code)
+    wait.until_true(function() return starts() == 2 end, WAIT_MS, "the start in the new code")
+    wait_settled(s)
+    s:open "starts"
+    s:publish { "a" }
+    s:wait("ended", { "a" })
+    assert.equal(0, reload(s).code)
+    wait_settled(s)
+    assert.equal(2, starts())
+    assert.equal(0, (app.drain(s.p)), s.p:transcript())
+end)
+
+it("a handler that hangs in the old code is killed as ever, and its message goes to the new code", function()
+    local s = start { group = 'prefetch = 8, concurrent = true, handler_timeout = "300ms"', holds = { "10ms" } }
+    s:publish { "a spin" }
+    s:wait("began", { "a" })
+    rewrite(s, "-new", "spin = function() while true do end end", "spin = function() end")
+    assert.equal(0, reload(s).code)
+    s:wait("ended", { "a-new" })
+    assert.equal(2, (app.drain(s.p)), s.p:transcript()) -- a worker process died
+end)
+
+it("reloads under load lose nothing and repeat nothing", function()
+    local s = start { group = "prefetch = 50, concurrent = true" }
+    local names, expected = {}, {}
+    for i = 1, 3000 do
+        names[i] = ("m%04d"):format(i)
+        expected[i] = names[i]
+    end
+    s:publish(names, { partition = 1 })
+    for generation = 2, 8 do
+        assert.equal(("%s: reloaded, generation %d\n"):format(s.app.path, generation), reload(s).stdout)
+        wait_settled(s)
+    end
+    s:wait("ended", 3000)
+    assert.same(expected, s:names "ended")
+    assert.same(expected, s:names "began")
+    assert.equal(0, (app.drain(s.p)), s.p:transcript())
+end)
+
+it("what asks for a reload while the app drains is told so, and the drain goes on", function()
+    local s = start()
+    s:publish { "a gate" }
+    s:wait("began", { "a" })
+    s.p:kill "sigterm"
+    s.p:wait_for("draining", WAIT_MS)
+    assert.matches("it is draining", reload(s).stderr)
+    s:open "gate"
+    assert.equal(0, (s.p:wait_exit(WAIT_MS)), s.p:transcript())
+    assert.is_truthy(uv.fs_stat(s.app.path))
+end)
