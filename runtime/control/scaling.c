@@ -71,7 +71,7 @@ int shove_scaling_set(struct shove_flow *flow, int64_t consumers, struct shove_e
 
 static int64_t hold_delay_ms(const struct shove_partition *partition) {
     const struct shove_flow *flow = partition->flow;
-    return flow->topic->holds_ms[partition->claim->topic_index - 1];
+    return shove_topology_hold_delay_ms(flow->source, flow->topic->for_group, partition->topic);
 }
 
 static int64_t unfed(const struct shove_partition *partition) {
