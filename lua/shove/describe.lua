@@ -8,6 +8,7 @@ local cjson = require "cjson"
 local group = require "shove.group"
 local registry = require "shove.registry"
 local show = require "shove.show"
+local validate = require "shove.validate"
 
 local M = {}
 
@@ -93,6 +94,22 @@ local function warnings_of(state)
     return warnings
 end
 
+local own_folder = debug.getinfo(1, "S").source:match "^@(.*[/\\])" or ""
+local searchpath = package.searchpath
+
+-- The Lua files that were loaded, as they were found: the script, and modules that are not shove's own; sorted.
+local function files()
+    local found = { validate.script }
+    for name in pairs(package.loaded) do
+        local path = type(name) == "string" and searchpath(name, package.path)
+        if path and path:sub(1, #own_folder) ~= own_folder then
+            found[#found + 1] = path
+        end
+    end
+    table.sort(found)
+    return found
+end
+
 -- The app as a table; what is null in the JSON is nil here. Refuses an app without any topic.
 function M.document(app)
     local state = state_of(app)
@@ -105,6 +122,7 @@ function M.document(app)
         at = state.at,
         on_start = state.on_start ~= nil,
         autoscale = state.autoscale,
+        files = files(),
         warnings = warnings_of(state),
         topics = map(state.topics, topic_document, state),
         groups = map(state.groups, group_document, state),
@@ -158,6 +176,7 @@ function M.encode(app)
         '"at":' .. scalar(document.at),
         '"on_start":' .. scalar(document.on_start),
         '"autoscale":' .. object_text(document.autoscale, AUTOSCALE_FIELDS),
+        '"files":' .. scalar(document.files),
         '"warnings":' .. scalar(document.warnings),
         '"topics":' .. list_text(document.topics, function(one) return object_text(one, TOPIC_FIELDS) end),
         '"groups":' .. list_text(document.groups, function(one) return object_text(one, GROUP_FIELDS) end),

@@ -11,6 +11,7 @@ struct run_options {
     int64_t workers;
     int64_t drain_ms;
     int64_t worker_memory_bytes;
+    bool watches;
 };
 
 static const struct shove_option options[] = {
@@ -34,6 +35,10 @@ static const struct shove_option options[] = {
      .help = "how long the first Ctrl-C or SIGTERM waits for messages in flight (30s)",
      .at = offsetof(struct run_options, drain_ms),
      .most = INT32_MAX},
+    {.name = "watch",
+     .kind = SHOVE_OPTION_FLAG,
+     .help = "reload when a file that the app has loaded changes",
+     .at = offsetof(struct run_options, watches)},
     SHOVE_CONNECT_OPTION,
     SHOVE_LOAD_OPTION,
     SHOVE_LOG_OPTIONS,
@@ -48,6 +53,7 @@ static int run_app(const struct run_options *given, const char *script) {
         .script = script,
         .broker = given->common.broker,
         .lua_dir = lua_dir,
+        .watches = given->watches,
         .workers = (uint32_t)given->workers,
         .drain_ms = given->drain_ms,
         .connect_timeout_ms = given->common.connect_timeout_ms,

@@ -28,6 +28,7 @@
 #include "control/drain.h"
 #include "control/exit_code.h"
 #include "control/feed.h"
+#include "control/file_watch.h"
 #include "control/flow.h"
 #include "control/hop.h"
 #include "control/load.h"
@@ -302,6 +303,7 @@ static int init_loop(struct shove_control *control, struct shove_error *error) {
     uv_timer_init(&control->loop, &control->watch_timer);
     uv_timer_init(&control->loop, &control->drain_timer);
     uv_timer_init(&control->loop, &control->scale_timer);
+    uv_timer_init(&control->loop, &control->settle_timer);
     uv_signal_init(&control->loop, &control->sigint);
     uv_signal_init(&control->loop, &control->sigterm);
     uv_signal_init(&control->loop, &control->sighup);
@@ -309,7 +311,7 @@ static int init_loop(struct shove_control *control, struct shove_error *error) {
     control->wake_poll.data = control->prepare.data = control->check.data = control->idle.data =
         control;
     control->due_timer.data = control->commit_timer.data = control->watch_timer.data = control;
-    control->scale_timer.data = control;
+    control->settle_timer.data = control->scale_timer.data = control;
     control->drain_timer.data = control->sigint.data = control->sigterm.data = control;
     return 0;
 }
@@ -342,6 +344,7 @@ static void release_loop(struct shove_control *control) {
     uv_run(&control->loop, UV_RUN_DEFAULT);
     uv_loop_close(&control->loop);
     shove_remote_release(control);
+    shove_file_watch_release(control);
     shove_bell_release(&control->bell);
 }
 
@@ -431,6 +434,8 @@ static int start(struct shove_control *control, struct shove_error *error) {
     control->app_path = realpath(control->options->script, NULL);
     shove_scaling_start(control);
     shove_remote_start(control);
+    if (control->options->watches)
+        shove_file_watch_start(control);
     control->phase = SHOVE_PHASE_RUNNING;
     char workers[16];
     char groups[16];

@@ -2,12 +2,14 @@
 #ifndef SHOVE_CONTROL_CONTROL_H
 #define SHOVE_CONTROL_CONTROL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct shove_run_options {       /* borrowed until shove_control_run returns */
     const char *script;          /* as the user gave it */
     const char *broker;          /* --broker; NULL: what the script says */
     const char *lua_dir;         /* folder that holds shove/init.lua */
+    bool watches;                /* reload when one of the app's files changes */
     uint32_t workers;            /* 0: one per core */
     int64_t drain_ms;            /* how long the first signal waits for what is in flight */
     int64_t connect_timeout_ms;  /* bound on reaching the broker at start-up */

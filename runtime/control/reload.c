@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "control/file_watch.h"
 #include "control/flow.h"
 #include "control/pool.h"
 #include "control/remote.h"
@@ -51,6 +52,7 @@ static void fail(struct shove_control *control, const char *text) {
     char generation[16];
     snprintf(generation, sizeof(generation), "%" PRIu32, control->generation);
     forget(&control->reload);
+    control->reload.has_failed = true;
     shove_pool_kill_set(control, other_set(control));
     shove_log_fields(SHOVE_LOG_ERROR, "the reload failed, and the app goes on as it was",
                      "generation", generation, "why", text, NULL);
@@ -90,8 +92,11 @@ static void switch_to(struct shove_control *control, struct shove_topology *next
     control->set = other_set(control);
     control->generation++;
     forget(&control->reload);
+    control->reload.has_failed = false;
     shove_flows_spread(control);
     shove_scaling_start(control);
+    if (control->options->watches)
+        shove_file_watch_start(control);
     if (restarts)
         shove_pool_send_start(control);
     for (uint32_t i = 0; i < control->topology.warning_count; i++)

@@ -39,6 +39,7 @@
 
 struct shove_control;
 struct shove_flow;
+struct shove_folder_watch;
 struct shove_partition;
 struct shove_remote_client;
 struct shove_worker;
@@ -253,6 +254,7 @@ enum shove_phase {
 struct shove_reload { /* reload.h */
     bool is_wanted;
     bool is_loading;
+    bool has_failed; /* the last one */
     uint32_t ready_count;
     const char *why;   /* literal */
     char *description; /* what its workers say; owned */
@@ -312,6 +314,8 @@ struct shove_control {
     uv_timer_t watch_timer;
     uv_timer_t drain_timer;
     uv_timer_t scale_timer;
+    uv_timer_t settle_timer; /* file_watch.h */
+    struct shove_folder_watch *folder_watches;
     uv_pipe_t remote;
     char remote_path[SHOVE_SOCKET_PATH_SIZE]; /* "": none */
     struct shove_remote_client *remote_clients;

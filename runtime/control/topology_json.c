@@ -274,32 +274,34 @@ static void read_properties(struct shove_json_reader *reader, const json_t *docu
     leave(reader);
 }
 
-static void read_warnings(struct shove_json_reader *reader, const json_t *document,
-                          struct shove_topology *topology) {
+/* gives the texts of a list, `*out_count` of them. */
+static char **read_texts(struct shove_json_reader *reader, const json_t *document, const char *key,
+                         uint32_t *out_count) {
     json_t *list;
-    size_t count = shove_json_get_list(reader, document, "warnings", false, &list);
-    topology->warnings = shove_json_new_array(reader, count, sizeof *topology->warnings);
+    size_t count = shove_json_get_list(reader, document, key, false, &list);
+    char **texts = shove_json_new_array(reader, count, sizeof *texts);
     for (size_t i = 0; i < count && reader->rc == 0; i++) {
         json_t *value = json_array_get(list, i);
         if (!json_is_string(value))
-            shove_json_fail(reader, "warnings", "expected strings, got %s",
-                            shove_json_type_name(value));
+            shove_json_fail(reader, key, "expected strings, got %s", shove_json_type_name(value));
         if (reader->rc == 0)
-            topology->warnings[i] = shove_json_copy_text(reader, json_string_value(value));
-        topology->warning_count = (uint32_t)i + 1;
+            texts[i] = shove_json_copy_text(reader, json_string_value(value));
+        *out_count = (uint32_t)i + 1;
     }
+    return texts;
 }
 
 static void read_document(struct shove_json_reader *reader, json_t *document,
                           struct shove_topology *topology) {
-    static const char *const known[] = {"broker",   "kafka",  "at",     "on_start", "autoscale",
-                                        "warnings", "topics", "groups", NULL};
+    static const char *const known[] = {"broker",   "kafka", "at",     "on_start", "autoscale",
+                                        "warnings", "files", "topics", "groups",   NULL};
     topology->broker = shove_json_get_text(reader, document, "broker", true);
     topology->at = shove_json_get_text(reader, document, "at", false);
     topology->has_on_start = shove_json_get_bool(reader, document, "on_start", false);
     read_autoscale(reader, document, topology);
     read_properties(reader, document, topology);
-    read_warnings(reader, document, topology);
+    topology->warnings = read_texts(reader, document, "warnings", &topology->warning_count);
+    topology->files = read_texts(reader, document, "files", &topology->file_count);
     read_topics(reader, document, topology);
     read_groups(reader, document, topology);
     shove_json_refuse_unknown(reader, document, known);

@@ -38,6 +38,9 @@ void shove_topology_release(struct shove_topology *topology) {
     }
     for (uint32_t i = 0; i < topology->warning_count; i++)
         free(topology->warnings[i]);
+    for (uint32_t i = 0; i < topology->file_count; i++)
+        free(topology->files[i]);
+    free(topology->files);
     free(topology->topics);
     free(topology->groups);
     free(topology->properties);

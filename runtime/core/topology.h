@@ -78,6 +78,8 @@ struct shove_topology {
     uint32_t property_count;
     char **warnings;
     uint32_t warning_count;
+    char **files; /* what was loaded: the script, and modules that are not shove's */
+    uint32_t file_count;
     bool has_on_start; /* app:on_start was given */
 };
 

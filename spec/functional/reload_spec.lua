@@ -205,6 +205,56 @@ it("reloads under load lose nothing and repeat nothing", function()
     assert.equal(0, (app.drain(s.p)), s.p:transcript())
 end)
 
+describe("--watch", function()
+    local function watched(extra)
+        local s = steered.new { url = steered.brokers[1].url, partitions = 4, extra = extra }
+        s.env = { XDG_RUNTIME_DIR = tmp.dir() }
+        tmp.write(s.dir .. "/mod.lua", "return 'one'")
+        s.p = s:run { "--watch", env = s.env }
+        s.p:wait_for("partitions assigned", WAIT_MS)
+        return s
+    end
+    local REQUIRES = [[local word = require "mod"; verbs.say = function(msg) write(msg, word) end]]
+
+    it("reloads when the script changes, however often it is written", function()
+        local s = watched()
+        for i = 1, 5 do rewrite(s, "-" .. i) end
+        s.p:wait_for("reloaded: .*generation=2 +why=\"a file has changed\"", WAIT_MS)
+        s:publish { "a" }
+        s:wait("ended", { "a-5" })
+        assert.equal(2, status(s).generation)
+        assert.equal(0, (app.drain(s.p)), s.p:transcript())
+    end)
+
+    it("reloads when a module is written beside and renamed over the old one, and not for another file", function()
+        local s = watched(REQUIRES)
+        tmp.write(s.dir .. "/notes.txt", "nothing to do with it")
+        tmp.write(s.dir .. "/mod.lua.new", "return 'two'")
+        assert(uv.fs_rename(s.dir .. "/mod.lua.new", s.dir .. "/mod.lua"))
+        s.p:wait_for("reloaded: .*generation=2", WAIT_MS)
+        s:publish { "a say" }
+        s:wait("two", { "a" })
+        tmp.write(s.dir .. "/mod.lua", "return 'three'")
+        s.p:wait_for("reloaded: .*generation=3", WAIT_MS)
+        s:publish { "b say" }
+        s:wait("three", { "b" })
+        assert.equal(3, status(s).generation)
+        assert.equal(0, (app.drain(s.p)), s.p:transcript())
+    end)
+
+    it("goes on after a mistake, also one in a module that was never loaded", function()
+        local s = watched()
+        tmp.write(s.dir .. "/fresh.lua", "return =")
+        rewrite(s, "-new", "local app =", 'require "fresh" local app =')
+        s.p:wait_for("the reload failed, .*fresh.lua:1", WAIT_MS)
+        tmp.write(s.dir .. "/fresh.lua", "return {}")
+        s.p:wait_for("reloaded: .*generation=2", WAIT_MS)
+        s:publish { "a" }
+        s:wait("ended", { "a-new" })
+        assert.equal(0, (app.drain(s.p)), s.p:transcript())
+    end)
+end)
+
 it("what asks for a reload while the app drains is told so, and the drain goes on", function()
     local s = start()
     s:publish { "a gate" }
