@@ -90,8 +90,9 @@ static void submit(struct shove_worker *worker, struct shove_delivery *delivery,
 void shove_feed_again(struct shove_delivery *delivery) {
     if (shove_delivery_shelve_if_revoking(delivery))
         return;
+    struct shove_flow *flow = delivery->flow;
     delivery->state = SHOVE_DELIVERY_AGAIN;
-    shove_delivery_list_push(&delivery->flow->again, delivery);
+    shove_delivery_list_push(shove_is_suspect(delivery) ? &flow->suspects : &flow->again, delivery);
 }
 
 void shove_feed_wait(struct shove_delivery *delivery, int64_t delay_ms) {
@@ -125,6 +126,13 @@ static bool place_again(struct shove_delivery *delivery) {
     return true;
 }
 
+static void place_list(struct shove_flow *flow, struct shove_delivery_list *list) {
+    while (list->first && place_again(list->first)) {
+        shove_delivery_list_pop(list);
+        flow->control->has_progress = true;
+    }
+}
+
 static void feed_again(struct shove_flow *flow) {
     struct shove_control *control = flow->control;
     while (flow->waiting.first && flow->waiting.first->due_ms <= control->now_ms) {
@@ -132,12 +140,8 @@ static void feed_again(struct shove_flow *flow) {
         flow->aside_bytes -= shove_delivery_held_bytes(delivery);
         shove_feed_again(delivery);
     }
-    while (flow->again.first) {
-        if (!place_again(flow->again.first))
-            return;
-        shove_delivery_list_pop(&flow->again);
-        control->has_progress = true;
-    }
+    place_list(flow, &flow->suspects);
+    place_list(flow, &flow->again);
 }
 
 /* ---- records of a partition ---- */
@@ -307,6 +311,19 @@ static void settle_oversize(struct shove_control *control, struct shove_delivery
     shove_settle(control, delivery, SHOVE_OUTCOME_OVERSIZE, NULL, 0);
 }
 
+/* It waits for a worker of its own, and what comes after it does not. False: no memory now. */
+static bool set_aside(struct shove_partition *partition, struct shove_delivery *delivery,
+                      const struct shove_incoming *incoming) {
+    delivery->heap = malloc(shove_delivery_size_bytes(incoming));
+    if (!delivery->heap) {
+        partition->pending = delivery;
+        return false;
+    }
+    shove_delivery_write(delivery, incoming, delivery->heap);
+    shove_feed_again(delivery);
+    return true;
+}
+
 /* Feeds the record under the cursor. False: no room or not due, the partition has to wait. */
 static bool feed_record(struct shove_partition *partition) {
     struct shove_control *control = partition->flow->control;
@@ -331,6 +348,8 @@ static bool feed_record(struct shove_partition *partition) {
     }
     if (partition->flow->group->kind == SHOVE_GROUP_DEAD_LETTERS)
         incoming.death = shove_dead_letter_describe(control, &incoming);
+    if (shove_is_suspect(delivery))
+        return set_aside(partition, delivery, &incoming);
     uint64_t offset;
     struct shove_worker *worker =
         find_place(partition->flow, shove_delivery_size_bytes(&incoming), &offset);
@@ -374,6 +393,7 @@ static bool feed_partition(struct shove_partition *partition) {
 static bool is_backed_up(const struct shove_flow *flow) {
     return flow->waiting.count >= SHOVE_FEED_ASIDE_MAX ||
            flow->hopping_count >= SHOVE_FEED_ASIDE_MAX ||
+           flow->suspects.count >= SHOVE_FEED_SUSPECTS_MAX ||
            flow->aside_bytes >= flow->control->arena_bytes;
 }
 

@@ -9,6 +9,8 @@
  * letter to be stored, before nothing new is fed; nor while all of them take more than the size of
  * an arena. */
 #define SHOVE_FEED_ASIDE_MAX 10000u
+/* Those that wait for a worker of their own, before nothing new is fed. */
+#define SHOVE_FEED_SUSPECTS_MAX 100u
 
 /* One round over all flows: first what must be handled again, then what the partitions have, as far
  * as there is room. Sets control->has_progress. Never blocks. */

@@ -1,5 +1,7 @@
-/* isolation.h: finding the message that kills its worker while no handler is on the CPU. Control
- * only.
+/* isolation.h: messages that are handled alone, because they kill workers. Control only.
+ *
+ * One whose handler has killed its worker twice is handled in a worker that has nothing else, so
+ * that a third time costs nobody but it.
  *
  * The running word names the culprit of a death inside a handler. A worker may also die, or hang,
  * between handlers: in a luv callback that a handler left behind, in a thread of a C library, on
@@ -13,8 +15,11 @@
 
 #include "control/state.h"
 
+#define SHOVE_ISOLATION_AFTER 2
+
 static inline bool shove_is_suspect(const struct shove_delivery *delivery) {
-    return delivery->suspicions >= 2;
+    return delivery->suspicions >= SHOVE_ISOLATION_AFTER ||
+           delivery->crashes >= SHOVE_ISOLATION_AFTER;
 }
 
 /* Before each round of feeding: keeps one worker free of new messages when a suspect waits for its

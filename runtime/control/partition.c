@@ -107,6 +107,7 @@ static void shelve_list(const struct shove_partition *partition, int64_t from_of
 static void shelve(struct shove_partition *partition, int64_t from_offset) {
     shelve_list(partition, from_offset, &partition->flow->waiting);
     shelve_list(partition, from_offset, &partition->flow->again);
+    shelve_list(partition, from_offset, &partition->flow->suspects);
     shelve_list(partition, from_offset, &partition->flow->recording);
 }
 

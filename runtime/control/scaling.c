@@ -93,7 +93,8 @@ static int64_t due_in_batch(const struct shove_partition *partition) {
 
 int64_t shove_scaling_ready(const struct shove_flow *flow) {
     struct shove_control *control = flow->control;
-    int64_t ready = (int64_t)flow->in_flight_total + (int64_t)flow->again.count;
+    int64_t ready =
+        (int64_t)flow->in_flight_total + (int64_t)flow->again.count + (int64_t)flow->suspects.count;
     for (struct shove_partition *p = flow->partitions; p; p = p->next) {
         if (p->is_revoking)
             continue;

@@ -66,7 +66,7 @@ enum shove_delivery_state {
     SHOVE_DELIVERY_HOPPING, /* retry or dead letter on its way; in control->hops while not with the
                                transport */
     SHOVE_DELIVERY_WAITING, /* retry in place: in flow->waiting until due */
-    SHOVE_DELIVERY_AGAIN,   /* to be handed to a worker again: in flow->again */
+    SHOVE_DELIVERY_AGAIN,   /* to be handed to a worker again: in flow->again, or flow->suspects */
     SHOVE_DELIVERY_RECORDING, /* crashed: in flow->recording until its crash count is committed,
                                  then AGAIN */
     SHOVE_DELIVERY_SHELVED    /* open, for the next owner: its partition is being given up */
@@ -182,6 +182,8 @@ struct shove_flow { /* a group that is consumed */
     uint32_t hopping_count;             /* retries and dead letters that are not yet stored */
     size_t aside_bytes;                 /* of messages that wait in place or hop */
     struct shove_delivery_list again;
+    struct shove_delivery_list
+        suspects; /* the same, each of them alone in a worker (isolation.h) */
     struct shove_delivery_list recording;
     struct shove_tally tally;
     struct shove_log_limit log_limit;

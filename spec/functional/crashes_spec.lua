@@ -117,6 +117,35 @@ for _, broker in ipairs { "embedded", "kafka" } do
             assert.is_true(attempts >= 3 and attempts <= 3 + 2, attempts .. " attempts\n" .. p:transcript())
         end)
 
+        it("of two have a message handled alone the third time, while the others go on in other workers", function()
+            local s = hostile.new { broker = broker, top = TOP, group = "max_crashes = 3, concurrent = true, prefetch = 8",
+                handler = "if kind == 'culprit' then shove.sleep '100ms' ffi.C.raise(9) end shove.sleep '20ms'" }
+            local payloads = {}
+            for i = 1, 100 do payloads[i] = "fine " .. i end
+            s:publish("bad", { "culprit" }, "dead")
+            s:publish("bad", payloads, "acked")
+            s:publish_good(100)
+            local p = s.app:run { "--workers", "2" }
+            assert.are.equal(2, s:finish(p), p:transcript())
+            local lines, begun, attempts, alone = s:lines_of(), {}, 0, nil
+            for _, line in ipairs(lines) do
+                if line.payload == "culprit" and line.verb == "began" then
+                    attempts = attempts + 1
+                    if attempts == 3 then
+                        alone = line.pid
+                        assert.are.same({}, begun[line.pid] or {})
+                    end
+                elseif line.verb == "began" then
+                    assert.are_not.equal(alone, line.pid)
+                    begun[line.pid] = begun[line.pid] or {}
+                    begun[line.pid][line.payload] = true
+                elseif line.verb == "returned" then
+                    begun[line.pid][line.payload] = nil
+                end
+            end
+            assert.are.equal(3, attempts)
+        end)
+
         it("do not count against others: three culprits among good messages, nothing else is lost or retried", function()
             local s = hostile.new { broker = broker, top = TOP, group = "max_crashes = 2, concurrent = true, prefetch = 8",
                 handler = "if kind == 'culprit' then shove.sleep '30ms' ffi.C.raise(9) end shove.sleep '20ms'" }
