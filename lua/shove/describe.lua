@@ -213,6 +213,11 @@ function M.topic_codecs(app)
     return codecs
 end
 
+function M.on_check(app)
+    local state = state_of(app)
+    return state.on_check, state.on_check_at
+end
+
 function M.on_start(app)
     return state_of(app).on_start
 end

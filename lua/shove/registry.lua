@@ -80,7 +80,7 @@ local class = object.class {
     noun = "app",
     kind = "method",
     methods = methods,
-    absent = { register_fifo = true, on_check = true, audit = true },
+    absent = { register_fifo = true, audit = true },
     describe = function(state) return ("shove.registry at %s"):format(state.at) end,
 }
 
@@ -107,6 +107,8 @@ function M.registry(options)
         warned_groups = {}, -- a group warns once, however many topics it is used for
         autoscale = autoscale.defaults,
         autoscale_at = nil,
+        on_check = nil,
+        on_check_at = nil,
         on_start = nil,
         on_start_at = nil,
     }
@@ -339,15 +341,19 @@ function methods:autoscale(options)
     state.autoscale_at = validate.position() or "?"
 end
 
-function methods:on_start(start)
-    local state = state_for(self, "on_start")
-    if type(start) ~= "function" then
-        validate.fail("on_start", "%s is not a function", validate.show(start))
-    elseif state.on_start then
-        validate.fail("on_start", "it was given before, at %s", state.on_start_at)
+-- A function of which an app has one.
+local function keep_function(self, name, given)
+    local state = state_for(self, name)
+    if type(given) ~= "function" then
+        validate.fail(name, "%s is not a function", validate.show(given))
+    elseif state[name] then
+        validate.fail(name, "it was given before, at %s", state[name .. "_at"])
     end
-    state.on_start = start
-    state.on_start_at = validate.position() or "?"
+    state[name] = given
+    state[name .. "_at"] = validate.position() or "?"
 end
+
+function methods:on_start(start) keep_function(self, "on_start", start) end
+function methods:on_check(check) keep_function(self, "on_check", check) end
 
 return M

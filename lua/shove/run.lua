@@ -96,6 +96,20 @@ local function load_app(path)
     return app
 end
 
+-- What app:on_check has against the app, or nil.
+local function objection_of(app)
+    local check, at = describe.on_check(app)
+    if not host.runs_check or not check then
+        return nil
+    end
+    local is_ok, verdict, text = xpcall(check, describe_load_error)
+    if not is_ok then
+        return ("%s: on_check: %s"):format(at, verdict)
+    elseif verdict == false then
+        return ("%s: on_check: %s"):format(at, text == nil and "it returned false" or text_of(text))
+    end
+end
+
 -- What a group consumes: the queue, or its DLQ for dead letters.
 local function source_of(topic, kind)
     if kind ~= "dead_letters" then
@@ -146,6 +160,10 @@ function M.load(path)
         return nil, text_of(result)
     end
     configure(app)
+    text = objection_of(app)
+    if text then
+        return nil, text
+    end
     return result
 end
 

@@ -13,8 +13,8 @@
 #define MAX_MESSAGE_SIZE_DEFAULT (INT64_C(10) << 20)
 #define LIST_MAX 8
 
-int shove_app_load(struct shove_app *app, const char *script,
-                   const struct shove_common_options *common) {
+static int load(struct shove_app *app, const char *script,
+                const struct shove_common_options *common, bool runs_check) {
     memset(app, 0, sizeof *app);
     app->script = script;
     struct shove_error error;
@@ -24,12 +24,23 @@ int shove_app_load(struct shove_app *app, const char *script,
         .script = script,
         .lua_dir = app->lua_dir,
         .broker = common->broker,
+        .runs_check = runs_check,
         .timeout_ms = common->load_timeout_ms,
         .memory_limit_bytes = SHOVE_WORKER_MEMORY_DEFAULT,
     };
     if (shove_load_topology(&options, &app->topology, &error) != 0)
         return shove_report_error(&error);
     return 0;
+}
+
+int shove_app_load(struct shove_app *app, const char *script,
+                   const struct shove_common_options *common) {
+    return load(app, script, common, false);
+}
+
+int shove_app_check(struct shove_app *app, const char *script,
+                    const struct shove_common_options *common) {
+    return load(app, script, common, true);
 }
 
 void shove_app_release(struct shove_app *app) {

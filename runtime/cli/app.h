@@ -21,6 +21,9 @@ struct shove_app {
 /* Loads `script`. 0, or the exit code after saying what is wrong. shove_app_release in any case. */
 int shove_app_load(struct shove_app *app, const char *script,
                    const struct shove_common_options *common);
+/* The same, and app:on_check is run. */
+int shove_app_check(struct shove_app *app, const char *script,
+                    const struct shove_common_options *common);
 void shove_app_release(struct shove_app *app);
 
 /* What a name given on the command line is. */

@@ -16,7 +16,7 @@ static const struct shove_option options[] = {
 
 static int check(const struct shove_common_options *common, const char *script) {
     struct shove_app app;
-    int exit_code = shove_app_load(&app, script, common);
+    int exit_code = shove_app_check(&app, script, common);
     if (exit_code == 0)
         shove_topology_print(&app.topology, stdout);
     shove_app_release(&app);
@@ -38,8 +38,9 @@ const struct shove_command shove_check_command = {
     .operands = "APP",
     .summary = "Loads and validates the app and prints its topology; runs nothing",
     .text =
-        "Prints topics with their holds and DLQs, consumer groups, and warnings. Does not speak\n"
-        "to the broker and writes nothing. Exits 78 when the script or its configuration is\n"
+        "Prints topics with their holds and DLQs, consumer groups, and warnings. Runs the app's\n"
+        "own check, app:on_check. Does not speak to the broker and writes nothing. Exits 78 when "
+        "the script or its configuration is\n"
         "wrong.",
     .options = options,
     .option_count = sizeof options / sizeof *options,

@@ -18,6 +18,7 @@ struct worker_options {
     int64_t parent_pid;
     int64_t memory_bytes;
     bool is_describe_only;
+    bool runs_check;
 };
 
 static const struct shove_option options[] = {
@@ -52,6 +53,10 @@ static const struct shove_option options[] = {
      .kind = SHOVE_OPTION_FLAG,
      .help = "load the app, describe it, exit",
      .at = offsetof(struct worker_options, is_describe_only)},
+    {.name = "check",
+     .kind = SHOVE_OPTION_FLAG,
+     .help = "run app:on_check once it is loaded",
+     .at = offsetof(struct worker_options, runs_check)},
     SHOVE_BROKER_OPTION,
     SHOVE_LOG_OPTIONS,
 };
@@ -75,6 +80,7 @@ static int run(const struct shove_command *command, int argc, char **argv) {
         .lua_dir = given.lua_dir,
         .index = (uint32_t)given.index,
         .is_describe_only = given.is_describe_only,
+        .runs_check = given.runs_check,
         .broker = given.common.broker,
         .memory_limit_bytes = given.memory_bytes,
         .parent_pid = (int)given.parent_pid,

@@ -396,6 +396,7 @@ static int load(struct shove_control *control, struct shove_error *error) {
         .script = options->script,
         .lua_dir = options->lua_dir,
         .broker = options->broker,
+        .runs_check = true,
         .timeout_ms = options->load_timeout_ms,
         .memory_limit_bytes = options->worker_memory_bytes,
         .description = &control->description,

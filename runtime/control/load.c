@@ -146,6 +146,7 @@ static int describe(struct loading *loading) {
         .broker = options->broker,
         .channel = loading->channel,
         .memory_limit_bytes = options->memory_limit_bytes,
+        .runs_check = options->runs_check,
         .is_describe_only = true,
     };
     uv_poll_init(&loading->loop, &loading->wake, loading->bell.listen_fd);

@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <stdbool.h>
+
 #include "base/error.h"
 #include "core/topology.h"
 
@@ -15,6 +17,7 @@ struct shove_load_options { /* borrowed for the call */
     const char *script;
     const char *lua_dir;
     const char *broker; /* --broker; NULL: what the script says */
+    bool runs_check;    /* app:on_check, too */
     int64_t timeout_ms;
     int64_t memory_limit_bytes; /* of the process that loads it; 0: none */
     char **description;         /* gives the JSON text it came from, free() it; NULL: not wanted */

@@ -79,6 +79,7 @@ static int start_worker(struct shove_worker *worker, struct shove_error *error) 
         .broker = control->options->broker,
         .channel = worker->home->channel,
         .index = worker->index,
+        .runs_check = shove_reload_owns(control, worker) && worker->index % control->set_size == 0,
         .memory_limit_bytes = control->options->worker_memory_bytes,
     };
     worker->child = (struct shove_child){.user = worker};

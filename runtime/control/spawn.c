@@ -58,6 +58,8 @@ static void build_arguments(struct arguments *arguments,
         put_option(arguments, "--broker", options->broker);
     if (options->is_describe_only)
         put(arguments, "--describe");
+    if (options->runs_check)
+        put(arguments, "--check");
     arguments->list[arguments->count] = NULL;
 }
 

@@ -36,6 +36,7 @@ struct shove_spawn_options { /* borrowed for the call */
     struct shove_channel *channel;
     uint32_t index;
     int64_t memory_limit_bytes; /* 0: none */
+    bool runs_check;            /* app:on_check, once it is loaded */
     bool is_describe_only; /* load, describe, exit; what the script prints goes to standard error */
 };
 

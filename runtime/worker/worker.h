@@ -11,6 +11,7 @@ struct shove_worker_options {
     int channel_fds[4];         /* see ipc/channel.h */
     uint32_t index;             /* 0.. */
     bool is_describe_only;      /* load, send the description, exit */
+    bool runs_check;            /* app:on_check, once it is loaded */
     const char *broker;         /* --broker, overrides the script's; NULL: none */
     int64_t memory_limit_bytes; /* RLIMIT_DATA; 0: none */
     int parent_pid;             /* exit when it is gone */

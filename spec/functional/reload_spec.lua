@@ -97,6 +97,8 @@ describe("A reload that fails leaves the app as it was and says why:", function(
         { "nothing is returned", "return app", "return nil", 'must end with "return app"' },
         { "a mistake in a group", "concurrent = true", "concurent = true", 'did you mean "concurrent"' },
         { "an exit at load", "local app =", "os.exit(0) local app =", "os.exit" },
+        { "an objection of the app's own", "return app", "app:on_check(function() return false, 'not yet' end) return app",
+          "on_check: not yet" },
         { "another broker", 'broker = "', 'broker = "memory:" or "', "registry: broker has changed from" },
         { "another number of partitions", "partitions = 4", "partitions = 5", "partitions has changed: restart shove" },
         { "a new topic", "return app", "app:topic 'another' return app", "topic 'another' is new: restart shove" },

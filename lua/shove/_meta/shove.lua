@@ -146,6 +146,16 @@ function App:register(topic, group, handler) end
 ---@overload fun(self: shove.App, topic: shove.Topic, handler: shove.DeadLetterHandler)
 function App:dead_letters(topic, group, handler) end
 
+---Is asked whether the app may run: by `shove check`, when `shove run` starts, and before a reload sends messages to the
+---new code. An error, or `false` and a reason, refuses it. It cannot wait, and the load timeout bounds it.
+---```lua
+---app:on_check(function()
+---    if not shove.env "BILLING_URL" then return false, "BILLING_URL is not set" end
+---end)
+---```
+---@param check fun(): boolean?, string?
+function App:on_check(check) end
+
 ---@class shove.AutoscaleOptions
 ---How often each group is looked at, 100ms to 1h. Default `"5s"`.
 ---@field poll? shove.Duration
