@@ -328,7 +328,9 @@ static void start_handles(struct shove_control *control) {
     uv_timer_start(&control->drain_timer, on_report_timer, REPORT_INTERVAL_MS, REPORT_INTERVAL_MS);
     uv_signal_start(&control->sigint, on_signal, SIGINT);
     uv_signal_start(&control->sigterm, on_signal, SIGTERM);
-    control->has_terminal = has_terminal();
+    struct sigaction hangup;
+    sigaction(SIGHUP, NULL, &hangup); /* nohup: the terminal may go */
+    control->has_terminal = hangup.sa_handler != SIG_IGN && has_terminal();
     uv_signal_start(&control->sighup, on_hangup, SIGHUP);
 }
 

@@ -229,6 +229,15 @@ uint64_t shove_flows_peak(const struct shove_control *control) {
     return peak;
 }
 
+int64_t shove_flows_longest_timeout_ms(const struct shove_control *control) {
+    int64_t longest_ms = 0;
+    for (uint32_t i = 0; i < control->flow_count; i++) {
+        if (control->flows[i].group->handler_timeout_ms > longest_ms)
+            longest_ms = control->flows[i].group->handler_timeout_ms;
+    }
+    return longest_ms;
+}
+
 void shove_flows_spread(struct shove_control *control) {
     uint32_t ready = 0;
     for (uint32_t w = 0; w < control->worker_count; w++)

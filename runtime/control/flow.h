@@ -34,6 +34,9 @@ void shove_flows_spread(struct shove_control *control);
  * however many consumers the autoscaler has added. */
 uint64_t shove_flows_peak(const struct shove_control *control);
 
+/* The longest handler_timeout of all groups. */
+int64_t shove_flows_longest_timeout_ms(const struct shove_control *control);
+
 static inline bool shove_flow_has_room(const struct shove_flow *flow, uint32_t worker) {
     return flow->in_flight[worker] < flow->capacity[worker] &&
            flow->in_flight_total <

@@ -125,8 +125,10 @@ static struct shove_worker *worker_of(const struct shove_control *control, uint3
 
 int shove_pool_start_set(struct shove_control *control, uint32_t set, struct shove_error *error) {
     int rc = 0;
-    for (uint32_t i = 0; rc == 0 && i < control->set_size; i++)
+    for (uint32_t i = 0; rc == 0 && i < control->set_size; i++) {
+        worker_of(control, set, i)->failures = 0;
         rc = start_worker(worker_of(control, set, i), error);
+    }
     return rc;
 }
 

@@ -85,6 +85,7 @@ static void take_over(struct shove_control *control, struct shove_topology *next
 static void switch_to(struct shove_control *control, struct shove_topology *next) {
     const bool restarts = shove_pool_cancel_start(control);
     char generation[16];
+    control->reload.old_timeout_ms = shove_flows_longest_timeout_ms(control);
     take_over(control, next);
     for (uint32_t i = 0; i < control->set_size; i++)
         worker_of(control, other_set(control), i)->state = SHOVE_WORKER_READY;

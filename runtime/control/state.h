@@ -258,8 +258,9 @@ struct shove_reload { /* reload.h */
     bool is_loading;
     bool has_failed; /* the last one */
     uint32_t ready_count;
-    const char *why;   /* literal */
-    char *description; /* what its workers say; owned */
+    const char *why;        /* literal */
+    int64_t old_timeout_ms; /* the longest of the code before the last reload */
+    char *description;      /* what its workers say; owned */
     size_t description_size;
 };
 
@@ -324,7 +325,7 @@ struct shove_control {
     uv_signal_t sigint;
     uv_signal_t sigterm;
     uv_signal_t sighup;
-    bool has_terminal; /* at the start */
+    bool has_terminal; /* whose end ends the run, too */
 
     int64_t drain_deadline_ms;
     int64_t leave_deadline_ms;

@@ -1,16 +1,16 @@
 /* watchdog.c: see watchdog.h. Control only, loop's thread. Times are of control's own clock. */
 #include "control/watchdog.h"
 
+#include "control/flow.h"
 #include "control/pool.h"
 #include "control/reload.h"
 
-static int64_t longest_timeout_ms(const struct shove_control *control) {
-    int64_t longest_ms = 0;
-    for (uint32_t i = 0; i < control->flow_count; i++) {
-        if (control->flows[i].group->handler_timeout_ms > longest_ms)
-            longest_ms = control->flows[i].group->handler_timeout_ms;
-    }
-    return longest_ms;
+/* Of any handler it may run: those of the old code go by what the old code said. */
+static int64_t longest_timeout_ms(const struct shove_worker *worker) {
+    const struct shove_control *control = worker->control;
+    const int64_t now_ms = shove_flows_longest_timeout_ms(control);
+    const int64_t before_ms = control->reload.old_timeout_ms;
+    return worker->state == SHOVE_WORKER_RETIRING && before_ms > now_ms ? before_ms : now_ms;
 }
 
 /* The same coroutine on the CPU, without a pause, for longer than its group allows, by control's
@@ -33,8 +33,9 @@ static bool is_hogged(struct shove_worker *worker) {
         return false;
     }
     const struct shove_delivery *delivery = shove_pool_delivery(worker, slot, generation);
-    int64_t limit_ms =
-        delivery ? delivery->flow->group->handler_timeout_ms : longest_timeout_ms(worker->control);
+    int64_t limit_ms = delivery && worker->state == SHOVE_WORKER_READY
+                           ? delivery->flow->group->handler_timeout_ms
+                           : longest_timeout_ms(worker);
     return now_ms - worker->watched_since_ms > limit_ms + SHOVE_KILL_GRACE_MS;
 }
 
@@ -51,7 +52,7 @@ static bool is_stuck(const struct shove_worker *worker) {
             oldest_ms = delivery->submitted_ms;
     }
     int64_t since_ms = worker->last_progress_ms > oldest_ms ? worker->last_progress_ms : oldest_ms;
-    return now_ms - since_ms > longest_timeout_ms(worker->control) + 2 * SHOVE_KILL_GRACE_MS;
+    return now_ms - since_ms > longest_timeout_ms(worker) + 2 * SHOVE_KILL_GRACE_MS;
 }
 
 void shove_watchdog_look(struct shove_worker *worker) {

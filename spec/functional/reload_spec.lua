@@ -268,3 +268,15 @@ it("what asks for a reload while the app drains is told so, and the drain goes o
     assert.equal(0, (s.p:wait_exit(WAIT_MS)), s.p:transcript())
     assert.is_truthy(uv.fs_stat(s.app.path))
 end)
+
+it("a handler of the old code has the time that the old code gave it", function()
+    local s = start { group = 'prefetch = 8, concurrent = true, handler_timeout = "60s"', holds = { "10ms" },
+        extra = [[verbs.busy = function() local until_ns = uv.hrtime() + 4e9 while uv.hrtime() < until_ns do end end]] }
+    s:publish { "a busy" }
+    s:wait("began", { "a" })
+    rewrite(s, "", '"60s"', '"100ms"')
+    assert.equal(0, reload(s).code)
+    s:wait("ended", { "a" })
+    assert.equal(0, (app.drain(s.p)), s.p:transcript())
+    assert.equal(1, s:count "began")
+end)
