@@ -362,9 +362,9 @@ static int64_t largest_message_bytes(const struct shove_topology *topology) {
 static void size_workers(struct shove_control *control) {
     const struct shove_run_options *options = control->options;
     control->set_size = options->workers ? options->workers : uv_available_parallelism();
-    control->worker_count = 2 * control->set_size;
+    control->worker_count = SHOVE_WORKER_SETS * control->set_size;
     control->generation = 1;
-    uint64_t peak = shove_flows_peak(control);
+    uint64_t peak = shove_topology_peak(&control->topology);
     control->slot_count = MIN_SLOTS;
     while (control->slot_count < peak && control->slot_count < MAX_SLOTS)
         control->slot_count *= 2;

@@ -398,7 +398,7 @@ static bool is_backed_up(const struct shove_flow *flow) {
 }
 
 static void feed_flow(struct shove_flow *flow) {
-    if (flow->is_paused)
+    if (flow->is_paused || flow->is_removed)
         return;
     feed_again(flow);
     if (flow->again.first || flow->state != SHOVE_FLOW_JOINED || is_backed_up(flow))
@@ -431,7 +431,7 @@ int64_t shove_feed_next_due_ms(const struct shove_control *control) {
     int64_t due_ms = INT64_MAX;
     for (uint32_t i = 0; i < control->flow_count; i++) {
         const struct shove_flow *flow = &control->flows[i];
-        if (flow->is_paused)
+        if (flow->is_paused || flow->is_removed)
             continue;
         if (flow->waiting.first && flow->waiting.first->due_ms < due_ms)
             due_ms = flow->waiting.first->due_ms;

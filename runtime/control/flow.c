@@ -13,14 +13,16 @@
 
 #define LOG_LINES_PER_SECOND 5
 #define FORMER_TIMEOUT_MS 3000
+#define SPARE_PLACES 256u /* for groups that reloads add */
 
-static int init_flow(struct shove_control *control, struct shove_flow *flow, uint32_t index) {
-    const struct shove_group *group = &control->topology.groups[index];
+static int init_flow(struct shove_control *control, struct shove_flow *flow, uint32_t number) {
+    const struct shove_group *group = &control->topology.groups[number];
     const struct shove_topic *topic = &control->topology.topics[group->topic];
     flow->control = control;
     flow->group = group;
     flow->topic = topic;
-    flow->index = flow->group_number = index;
+    flow->index = (uint32_t)(flow - control->flows);
+    flow->group_number = number;
     flow->consumers = group->consumers_min;
     flow->source = shove_topology_source(&control->topology, group);
     flow->policy = shove_topology_policy(&control->topology, group);
@@ -37,8 +39,9 @@ static int init_flow(struct shove_control *control, struct shove_flow *flow, uin
 }
 
 int shove_flows_init(struct shove_control *control, struct shove_error *error) {
-    control->flows = calloc(control->topology.group_count, sizeof(*control->flows));
-    if (!control->flows && control->topology.group_count > 0)
+    control->flow_places = control->topology.group_count + SPARE_PLACES;
+    control->flows = calloc(control->flow_places, sizeof(*control->flows));
+    if (!control->flows)
         return shove_error_set(error, SHOVE_ENOMEM, "out of memory");
     for (uint32_t i = 0; i < control->topology.group_count; i++) {
         control->flow_count = i + 1;
@@ -66,6 +69,36 @@ void shove_flow_adopt(struct shove_flow *flow, const struct shove_topology *topo
         flow->consumers = group->consumers_min;
     if (flow->consumers > group->consumers_max)
         flow->consumers = group->consumers_max;
+}
+
+int shove_flow_add(struct shove_control *control, uint32_t number, struct shove_error *error) {
+    struct shove_flow *flow = &control->flows[control->flow_count];
+    int rc = init_flow(control, flow, number);
+    control->flow_count++;
+    if (rc == 0)
+        return shove_flow_join(flow, error);
+    flow->state = SHOVE_FLOW_ENDED;
+    return shove_error_set(error, rc, "out of memory");
+}
+
+void shove_flow_remove(struct shove_flow *flow) {
+    flow->is_removed = true;
+    if (flow->state == SHOVE_FLOW_RESTING)
+        flow->state = SHOVE_FLOW_ENDED;
+    shove_log_fields(SHOVE_LOG_INFO,
+                     "the group is not in the app any more: it finishes what it has and leaves",
+                     "group", flow->group->group_id, "topic", flow->source, NULL);
+}
+
+void shove_flows_part(struct shove_control *control) {
+    for (uint32_t i = 0; i < control->flow_count; i++) {
+        struct shove_flow *flow = &control->flows[i];
+        if (!flow->is_removed || flow->state != SHOVE_FLOW_JOINED || flow->in_flight_total > 0 ||
+            flow->hopping_count > 0)
+            continue;
+        flow->state = SHOVE_FLOW_LEAVING;
+        control->ops->unsubscribe(control->transport, flow->subscription);
+    }
 }
 
 void shove_flows_release(struct shove_control *control) {
@@ -218,15 +251,6 @@ int shove_flows_join(struct shove_control *control, struct shove_error *error) {
     for (uint32_t i = 0; rc == 0 && i < control->flow_count; i++)
         rc = shove_flow_join(&control->flows[i], error);
     return rc;
-}
-
-uint64_t shove_flows_peak(const struct shove_control *control) {
-    uint64_t peak = 0;
-    for (uint32_t i = 0; i < control->topology.group_count; i++) {
-        const struct shove_group *group = &control->topology.groups[i];
-        peak += shove_group_capacity(group, group->consumers_max);
-    }
-    return peak;
 }
 
 int64_t shove_flows_longest_timeout_ms(const struct shove_control *control) {

@@ -17,6 +17,14 @@ void shove_flows_release(struct shove_control *control);
  * They are only read. Asks the broker, waiting for it: before joining. */
 int shove_flows_add_former_holds(struct shove_control *control, struct shove_error *error);
 
+/* A group of control->topology that is new: joins it. There is a place for it (flow_places). */
+int shove_flow_add(struct shove_control *control, uint32_t number, struct shove_error *error);
+
+/* It is given nothing more; shove_flows_part, called a few times a second, has it leave when it has
+ * finished what it has. */
+void shove_flow_remove(struct shove_flow *flow);
+void shove_flows_part(struct shove_control *control);
+
 int shove_flow_join(struct shove_flow *flow, struct shove_error *error);
 
 /* Takes over what another description of the same group says; its topics are the same. */
@@ -29,10 +37,6 @@ int shove_flows_join(struct shove_control *control, struct shove_error *error);
 /* Spreads all lanes over the workers that are ready now. Call when a worker becomes ready or goes,
  * or a flow's number of consumers has changed. */
 void shove_flows_spread(struct shove_control *control);
-
-/* The most messages any one worker can have in flight at once, whatever workers are ready and
- * however many consumers the autoscaler has added. */
-uint64_t shove_flows_peak(const struct shove_control *control);
 
 /* The longest handler_timeout of all groups. */
 int64_t shove_flows_longest_timeout_ms(const struct shove_control *control);

@@ -1,7 +1,7 @@
 /* reload.c: see reload.h. Control only, loop's thread.
  *
- * Workers have two sets of places, of which one is current; the other is empty, or of the workers
- * that are being loaded, or of those that finish.
+ * Workers have several sets of places, of which one is current; another may be of the workers that
+ * are being loaded, and the rest are of those that finish, or empty.
  */
 #include "control/reload.h"
 
@@ -11,17 +11,15 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "control/declare.h"
 #include "control/file_watch.h"
 #include "control/flow.h"
 #include "control/pool.h"
 #include "control/remote.h"
 #include "control/scaling.h"
+#include "control/supervision.h"
 #include "control/topology_json.h"
 #include "core/topology_change.h"
-
-static uint32_t other_set(const struct shove_control *control) {
-    return 1 - control->set;
-}
 
 static struct shove_worker *worker_of(const struct shove_control *control, uint32_t set,
                                       uint32_t i) {
@@ -29,7 +27,7 @@ static struct shove_worker *worker_of(const struct shove_control *control, uint3
 }
 
 bool shove_reload_owns(const struct shove_control *control, const struct shove_worker *worker) {
-    return control->reload.is_loading && worker->index / control->set_size == other_set(control);
+    return control->reload.is_loading && worker->index / control->set_size == control->reload.set;
 }
 
 static bool is_set_empty(const struct shove_control *control, uint32_t set) {
@@ -53,7 +51,7 @@ static void fail(struct shove_control *control, const char *text) {
     snprintf(generation, sizeof(generation), "%" PRIu32, control->generation);
     forget(&control->reload);
     control->reload.has_failed = true;
-    shove_pool_kill_set(control, other_set(control));
+    shove_pool_kill_set(control, control->reload.set);
     shove_log_fields(SHOVE_LOG_ERROR, "the reload failed, and the app goes on as it was",
                      "generation", generation, "why", text, NULL);
     shove_remote_reloaded(control, SHOVE_ECONFIG, text);
@@ -61,19 +59,59 @@ static void fail(struct shove_control *control, const char *text) {
 
 void shove_reload_release(struct shove_control *control) {
     forget(&control->reload);
+    while (control->formers != NULL) {
+        struct shove_former *former = control->formers;
+        control->formers = former->next;
+        shove_topology_release(&former->topology);
+        free(former);
+    }
 }
 
 /* ---- the switch ---- */
 
-/* Everything borrowed from the topology is borrowed from the new one: what may change is taken
- * over, and all names are the same. */
-static void take_over(struct shove_control *control, struct shove_topology *next) {
+/* Live flow of a group, by what it is called; NULL: none. */
+static struct shove_flow *flow_of(struct shove_control *control,
+                                  const struct shove_topology *topology,
+                                  const struct shove_group *group) {
     for (uint32_t i = 0; i < control->flow_count; i++) {
         struct shove_flow *flow = &control->flows[i];
-        const long number = shove_topology_find_group(next, &control->topology, flow->group);
-        shove_flow_adopt(flow, next, (uint32_t)number);
+        if (!flow->is_removed && flow->group->kind == group->kind &&
+            strcmp(flow->group->group_id, group->group_id) == 0 &&
+            strcmp(flow->source, shove_topology_source(topology, group)) == 0)
+            return flow;
     }
-    shove_topology_release(&control->topology);
+    return NULL;
+}
+
+/* What groups that go still speak of stays. */
+static void let_go(struct shove_control *control, bool is_spoken_of) {
+    struct shove_former *former = is_spoken_of ? calloc(1, sizeof *former) : NULL;
+    if (former == NULL && is_spoken_of)
+        return; /* lost, not freed: no memory, and it is still borrowed */
+    if (former == NULL) {
+        shove_topology_release(&control->topology);
+        return;
+    }
+    former->topology = control->topology;
+    former->next = control->formers;
+    control->formers = former;
+}
+
+/* Everything borrowed from the topology is borrowed from the new one. */
+static void take_over(struct shove_control *control, struct shove_topology *next) {
+    bool has_removed = false;
+    for (uint32_t i = 0; i < control->flow_count; i++) {
+        struct shove_flow *flow = &control->flows[i];
+        if (flow->is_removed)
+            continue;
+        const long number = shove_topology_find_group(next, &control->topology, flow->group);
+        if (number >= 0)
+            shove_flow_adopt(flow, next, (uint32_t)number);
+        else
+            shove_flow_remove(flow);
+        has_removed |= number < 0;
+    }
+    let_go(control, has_removed);
     control->topology = *next;
     *next = (struct shove_topology){0};
     free(control->description);
@@ -82,18 +120,62 @@ static void take_over(struct shove_control *control, struct shove_topology *next
     control->reload.description = NULL;
 }
 
+static void join_added(struct shove_control *control) {
+    for (uint32_t i = 0; i < control->topology.group_count; i++) {
+        const struct shove_group *group = &control->topology.groups[i];
+        struct shove_error error;
+        if (flow_of(control, &control->topology, group) != NULL)
+            continue;
+        const int rc = shove_flow_add(control, i, &error);
+        if (rc != 0)
+            shove_supervision_failed(&control->flows[control->flow_count - 1], rc, error.text);
+    }
+}
+
+/* What only control knows of: is there room, and has a group of that name left by now? */
+static int check_groups(struct shove_control *control, const struct shove_topology *next,
+                        struct shove_error *error) {
+    uint32_t added = 0;
+    for (uint32_t i = 0; i < next->group_count; i++) {
+        const struct shove_group *group = &next->groups[i];
+        added += flow_of(control, next, group) == NULL;
+        for (uint32_t f = 0; f < control->flow_count; f++) {
+            const struct shove_flow *flow = &control->flows[f];
+            if (flow->is_removed && flow->state != SHOVE_FLOW_ENDED &&
+                strcmp(flow->group->group_id, group->group_id) == 0)
+                return shove_error_set(error, SHOVE_EBUSY,
+                                       "group '%s' has not left yet since it was taken out of the "
+                                       "app: reload again in a moment",
+                                       group->group_id);
+        }
+    }
+    if (shove_topology_peak(next) > control->slot_count &&
+        shove_topology_peak(next) > shove_topology_peak(&control->topology))
+        return shove_error_set(error, SHOVE_ECONFIG,
+                               "consumers.max and prefetch of all groups let %" PRIu64
+                               " messages be in flight, and memory was laid out for %" PRIu32
+                               ": restart shove",
+                               shove_topology_peak(next), control->slot_count);
+    if (control->flow_count + added > control->flow_places)
+        return shove_error_set(
+            error, SHOVE_ECONFIG,
+            "more groups came and went than one run has room for: restart shove");
+    return 0;
+}
+
 static void switch_to(struct shove_control *control, struct shove_topology *next) {
     const bool restarts = shove_pool_cancel_start(control);
     char generation[16];
     control->reload.old_timeout_ms = shove_flows_longest_timeout_ms(control);
     take_over(control, next);
     for (uint32_t i = 0; i < control->set_size; i++)
-        worker_of(control, other_set(control), i)->state = SHOVE_WORKER_READY;
+        worker_of(control, control->reload.set, i)->state = SHOVE_WORKER_READY;
     shove_pool_retire_set(control, control->set);
-    control->set = other_set(control);
+    control->set = control->reload.set;
     control->generation++;
     forget(&control->reload);
     control->reload.has_failed = false;
+    join_added(control);
     shove_flows_spread(control);
     shove_scaling_start(control);
     if (control->options->watches)
@@ -117,6 +199,10 @@ static void finish(struct shove_control *control) {
     if (rc == 0)
         rc = shove_topology_check_change(&control->topology, &next, &error);
     if (rc == 0)
+        rc = check_groups(control, &next, &error);
+    if (rc == 0 && shove_topology_has_new_topics(&control->topology, &next))
+        rc = shove_declare_topology(control->transport, &next, &error);
+    if (rc == 0)
         switch_to(control, &next);
     else
         fail(control, error.text);
@@ -125,13 +211,14 @@ static void finish(struct shove_control *control) {
 
 /* ---- its beginning ---- */
 
-static void begin(struct shove_control *control) {
+static void begin(struct shove_control *control, uint32_t set) {
     struct shove_error error;
+    control->reload.set = set;
     control->reload.is_wanted = false;
     control->reload.is_loading = true;
     control->reload.ready_count = 0;
     shove_log_fields(SHOVE_LOG_INFO, "reloading the app", "why", control->reload.why, NULL);
-    if (shove_pool_start_set(control, other_set(control), &error) != 0)
+    if (shove_pool_start_set(control, set, &error) != 0)
         fail(control, error.text);
 }
 
@@ -145,14 +232,19 @@ int shove_reload_ask(struct shove_control *control, const char *why, struct shov
 }
 
 void shove_reload_watch(struct shove_control *control) {
+    if (control->phase == SHOVE_PHASE_RUNNING)
+        shove_flows_part(control);
     if (control->phase != SHOVE_PHASE_RUNNING &&
         (control->reload.is_wanted || control->reload.is_loading)) {
         control->reload.is_wanted = false;
         fail(control, "the app ends");
     }
-    if (control->reload.is_wanted && !control->reload.is_loading &&
-        control->phase == SHOVE_PHASE_RUNNING && is_set_empty(control, other_set(control)))
-        begin(control);
+    for (uint32_t set = 0; set < SHOVE_WORKER_SETS && control->reload.is_wanted &&
+                           !control->reload.is_loading && control->phase == SHOVE_PHASE_RUNNING;
+         set++) {
+        if (set != control->set && is_set_empty(control, set))
+            begin(control, set);
+    }
 }
 
 /* ---- what its workers say ---- */

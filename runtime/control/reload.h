@@ -13,8 +13,8 @@
 
 #include "control/state.h"
 
-/* Begins one; `why` is for the log. While one is under way, or the workers of the last one still
- * finish, it is remembered and follows. SHOVE_ECLOSED when the app does not run (any more). */
+/* Begins one; `why` is for the log. While one is under way, or handlers from before the last few
+ * still run, it is remembered and follows. SHOVE_ECLOSED when the app does not run (any more). */
 int shove_reload_ask(struct shove_control *control, const char *why, struct shove_error *error);
 
 /* Goes on with what was asked for; called a few times a second. */

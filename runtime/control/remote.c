@@ -44,6 +44,8 @@ static int find_flow(struct shove_control *control, const json_t *request, struc
     size_t count = 0;
     for (uint32_t i = 0; i < control->flow_count; i++) {
         struct shove_flow *flow = &control->flows[i];
+        if (flow->is_removed)
+            continue;
         if (strcmp(flow->group->group_id, name) == 0) {
             *out = flow;
             return flow->state == SHOVE_FLOW_JOINED

@@ -155,7 +155,8 @@ static void on_poll(uv_timer_t *timer) {
         return;
     control->now_ms = (int64_t)uv_now(&control->loop);
     for (uint32_t i = 0; i < control->flow_count; i++) {
-        if (control->flows[i].state == SHOVE_FLOW_JOINED && !control->flows[i].is_paused)
+        if (control->flows[i].state == SHOVE_FLOW_JOINED && !control->flows[i].is_paused &&
+            !control->flows[i].is_removed)
             scale(&control->flows[i]);
     }
 }

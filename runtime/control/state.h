@@ -163,6 +163,7 @@ struct shove_flow { /* a group that is consumed */
     enum shove_flow_state state;
     bool was_assigned;   /* at least once */
     bool is_paused;      /* by command: nothing is fed */
+    bool is_removed;     /* by a reload: it finishes what it has, and leaves */
     uint32_t failures;   /* in a row (supervision.h) */
     int64_t assigned_ms; /* loop time since when it has partitions; 0: not since it was joined */
     int64_t join_at_ms;  /* RESTING: loop time */
@@ -257,11 +258,17 @@ struct shove_reload { /* reload.h */
     bool is_wanted;
     bool is_loading;
     bool has_failed; /* the last one */
+    uint32_t set;    /* where its workers are */
     uint32_t ready_count;
     const char *why;        /* literal */
     int64_t old_timeout_ms; /* the longest of the code before the last reload */
     char *description;      /* what its workers say; owned */
     size_t description_size;
+};
+
+struct shove_former { /* a topology that groups which are gone still speak of; until the end */
+    struct shove_topology topology;
+    struct shove_former *next;
 };
 
 struct shove_control {
@@ -277,10 +284,10 @@ struct shove_control {
     const struct shove_transport_ops *ops;
     struct shove_transport *transport;
 
-    struct shove_worker *workers; /* two sets of set_size, one of them current */
-    uint32_t worker_count;        /* of both sets: places, not processes */
+    struct shove_worker *workers; /* sets of set_size, one of them current */
+    uint32_t worker_count;        /* of all sets: places, not processes */
     uint32_t set_size;
-    uint32_t set;        /* the current one, 0 or 1 */
+    uint32_t set;        /* the current one */
     uint32_t generation; /* of the code, from 1 */
     struct shove_reload reload;
     uint32_t slot_count; /* per worker, a power of two */
@@ -289,6 +296,8 @@ struct shove_control {
 
     struct shove_flow *flows;
     uint32_t flow_count;
+    uint32_t flow_places; /* flows do not move: how many there can ever be in this run */
+    struct shove_former *formers;
     struct shove_delivery *free_deliveries;
     struct shove_delivery **delivery_slabs;
     size_t delivery_slab_count;
@@ -338,6 +347,7 @@ struct shove_control {
 /* How many messages one worker gets in a row, and one partition gives in a row: crossings are
  * batched by this much. */
 #define SHOVE_FEED_STREAK 256u
+#define SHOVE_WORKER_SETS 4u /* codes of so many generations can run at once (reload.h) */
 #define SHOVE_TAKE_MAX 1024u
 #define SHOVE_COMMIT_INTERVAL_MS 500
 #define SHOVE_REVOKE_WAIT_MS 5000

@@ -29,6 +29,8 @@ static json_t *worker_status(const struct shove_worker *worker) {
 }
 
 static const char *flow_state(const struct shove_flow *flow) {
+    if (flow->is_removed)
+        return "leaving";
     if (flow->state == SHOVE_FLOW_RESTING)
         return "resting";
     if (flow->tally.is_failed)
@@ -72,7 +74,8 @@ json_t *shove_status(const struct shove_control *control) {
             json_array_append_new(workers, worker_status(&control->workers[i]));
     }
     for (uint32_t i = 0; i < control->flow_count; i++)
-        json_array_append_new(groups, flow_status(&control->flows[i]));
+        if (!control->flows[i].is_removed || control->flows[i].state != SHOVE_FLOW_ENDED)
+            json_array_append_new(groups, flow_status(&control->flows[i]));
     return json_pack("{s:i, s:s, s:s, s:s, s:i, s:I, s:o, s:o}", "pid", (int)getpid(), "app",
                      control->app_path != NULL ? control->app_path : control->options->script,
                      "broker", control->topology.broker, "phase", phase_name(control->phase),

@@ -3,10 +3,10 @@
  * { "pid":, "app": real path, "broker":, "phase": "starting" | "running" | "draining" | "leaving",
  *   "generation":, "uptime_ms":,
  *   "workers": [{ "worker":, "pid": null while there is none, "state":, "in_flight": }],
- *   "groups": [{ "group":, "topic":, "state": "joined" | "resting" | "failed" | "left", "paused":,
- * "consumers":, "min":, "max":, "capacity":, "in_flight":, "partitions":, "ready": null while not
- * known, "lag": the same, "waiting": retries that wait in place, "storing": retries and dead
- * letters on their way to the broker, "acked":, "delayed":, "dead_letters":, "discarded": }] }
+ *   "groups": [{ "group":, "topic":, "state": "joined" | "resting" | "leaving" | "failed" | "left",
+ * "paused":, "consumers":, "min":, "max":, "capacity":, "in_flight":, "partitions":, "ready": null
+ * while not known, "lag": the same, "waiting": retries that wait in place, "storing": retries and
+ * dead letters on their way to the broker, "acked":, "delayed":, "dead_letters":, "discarded": }] }
  */
 #ifndef SHOVE_CONTROL_STATUS_H
 #define SHOVE_CONTROL_STATUS_H

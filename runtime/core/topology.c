@@ -154,6 +154,13 @@ uint64_t shove_group_capacity(const struct shove_group *group, uint32_t consumer
     return (uint64_t)consumers * shove_group_effective_prefetch(group);
 }
 
+uint64_t shove_topology_peak(const struct shove_topology *topology) {
+    uint64_t peak = 0;
+    for (uint32_t i = 0; i < topology->group_count; i++)
+        peak += shove_group_capacity(&topology->groups[i], topology->groups[i].consumers_max);
+    return peak;
+}
+
 struct shove_policy shove_topology_policy(const struct shove_topology *topology,
                                           const struct shove_group *group) {
     struct shove_policy policy = {.max_retries = group->max_retries,

@@ -113,6 +113,10 @@ uint32_t shove_group_effective_prefetch(const struct shove_group *group);
 /* In-flight limit of `consumers` consumers of the group. */
 uint64_t shove_group_capacity(const struct shove_group *group, uint32_t consumers);
 
+/* The most messages that can be in flight at once, with as many consumers as each group may have.
+ */
+uint64_t shove_topology_peak(const struct shove_topology *topology);
+
 /* The policy of a group's messages, borrowing the topology. A dead-letter group has neither holds
  * nor DLQ. */
 struct shove_policy shove_topology_policy(const struct shove_topology *topology,

@@ -1,7 +1,6 @@
 /* topology_change.c: see topology_change.h. Pure. */
 #include "core/topology_change.h"
 
-#include <inttypes.h>
 #include <string.h>
 
 static bool is_same(const char *a, const char *b) {
@@ -85,16 +84,21 @@ static const char *changed_option(const struct shove_topic *a, const struct shov
     return NULL;
 }
 
+bool shove_topology_has_new_topics(const struct shove_topology *now,
+                                   const struct shove_topology *next) {
+    for (uint32_t i = 0; i < next->topic_count; i++) {
+        if (find_topic(now, &next->topics[i]) == NULL)
+            return true;
+    }
+    return false;
+}
+
 static int check_topics(const struct shove_topology *now, const struct shove_topology *next,
                         struct shove_error *error) {
     for (uint32_t i = 0; i < next->topic_count; i++) {
         const struct shove_topic *topic = &next->topics[i];
         const struct shove_topic *before = find_topic(now, topic);
-        if (before == NULL)
-            return shove_error_set(error, SHOVE_ECONFIG,
-                                   "%s: topic '%s' is new: restart shove to declare it",
-                                   or_none(topic->at), topic->name);
-        const char *option = changed_option(before, topic);
+        const char *option = before != NULL ? changed_option(before, topic) : NULL;
         if (option != NULL)
             return shove_error_set(error, SHOVE_ECONFIG,
                                    "%s: topic '%s': %s has changed: restart shove",
@@ -118,48 +122,32 @@ long shove_topology_find_group(const struct shove_topology *topology,
     return -1;
 }
 
-static uint64_t peak_of(const struct shove_topology *topology) {
-    uint64_t peak = 0;
-    for (uint32_t i = 0; i < topology->group_count; i++)
-        peak += shove_group_capacity(&topology->groups[i], topology->groups[i].consumers_max);
-    return peak;
-}
-
-static int check_group(const struct shove_group *before, const struct shove_group *group,
-                       struct shove_error *error) {
-    if (before->reset != group->reset)
-        return shove_error_set(error, SHOVE_ECONFIG,
-                               "%s: group '%s': auto_offset_reset has changed: restart shove",
-                               or_none(group->at), group->group_id);
-    if (group->max_message_size_bytes > before->max_message_size_bytes)
-        return shove_error_set(
-            error, SHOVE_ECONFIG,
-            "%s: group '%s': max_message_size has grown, and memory was laid out for less: restart "
-            "shove",
-            or_none(group->at), group->group_id);
-    return 0;
+static int64_t largest_message_of(const struct shove_topology *topology) {
+    int64_t largest = 0;
+    for (uint32_t i = 0; i < topology->group_count; i++) {
+        if (topology->groups[i].max_message_size_bytes > largest)
+            largest = topology->groups[i].max_message_size_bytes;
+    }
+    return largest;
 }
 
 static int check_groups(const struct shove_topology *now, const struct shove_topology *next,
                         struct shove_error *error) {
-    int rc = 0;
-    for (uint32_t i = 0; rc == 0 && i < next->group_count; i++) {
+    for (uint32_t i = 0; i < next->group_count; i++) {
         const struct shove_group *group = &next->groups[i];
         const long before = shove_topology_find_group(now, next, group);
-        if (before < 0)
+        if (before >= 0 && now->groups[before].reset != group->reset)
             return shove_error_set(error, SHOVE_ECONFIG,
-                                   "%s: group '%s' is new: restart shove to run it",
+                                   "%s: group '%s': auto_offset_reset has changed: restart shove",
                                    or_none(group->at), group->group_id);
-        rc = check_group(&now->groups[before], group, error);
+        if (group->max_message_size_bytes > largest_message_of(now))
+            return shove_error_set(
+                error, SHOVE_ECONFIG,
+                "%s: group '%s': max_message_size is more than memory was laid out for: restart "
+                "shove",
+                or_none(group->at), group->group_id);
     }
-    for (uint32_t i = 0; rc == 0 && i < now->group_count; i++) {
-        const struct shove_group *group = &now->groups[i];
-        if (shove_topology_find_group(next, now, group) < 0)
-            return shove_error_set(error, SHOVE_ECONFIG,
-                                   "group '%s' is gone (it was at %s): restart shove",
-                                   group->group_id, or_none(group->at));
-    }
-    return rc;
+    return 0;
 }
 
 int shove_topology_check_change(const struct shove_topology *now, const struct shove_topology *next,
@@ -169,10 +157,5 @@ int shove_topology_check_change(const struct shove_topology *now, const struct s
         rc = check_topics(now, next, error);
     if (rc == 0)
         rc = check_groups(now, next, error);
-    if (rc == 0 && peak_of(next) > peak_of(now))
-        rc = shove_error_set(error, SHOVE_ECONFIG,
-                             "consumers.max and prefetch let more messages be in flight (%" PRIu64
-                             ") than memory was laid out for (%" PRIu64 "): restart shove",
-                             peak_of(next), peak_of(now));
     return rc;
 }

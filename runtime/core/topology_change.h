@@ -4,11 +4,14 @@
 
 #include "core/topology.h"
 
-/* 0 when `next` can take the place of `now` under way: code, and of groups consumers, prefetch,
- * retries, crashes, timeouts and the autoscaler's rule. SHOVE_ECONFIG with the user's line, what
- * differs, and that a restart is needed. */
+/* 0 when `next` can take the place of `now` under way: code, new topics, groups that come and go,
+ * and of those that stay consumers, prefetch, retries, crashes, timeouts; the autoscaler's rule.
+ * SHOVE_ECONFIG with the user's line, what differs, and that a restart is needed. */
 int shove_topology_check_change(const struct shove_topology *now, const struct shove_topology *next,
                                 struct shove_error *error);
+
+bool shove_topology_has_new_topics(const struct shove_topology *now,
+                                   const struct shove_topology *next);
 
 /* The number of the group of `topology` that is the same as `group` of another (group id, kind and
  * source); -1: there is none. */

@@ -100,9 +100,9 @@ describe("A reload that fails leaves the app as it was and says why:", function(
         { "an objection of the app's own", "return app", "app:on_check(function() return false, 'not yet' end) return app",
           "on_check: not yet" },
         { "another broker", 'broker = "', 'broker = "memory:" or "', "registry: broker has changed from" },
+        { "more than there is memory for", "prefetch = 8", "max_message_size = '100MiB', prefetch = 8",
+          "max_message_size is more than memory was laid out for: restart shove" },
         { "another number of partitions", "partitions = 4", "partitions = 5", "partitions has changed: restart shove" },
-        { "a new topic", "return app", "app:topic 'another' return app", "topic 'another' is new: restart shove" },
-        { "a group that is gone", "app:register", "local _ = function() end _", "is gone" },
         { "a new reset policy", "concurrent = true", "concurrent = true, auto_offset_reset = 'latest'",
           "auto_offset_reset has changed: restart shove" },
         { "more in flight", "prefetch = 8", "prefetch = 9000", "restart shove" },
@@ -177,6 +177,65 @@ it("app:on_start goes on in the new code where it still runs, and does not happe
     wait_settled(s)
     assert.equal(2, starts())
     assert.equal(0, (app.drain(s.p)), s.p:transcript())
+end)
+
+for _, broker in ipairs(steered.brokers) do
+    it("a reload adds groups with their topics, and has those that are gone finish and leave, on " .. broker.name, function()
+        local s = start { url = broker.url }
+        s:publish { "a gate", "b" }
+        s:wait("ended", { "b" })
+        local added = [[
+          local more = app:topic(queue_name .. "-more", { partitions = 2, codec = "raw", hold = { "50ms" }, dlq = true })
+          app:register(more, { prefetch = 8, concurrent = true }, handle)
+          return app
+        ]]
+        rewrite(s, "", "return app", added)
+        assert.equal(0, reload(s).code, s.p:transcript())
+        local queue = s.queue
+        s.queue = queue .. "-more"
+        s:publish { "c retry", "d" }
+        s:wait("ended", { "c" }, 2)
+        s:wait("ended", { "d" })
+        assert.same({ queue .. "-consumer", queue .. "-more-consumer" }, (function()
+            local names = {}
+            for i, group in ipairs(status(s).groups) do names[i] = group.group end
+            return names
+        end)())
+        -- The first group goes while it has a message.
+        s.source = s.source:gsub("return app", (added:gsub("%%", "%%%%"))):gsub("app:register%(queue", "local function gone() end gone(queue")
+        rewrite(s, "")
+        assert.equal(0, reload(s).code, s.p:transcript())
+        assert.equal("leaving", status(s).groups[1].state)
+        s:publish { "e" }
+        s:wait("ended", { "e" })
+        s:open "gate"
+        s:wait("ended", { "a" })
+        wait.until_true(function() return #status(s).groups == 1 end, WAIT_MS, "the group to be gone")
+        assert.equal(0, (app.drain(s.p)), s.p:transcript())
+        assert.equal(6, s:count "began") -- c twice
+        s.queue = queue
+        assert.equal(2, s:position(0).offset)
+    end)
+end
+
+it("a group that returns goes on where it was", function()
+    local s = start()
+    s:publish { "a" }
+    s:wait("ended", { "a" })
+    local source = s.source
+    s.source = source:gsub("app:register%(queue", "local function gone() end gone(queue")
+        :gsub("return app", "app:register(app:topic(queue_name .. '-other', {}), {}, handle) return app")
+    rewrite(s, "")
+    assert.equal(0, reload(s).code, s.p:transcript())
+    wait.until_true(function() return #status(s).groups == 1 end, WAIT_MS, "the group to be gone")
+    s:publish { "b" }
+    s.source = source
+    rewrite(s, "-new")
+    wait_settled(s)
+    assert.equal(0, reload(s).code, s.p:transcript())
+    s:wait("ended", { "b-new" })
+    assert.equal(0, (app.drain(s.p)), s.p:transcript())
+    assert.equal(2, s:count "began")
 end)
 
 it("a handler that hangs in the old code is killed as ever, and its message goes to the new code", function()
