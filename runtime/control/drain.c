@@ -11,6 +11,7 @@
 #include "control/hop.h"
 #include "control/partition.h"
 #include "control/pool.h"
+#include "control/reload.h"
 
 /* After the last commits were due, how long leaving the groups may take; and workers, to exit. */
 #define LEAVE_MS (2 * SHOVE_REVOKE_COMMIT_MS)
@@ -106,7 +107,7 @@ static void check_running(struct shove_control *control) {
         if (control->flows[i].state != SHOVE_FLOW_ENDED)
             return;
     }
-    if (control->flow_count > 0)
+    if (control->flow_count > 0 && !shove_reload_awaits_group(control))
         shove_drain_begin(control, "no consumer group is left to run");
 }
 

@@ -71,22 +71,14 @@ void shove_flow_adopt(struct shove_flow *flow, const struct shove_topology *topo
         flow->consumers = group->consumers_max;
 }
 
-int shove_flow_add(struct shove_control *control, uint32_t number, struct shove_error *error) {
-    struct shove_flow *flow = &control->flows[control->flow_count];
-    int rc = init_flow(control, flow, number);
-    control->flow_count++;
-    if (rc == 0)
-        return shove_flow_join(flow, error);
-    flow->state = SHOVE_FLOW_ENDED;
-    return shove_error_set(error, rc, "out of memory");
-}
-
-void shove_flow_remove(struct shove_flow *flow) {
+void shove_flow_remove(struct shove_flow *flow, bool returns) {
     flow->is_removed = true;
     if (flow->state == SHOVE_FLOW_RESTING)
         flow->state = SHOVE_FLOW_ENDED;
     shove_log_fields(SHOVE_LOG_INFO,
-                     "the group is not in the app any more: it finishes what it has and leaves",
+                     returns ? "the group finishes what it has, leaves, and joins with other topics"
+                             : "the group is not in the app any more: it finishes what it has and "
+                               "leaves",
                      "group", flow->group->group_id, "topic", flow->source, NULL);
 }
 
@@ -120,10 +112,11 @@ void shove_flows_release(struct shove_control *control) {
 
 /* What the names of all queues that are consumed begin with, so that the broker is asked once.
  * False: there are none. */
-static bool common_prefix(const struct shove_control *control, char prefix[SHOVE_NAME_SIZE]) {
+static bool common_prefix(const struct shove_flow *flows, uint32_t count,
+                          char prefix[SHOVE_NAME_SIZE]) {
     bool has_any = false;
-    for (uint32_t i = 0; i < control->flow_count; i++) {
-        const struct shove_flow *flow = &control->flows[i];
+    for (uint32_t i = 0; i < count; i++) {
+        const struct shove_flow *flow = &flows[i];
         if (flow->group->kind != SHOVE_GROUP_CONSUMER)
             continue;
         if (!has_any)
@@ -206,9 +199,11 @@ static int add_former_holds(struct shove_flow *flow, const struct shove_buffer *
     return rc;
 }
 
-int shove_flows_add_former_holds(struct shove_control *control, struct shove_error *error) {
+/* 0 or SHOVE_ENOMEM. */
+static int find_former_holds(struct shove_control *control, struct shove_flow *flows,
+                             uint32_t count) {
     char prefix[SHOVE_NAME_SIZE];
-    if (!common_prefix(control, prefix))
+    if (!common_prefix(flows, count, prefix))
         return 0;
     struct shove_error words;
     struct shove_buffer names;
@@ -220,12 +215,18 @@ int shove_flows_add_former_holds(struct shove_control *control, struct shove_err
                          "holds that are not declared any more are not looked for in this run",
                          "code", shove_error_name(rc), "error", words.text, NULL);
     int failed = 0;
-    for (uint32_t i = 0; rc == 0 && failed == 0 && i < control->flow_count; i++) {
-        if (control->flows[i].group->kind == SHOVE_GROUP_CONSUMER)
-            failed = add_former_holds(&control->flows[i], &names);
+    for (uint32_t i = 0; rc == 0 && failed == 0 && i < count; i++) {
+        if (flows[i].group->kind == SHOVE_GROUP_CONSUMER)
+            failed = add_former_holds(&flows[i], &names);
     }
     shove_buffer_release(&names);
-    return failed == 0 ? 0 : shove_error_set(error, SHOVE_ENOMEM, "out of memory");
+    return failed;
+}
+
+int shove_flows_add_former_holds(struct shove_control *control, struct shove_error *error) {
+    return find_former_holds(control, control->flows, control->flow_count) == 0
+               ? 0
+               : shove_error_set(error, SHOVE_ENOMEM, "out of memory");
 }
 
 /* ---- joining, and who has how much ---- */
@@ -244,6 +245,18 @@ int shove_flow_join(struct shove_flow *flow, struct shove_error *error) {
     if (rc == 0)
         flow->state = SHOVE_FLOW_JOINED;
     return rc;
+}
+
+int shove_flow_add(struct shove_control *control, uint32_t number, struct shove_error *error) {
+    struct shove_flow *flow = &control->flows[control->flow_count];
+    int rc = init_flow(control, flow, number);
+    control->flow_count++;
+    if (rc == 0)
+        rc = find_former_holds(control, flow, 1);
+    if (rc == 0)
+        return shove_flow_join(flow, error);
+    flow->state = SHOVE_FLOW_ENDED;
+    return shove_error_set(error, rc, "out of memory");
 }
 
 int shove_flows_join(struct shove_control *control, struct shove_error *error) {

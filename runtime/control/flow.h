@@ -21,8 +21,8 @@ int shove_flows_add_former_holds(struct shove_control *control, struct shove_err
 int shove_flow_add(struct shove_control *control, uint32_t number, struct shove_error *error);
 
 /* It is given nothing more; shove_flows_part, called a few times a second, has it leave when it has
- * finished what it has. */
-void shove_flow_remove(struct shove_flow *flow);
+ * finished what it has. `returns`: another flow of the same group follows. */
+void shove_flow_remove(struct shove_flow *flow, bool returns);
 void shove_flows_part(struct shove_control *control);
 
 int shove_flow_join(struct shove_flow *flow, struct shove_error *error);

@@ -105,11 +105,14 @@ static void take_over(struct shove_control *control, struct shove_topology *next
         if (flow->is_removed)
             continue;
         const long number = shove_topology_find_group(next, &control->topology, flow->group);
-        if (number >= 0)
+        const bool stays =
+            number >= 0 && !shove_topology_must_rejoin(&control->topology, flow->group, next,
+                                                       &next->groups[number]);
+        if (stays)
             shove_flow_adopt(flow, next, (uint32_t)number);
         else
-            shove_flow_remove(flow);
-        has_removed |= number < 0;
+            shove_flow_remove(flow, number >= 0);
+        has_removed |= !stays;
     }
     let_go(control, has_removed);
     control->topology = *next;
@@ -120,35 +123,43 @@ static void take_over(struct shove_control *control, struct shove_topology *next
     control->reload.description = NULL;
 }
 
+/* One of that group that finishes what it has, or leaves. */
+static bool is_leaving(const struct shove_control *control, const char *group_id) {
+    for (uint32_t i = 0; i < control->flow_count; i++) {
+        const struct shove_flow *flow = &control->flows[i];
+        if (flow->is_removed && flow->state != SHOVE_FLOW_ENDED &&
+            strcmp(flow->group->group_id, group_id) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Groups that are not there yet join, once one of the same name has left. */
 static void join_added(struct shove_control *control) {
     for (uint32_t i = 0; i < control->topology.group_count; i++) {
         const struct shove_group *group = &control->topology.groups[i];
         struct shove_error error;
-        if (flow_of(control, &control->topology, group) != NULL)
+        if (flow_of(control, &control->topology, group) != NULL ||
+            is_leaving(control, group->group_id))
             continue;
         const int rc = shove_flow_add(control, i, &error);
         if (rc != 0)
             shove_supervision_failed(&control->flows[control->flow_count - 1], rc, error.text);
+        shove_flows_spread(control);
     }
 }
 
-/* What only control knows of: is there room, and has a group of that name left by now? */
-static int check_groups(struct shove_control *control, const struct shove_topology *next,
-                        struct shove_error *error) {
-    uint32_t added = 0;
-    for (uint32_t i = 0; i < next->group_count; i++) {
-        const struct shove_group *group = &next->groups[i];
-        added += flow_of(control, next, group) == NULL;
-        for (uint32_t f = 0; f < control->flow_count; f++) {
-            const struct shove_flow *flow = &control->flows[f];
-            if (flow->is_removed && flow->state != SHOVE_FLOW_ENDED &&
-                strcmp(flow->group->group_id, group->group_id) == 0)
-                return shove_error_set(error, SHOVE_EBUSY,
-                                       "group '%s' has not left yet since it was taken out of the "
-                                       "app: reload again in a moment",
-                                       group->group_id);
-        }
+bool shove_reload_awaits_group(struct shove_control *control) {
+    for (uint32_t i = 0; i < control->topology.group_count; i++) {
+        if (flow_of(control, &control->topology, &control->topology.groups[i]) == NULL)
+            return true;
     }
+    return false;
+}
+
+/* What only control knows of: is there room? */
+static int check_room(struct shove_control *control, const struct shove_topology *next,
+                      struct shove_error *error) {
     if (shove_topology_peak(next) > control->slot_count &&
         shove_topology_peak(next) > shove_topology_peak(&control->topology))
         return shove_error_set(error, SHOVE_ECONFIG,
@@ -156,7 +167,7 @@ static int check_groups(struct shove_control *control, const struct shove_topolo
                                " messages be in flight, and memory was laid out for %" PRIu32
                                ": restart shove",
                                shove_topology_peak(next), control->slot_count);
-    if (control->flow_count + added > control->flow_places)
+    if (control->flow_count + next->group_count > control->flow_places)
         return shove_error_set(
             error, SHOVE_ECONFIG,
             "more groups came and went than one run has room for: restart shove");
@@ -175,8 +186,8 @@ static void switch_to(struct shove_control *control, struct shove_topology *next
     control->generation++;
     forget(&control->reload);
     control->reload.has_failed = false;
-    join_added(control);
     shove_flows_spread(control);
+    join_added(control);
     shove_scaling_start(control);
     if (control->options->watches)
         shove_file_watch_start(control);
@@ -199,7 +210,7 @@ static void finish(struct shove_control *control) {
     if (rc == 0)
         rc = shove_topology_check_change(&control->topology, &next, &error);
     if (rc == 0)
-        rc = check_groups(control, &next, &error);
+        rc = check_room(control, &next, &error);
     if (rc == 0 && shove_topology_has_new_topics(&control->topology, &next))
         rc = shove_declare_topology(control->transport, &next, &error);
     if (rc == 0)
@@ -232,8 +243,10 @@ int shove_reload_ask(struct shove_control *control, const char *why, struct shov
 }
 
 void shove_reload_watch(struct shove_control *control) {
-    if (control->phase == SHOVE_PHASE_RUNNING)
+    if (control->phase == SHOVE_PHASE_RUNNING) {
         shove_flows_part(control);
+        join_added(control);
+    }
     if (control->phase != SHOVE_PHASE_RUNNING &&
         (control->reload.is_wanted || control->reload.is_loading)) {
         control->reload.is_wanted = false;

@@ -20,6 +20,9 @@ int shove_reload_ask(struct shove_control *control, const char *why, struct shov
 /* Goes on with what was asked for; called a few times a second. */
 void shove_reload_watch(struct shove_control *control);
 
+/* A group of the app waits for one of the same name to leave, and joins then. */
+bool shove_reload_awaits_group(struct shove_control *control);
+
 /* ---- what becomes of its workers, told by the pool ---- */
 
 /* Of the set that is being loaded? */

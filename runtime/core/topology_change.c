@@ -67,10 +67,6 @@ static bool has_same_holds(const struct shove_topic *a, const struct shove_topic
 
 /* The option in which two differ that cannot change under way; NULL: none. */
 static const char *changed_option(const struct shove_topic *a, const struct shove_topic *b) {
-    if (!has_same_holds(a, b))
-        return "hold";
-    if (!is_same(a->dlq, b->dlq))
-        return "dlq";
     if (a->partitions != b->partitions)
         return "partitions";
     if (a->replication_factor != b->replication_factor)
@@ -87,7 +83,9 @@ static const char *changed_option(const struct shove_topic *a, const struct shov
 bool shove_topology_has_new_topics(const struct shove_topology *now,
                                    const struct shove_topology *next) {
     for (uint32_t i = 0; i < next->topic_count; i++) {
-        if (find_topic(now, &next->topics[i]) == NULL)
+        const struct shove_topic *topic = &next->topics[i];
+        const struct shove_topic *before = find_topic(now, topic);
+        if (before == NULL || !has_same_holds(before, topic) || !is_same(before->dlq, topic->dlq))
             return true;
     }
     return false;
@@ -135,11 +133,6 @@ static int check_groups(const struct shove_topology *now, const struct shove_top
                         struct shove_error *error) {
     for (uint32_t i = 0; i < next->group_count; i++) {
         const struct shove_group *group = &next->groups[i];
-        const long before = shove_topology_find_group(now, next, group);
-        if (before >= 0 && now->groups[before].reset != group->reset)
-            return shove_error_set(error, SHOVE_ECONFIG,
-                                   "%s: group '%s': auto_offset_reset has changed: restart shove",
-                                   or_none(group->at), group->group_id);
         if (group->max_message_size_bytes > largest_message_of(now))
             return shove_error_set(
                 error, SHOVE_ECONFIG,
@@ -148,6 +141,14 @@ static int check_groups(const struct shove_topology *now, const struct shove_top
                 or_none(group->at), group->group_id);
     }
     return 0;
+}
+
+bool shove_topology_must_rejoin(const struct shove_topology *now,
+                                const struct shove_group *group_now,
+                                const struct shove_topology *next,
+                                const struct shove_group *group_next) {
+    return group_now->reset != group_next->reset ||
+           !has_same_holds(&now->topics[group_now->topic], &next->topics[group_next->topic]);
 }
 
 int shove_topology_check_change(const struct shove_topology *now, const struct shove_topology *next,

@@ -5,13 +5,21 @@
 #include "core/topology.h"
 
 /* 0 when `next` can take the place of `now` under way: code, new topics, groups that come and go,
- * and of those that stay consumers, prefetch, retries, crashes, timeouts; the autoscaler's rule.
+ * and of those that stay whatever they say but larger messages; holds, DLQs, the autoscaler's rule.
  * SHOVE_ECONFIG with the user's line, what differs, and that a restart is needed. */
 int shove_topology_check_change(const struct shove_topology *now, const struct shove_topology *next,
                                 struct shove_error *error);
 
+/* Some that are to be declared, holds and DLQs among them. */
 bool shove_topology_has_new_topics(const struct shove_topology *now,
                                    const struct shove_topology *next);
+
+/* The same group in both: must it leave and join again, because it is to read other topics, or
+ * begins elsewhere where it has committed nothing? */
+bool shove_topology_must_rejoin(const struct shove_topology *now,
+                                const struct shove_group *group_now,
+                                const struct shove_topology *next,
+                                const struct shove_group *group_next);
 
 /* The number of the group of `topology` that is the same as `group` of another (group id, kind and
  * source); -1: there is none. */

@@ -103,8 +103,6 @@ describe("A reload that fails leaves the app as it was and says why:", function(
         { "more than there is memory for", "prefetch = 8", "max_message_size = '100MiB', prefetch = 8",
           "max_message_size is more than memory was laid out for: restart shove" },
         { "another number of partitions", "partitions = 4", "partitions = 5", "partitions has changed: restart shove" },
-        { "a new reset policy", "concurrent = true", "concurrent = true, auto_offset_reset = 'latest'",
-          "auto_offset_reset has changed: restart shove" },
         { "more in flight", "prefetch = 8", "prefetch = 9000", "restart shove" },
     } do
         it(row[1], function()
@@ -216,6 +214,27 @@ for _, broker in ipairs(steered.brokers) do
         s.queue = queue
         assert.equal(2, s:position(0).offset)
     end)
+end
+
+for _, broker in ipairs(steered.brokers) do
+    it("a reload changes holds: the group leaves and joins again, and what waits in the old hold is handled, on " .. broker.name,
+        function()
+            local s = start { url = broker.url, holds = { "600ms" } }
+            s:publish { "a retry", "b" }
+            s:wait("ended", { "a", "b" })
+            rewrite(s, "-new", '"600ms"', '"50ms", "1h"')
+            assert.equal(0, reload(s).code, s.p:transcript())
+            s:publish { "c retry" }
+            s:wait("ended", { "c-new" }, 2)
+            s:wait("ended", { "a-new" })
+            local lines = s:lines()
+            for _, line in ipairs(lines) do
+                if line.name == "a-new" then assert.equal(1, line.retry_count) end
+            end
+            assert.equal(1, #status(s).groups)
+            assert.equal(0, (app.drain(s.p)), s.p:transcript())
+            assert.equal(5, s:count "began")
+        end)
 end
 
 it("a group that returns goes on where it was", function()
