@@ -200,7 +200,8 @@ for _, broker in ipairs(steered.brokers) do
             return names
         end)())
         -- The first group goes while it has a message.
-        s.source = s.source:gsub("return app", (added:gsub("%%", "%%%%"))):gsub("app:register%(queue", "local function gone() end gone(queue")
+        s.source = s.source:gsub("return app", (added:gsub("%%", "%%%%")))
+            :gsub("app:register%(queue", "local function gone() end gone(queue")
         rewrite(s, "")
         assert.equal(0, reload(s).code, s.p:transcript())
         assert.equal("leaving", status(s).groups[1].state)
