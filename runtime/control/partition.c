@@ -70,6 +70,8 @@ void shove_partitions_assigned(struct shove_flow *flow, struct shove_claim **cla
     if (flow->assigned_ms == 0)
         flow->assigned_ms = control->now_ms;
     control->has_progress = true;
+    if (count == 0)
+        return;
     char text[32];
     snprintf(text, sizeof(text), "%zu", main_count);
     shove_log_fields(SHOVE_LOG_INFO, "partitions assigned", "group", flow->group->group_id, "topic",

@@ -192,7 +192,7 @@ static void pop_rebalance(struct shove_kafka_subscription *subscription) {
 static void deliver_assigned(struct shove_kafka_subscription *subscription,
                              struct shove_claim **claims, size_t count) {
     const struct shove_transport_events *events = subscription->kafka->events;
-    if (count > 0 && events->assigned != NULL)
+    if (events->assigned != NULL)
         events->assigned(subscription->kafka->ctx, &subscription->base, claims, count);
 }
 
@@ -268,6 +268,8 @@ static void start_assign(struct shove_kafka_subscription *subscription,
         assign_unused(subscription, rebalance->partitions);
     else if (call_assign(subscription, rebalance->partitions, &error) != 0)
         shove_kafka_subscription_fail(subscription, error.code, "%s", error.text);
+    else
+        deliver_assigned(subscription, NULL, 0);
     pop_rebalance(subscription);
 }
 

@@ -107,7 +107,8 @@ struct shove_commit {
 /* Delivered on the loop's thread, outside any operation. All pointers are borrowed for the call,
  * claims excepted. */
 struct shove_transport_events {
-    /* These partitions are ours from now on. */
+    /* These partitions are ours from now on. None: the group is joined, and for now others have all
+     * there are. */
     void (*assigned)(void *ctx, struct shove_subscription *subscription,
                      struct shove_claim **claims, size_t count);
     /* To be given up: settle what can be settled, commit, then call release within the group's
