@@ -16,7 +16,7 @@ description = {
     labels = { "kafka", "queue", "consumer" },
 }
 
--- lua-cjson and luv are linked or loaded from the system, beside LuaJIT, libuv, LMDB, jansson, simdjson, mimalloc and
+-- lua-cjson and luv are linked or loaded from the system, beside LuaJIT, libuv, LMDB, jansson, libmicrohttpd, simdjson, mimalloc and
 -- librdkafka 2.2 or newer: `make deps` installs or builds all of them.
 dependencies = {
     "lua ~> 5.1",
@@ -27,6 +27,7 @@ external_dependencies = {
     UV = { header = "uv.h" },
     LMDB = { header = "lmdb.h" },
     JANSSON = { header = "jansson.h" },
+    MICROHTTPD = { header = "microhttpd.h" },
     SIMDJSON = { header = "simdjson.h" },
     MIMALLOC = { library = "mimalloc" },
 }

@@ -22,6 +22,7 @@ local LIBRARY_SEAMS = {
     { "Lua's standard libraries", "^lualib%.h$", "^worker/" },
     { "LuaJIT", "^luajit%.h$", "^worker/" },
     { "luv", "^luv/", "^worker/" },
+    { "libmicrohttpd", "^microhttpd%.h$", "^control/admin%.c$" },
     { "simdjson", "^simdjson%.h$", "^worker/json%.cc$" },
 }
 

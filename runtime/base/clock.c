@@ -23,6 +23,12 @@ int64_t shove_clock_mono_us(void) {
     return read_us(CLOCK_MONOTONIC);
 }
 
+uint64_t shove_clock_mono_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
 int64_t shove_clock_wall_ms(void) {
     return read_us(CLOCK_REALTIME) / 1000;
 }

@@ -8,6 +8,7 @@
 /* Monotonic, for deadlines and durations. Shared by all processes of one machine since boot. */
 int64_t shove_clock_mono_ms(void);
 int64_t shove_clock_mono_us(void);
+uint64_t shove_clock_mono_ns(void);
 
 /* Wall clock, milliseconds since 1970 UTC, for record timestamps and due times that outlive the
  * process. */

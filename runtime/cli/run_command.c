@@ -1,4 +1,6 @@
 /* run_command.c: `shove run`: options, then control takes over. Cli. */
+#include <string.h>
+
 #include "cli/app.h"
 #include "cli/command.h"
 #include "cli/lua_dir.h"
@@ -12,6 +14,8 @@ struct run_options {
     int64_t drain_ms;
     int64_t worker_memory_bytes;
     bool watches;
+    const char *listen;
+    const char *metrics_prefix;
 };
 
 static const struct shove_option options[] = {
@@ -39,15 +43,41 @@ static const struct shove_option options[] = {
      .kind = SHOVE_OPTION_FLAG,
      .help = "reload when a file that the app has loaded changes",
      .at = offsetof(struct run_options, watches)},
+    {.name = "listen",
+     .kind = SHOVE_OPTION_TEXT,
+     .argument = "ADDR",
+     .help = "serve /metrics, /healthz and /readyz at PORT or HOST:PORT",
+     .at = offsetof(struct run_options, listen)},
+    {.name = "metrics-prefix",
+     .kind = SHOVE_OPTION_TEXT,
+     .argument = "TEXT",
+     .help = "what names in /metrics begin with (shove_)",
+     .at = offsetof(struct run_options, metrics_prefix)},
     SHOVE_CONNECT_OPTION,
     SHOVE_LOAD_OPTION,
     SHOVE_LOG_OPTIONS,
 };
 
+/* What Prometheus takes at the beginning of a name, which may also be nothing. */
+static int check_prefix(const char *prefix, struct shove_error *error) {
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789";
+    const size_t size = strspn(prefix, allowed);
+    const bool is_digit_first = prefix[0] >= '0' && prefix[0] <= '9';
+    if (prefix[size] != '\0' || is_digit_first || size > SHOVE_METRICS_PREFIX_MAX)
+        return shove_error_set(error, SHOVE_EUSAGE,
+                               "--metrics-prefix '%s': letters, digits and underscores, no digit "
+                               "first, at most %d",
+                               prefix, SHOVE_METRICS_PREFIX_MAX);
+    return 0;
+}
+
 static int run_app(const struct run_options *given, const char *script) {
     char lua_dir[PATH_MAX];
+    struct shove_listen_address listen;
     struct shove_error error;
-    if (shove_lua_dir_find(lua_dir, &error) != 0)
+    if ((given->listen && shove_listen_address_parse(given->listen, &listen, &error) != 0) ||
+        check_prefix(given->metrics_prefix, &error) != 0 ||
+        shove_lua_dir_find(lua_dir, &error) != 0)
         return shove_report_error(&error);
     struct shove_run_options how = {
         .script = script,
@@ -59,6 +89,8 @@ static int run_app(const struct run_options *given, const char *script) {
         .connect_timeout_ms = given->common.connect_timeout_ms,
         .load_timeout_ms = given->common.load_timeout_ms,
         .worker_memory_bytes = given->worker_memory_bytes,
+        .listen = given->listen ? &listen : NULL,
+        .metrics_prefix = given->metrics_prefix,
     };
     return shove_control_run(&how);
 }
@@ -68,6 +100,7 @@ static int run(const struct shove_command *command, int argc, char **argv) {
         .common = SHOVE_COMMON_DEFAULTS,
         .drain_ms = 30000,
         .worker_memory_bytes = SHOVE_WORKER_MEMORY_DEFAULT,
+        .metrics_prefix = SHOVE_METRICS_PREFIX,
     };
     int operands;
     int exit_code = shove_options_parse(command, argc, argv, &given, &operands);

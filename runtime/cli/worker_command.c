@@ -19,6 +19,7 @@ struct worker_options {
     int64_t memory_bytes;
     bool is_describe_only;
     bool runs_check;
+    bool is_measuring;
 };
 
 static const struct shove_option options[] = {
@@ -57,6 +58,10 @@ static const struct shove_option options[] = {
      .kind = SHOVE_OPTION_FLAG,
      .help = "run app:on_check once it is loaded",
      .at = offsetof(struct worker_options, runs_check)},
+    {.name = "measure",
+     .kind = SHOVE_OPTION_FLAG,
+     .help = "tell how long each handler took",
+     .at = offsetof(struct worker_options, is_measuring)},
     SHOVE_BROKER_OPTION,
     SHOVE_LOG_OPTIONS,
 };
@@ -81,6 +86,7 @@ static int run(const struct shove_command *command, int argc, char **argv) {
         .index = (uint32_t)given.index,
         .is_describe_only = given.is_describe_only,
         .runs_check = given.runs_check,
+        .is_measuring = given.is_measuring,
         .broker = given.common.broker,
         .memory_limit_bytes = given.memory_bytes,
         .parent_pid = (int)given.parent_pid,

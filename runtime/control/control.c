@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "control/abort_point.h"
+#include "control/admin.h"
 #include "control/age.h"
 #include "control/commit.h"
 #include "control/control_end.h"
@@ -32,6 +33,7 @@
 #include "control/flow.h"
 #include "control/hop.h"
 #include "control/load.h"
+#include "control/metrics.h"
 #include "control/partition.h"
 #include "control/pool.h"
 #include "control/publish.h"
@@ -80,6 +82,7 @@ static void send_start_when_assigned(struct shove_control *control) {
 static void round_of_work(struct shove_control *control) {
     control->now_ms = (int64_t)uv_now(&control->loop);
     control->wall_ms = shove_clock_wall_ms();
+    shove_metrics_tick(control);
     shove_stall_point();
     control->has_progress = false;
     shove_pool_round(control);
@@ -216,6 +219,11 @@ static void on_hangup(uv_signal_t *signal, int number) {
 
 /* ---- what the transport says ---- */
 
+static void count_error(struct shove_control *control, int code) {
+    if (code < 0 && code > -SHOVE_BACKEND_ERROR_KINDS)
+        control->backend_errors[-code]++;
+}
+
 static void on_assigned(void *ctx, struct shove_subscription *subscription,
                         struct shove_claim **claims, size_t count) {
     (void)ctx;
@@ -244,8 +252,10 @@ static void on_readable(void *ctx) {
 
 static void on_produced(void *ctx, const struct shove_produced *results, size_t count) {
     struct shove_control *control = ctx;
+    shove_metrics_tick(control);
     for (size_t i = 0; i < count; i++) {
         struct shove_ticket *ticket = results[i].opaque;
+        count_error(control, results[i].code);
         if (ticket->kind == SHOVE_TICKET_PUBLISH) {
             shove_publish_answered(control, (struct shove_publish_request *)(void *)ticket,
                                    results[i].code);
@@ -258,19 +268,20 @@ static void on_produced(void *ctx, const struct shove_produced *results, size_t 
 
 static void on_committed(void *ctx, struct shove_subscription *subscription,
                          const struct shove_commit *commits, size_t count, void *opaque) {
-    (void)ctx;
     (void)opaque;
+    for (size_t i = 0; i < count; i++)
+        count_error(ctx, commits[i].code);
     shove_commit_answered(subscription->user, commits, count);
 }
 
 static void on_ended(void *ctx, struct shove_subscription *subscription, int code,
                      const char *text) {
-    (void)ctx;
+    count_error(ctx, code);
     shove_flow_ended(subscription->user, code, text);
 }
 
 static void on_notice(void *ctx, int code, const char *text) {
-    (void)ctx;
+    count_error(ctx, code);
     shove_log_fields(code ? SHOVE_LOG_WARN : SHOVE_LOG_INFO, text, "code",
                      code ? shove_error_name(code) : "recovered", NULL);
 }
@@ -342,11 +353,14 @@ static void close_handle(uv_handle_t *handle, void *ctx) {
 
 static void release_loop(struct shove_control *control) {
     shove_remote_stop(control);
+    shove_admin_stop(control);
     uv_walk(&control->loop, close_handle, NULL);
     uv_run(&control->loop, UV_RUN_DEFAULT);
     uv_loop_close(&control->loop);
     shove_remote_release(control);
     shove_file_watch_release(control);
+    shove_admin_release(control);
+    shove_metrics_release(control);
     shove_bell_release(&control->bell);
 }
 
@@ -418,13 +432,20 @@ static int run_until_ready(struct shove_control *control, struct shove_error *er
     return rc;
 }
 
+static int listen_if_asked(struct shove_control *control, struct shove_error *error) {
+    if (!control->options->listen)
+        return 0;
+    int rc = shove_metrics_start(control, error);
+    return rc != 0 ? rc : shove_admin_start(control, error);
+}
+
 static int start(struct shove_control *control, struct shove_error *error) {
     int rc = load(control, error);
     if (rc != 0)
         return rc;
     size_workers(control);
     if ((rc = shove_flows_init(control, error)) != 0 ||
-        (rc = open_transport(control, error)) != 0 ||
+        (rc = listen_if_asked(control, error)) != 0 || (rc = open_transport(control, error)) != 0 ||
         (rc = shove_flows_add_former_holds(control, error)) != 0)
         return rc;
     start_handles(control);

@@ -5,6 +5,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/listen_address.h"
+
+#define SHOVE_METRICS_PREFIX                                                                       \
+    "shove_" /* unless another is given, of at most so many characters:                            \
+              */
+#define SHOVE_METRICS_PREFIX_MAX 64
+
 struct shove_run_options {       /* borrowed until shove_control_run returns */
     const char *script;          /* as the user gave it */
     const char *broker;          /* --broker; NULL: what the script says */
@@ -15,6 +22,8 @@ struct shove_run_options {       /* borrowed until shove_control_run returns */
     int64_t connect_timeout_ms;  /* bound on reaching the broker at start-up */
     int64_t load_timeout_ms;     /* bound on loading the script */
     int64_t worker_memory_bytes; /* 0: no limit */
+    const struct shove_listen_address *listen; /* of /metrics and its like; NULL: nowhere */
+    const char *metrics_prefix;
 };
 
 /* Blocks until everything has ended; returns the process's exit code: 0, 1, 2, 3 (core/tally.h),

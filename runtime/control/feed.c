@@ -19,6 +19,7 @@
 #include "control/delivery.h"
 #include "control/flow.h"
 #include "control/isolation.h"
+#include "control/metrics.h"
 #include "control/partition.h"
 #include "control/settle.h"
 
@@ -72,6 +73,10 @@ static void submit(struct shove_worker *worker, struct shove_delivery *delivery,
     delivery->home = worker->home;
     delivery->arena_offset = offset;
     delivery->submitted_ms = flow->control->now_ms;
+    if (delivery->due_ms != 0) {
+        shove_metrics_late(flow->control, delivery->submitted_ms - delivery->due_ms);
+        delivery->due_ms = 0;
+    }
     worker->has_suspect |= shove_is_suspect(delivery);
     worker->in_flight++;
     flow->in_flight[worker->index]++;
@@ -287,6 +292,10 @@ static enum opened open_slot(struct shove_partition *partition,
     delivery->is_redelivered = was_handed_out(partition, delivery, info);
     if (partition->is_hold && info->first_seen_ms >= 0)
         delivery->first_seen_ms = info->first_seen_ms;
+    if (!partition->is_hold)
+        shove_metrics_sized(partition->flow, incoming->record->payload_size);
+    else if (info->due_ms >= 0)
+        delivery->due_ms = control->now_ms + info->due_ms - control->wall_ms;
     shove_abort_point(SHOVE_STEP_OPENED);
     partition->pending = delivery;
     return OPENED;

@@ -100,6 +100,7 @@ void shove_flows_release(struct shove_control *control) {
              t++)
             free((char *)flow->topics[t]);
         free(flow->topics);
+        free(flow->metrics);
         free(control->flows[i].capacity);
         free(control->flows[i].in_flight);
     }

@@ -19,6 +19,7 @@
 #include "control/feed.h"
 #include "control/flow.h"
 #include "control/isolation.h"
+#include "control/metrics.h"
 #include "control/publish.h"
 #include "control/reload.h"
 #include "control/settle.h"
@@ -81,6 +82,7 @@ static int start_worker(struct shove_worker *worker, struct shove_error *error) 
         .index = worker->index,
         .runs_check = shove_reload_owns(control, worker) && worker->index % control->set_size == 0,
         .memory_limit_bytes = control->options->worker_memory_bytes,
+        .is_measuring = control->metrics != NULL,
     };
     worker->child = (struct shove_child){.user = worker};
     int rc = shove_spawn_worker(&control->loop, &options, &worker->child, child_exited, error);
@@ -92,6 +94,7 @@ static int start_worker(struct shove_worker *worker, struct shove_error *error) 
     worker->incarnation++;
     worker->state = SHOVE_WORKER_LOADING;
     worker->is_condemned = false;
+    worker->death = SHOVE_DEATH_EXIT;
     worker->is_distrusted = false;
     worker->is_leaving = false;
     worker->is_killed_for_timeout = false;
@@ -134,7 +137,7 @@ int shove_pool_start_set(struct shove_control *control, uint32_t set, struct sho
 
 /* ---- what workers say ---- */
 
-void shove_pool_condemn(struct shove_worker *worker, const char *why) {
+void shove_pool_condemn(struct shove_worker *worker, enum shove_death death, const char *why) {
     if (worker->is_condemned || !worker->has_child)
         return;
     char index[16];
@@ -142,13 +145,14 @@ void shove_pool_condemn(struct shove_worker *worker, const char *why) {
     shove_log_fields(SHOVE_LOG_ERROR, "killing a worker process", "worker", index, "why", why,
                      NULL);
     worker->is_condemned = true;
+    worker->death = death;
     shove_child_kill(&worker->child);
 }
 
 /* What it says from here on is not even looked at. */
 static void distrust(struct shove_worker *worker, const char *why) {
     worker->is_distrusted = true;
-    shove_pool_condemn(worker, why);
+    shove_pool_condemn(worker, SHOVE_DEATH_MISBEHAVED, why);
 }
 
 struct shove_delivery *shove_pool_delivery(const struct shove_worker *worker, uint32_t slot,
@@ -170,9 +174,10 @@ static void settled(struct shove_worker *worker, const struct shove_note *note,
         distrust(worker, "it settled a message that it was not given");
         return;
     }
+    const enum shove_outcome outcome = (enum shove_outcome)note->outcome;
+    shove_metrics_handled(delivery, outcome, note->duration);
     shove_settle_leave_worker(delivery);
-    shove_settle(worker->control, delivery, (enum shove_outcome)note->outcome,
-                 (const char *)payload, note->size);
+    shove_settle(worker->control, delivery, outcome, (const char *)payload, note->size);
 }
 
 static void described(struct shove_worker *worker, const struct shove_note *note,
@@ -192,7 +197,7 @@ static void described(struct shove_worker *worker, const struct shove_note *note
             control->options->script);
     else
         shove_pool_condemn(
-            worker,
+            worker, SHOVE_DEATH_CHANGED,
             "the script changed on disk since it was loaded: 'shove reload' runs the new one");
 }
 
@@ -269,6 +274,7 @@ static void handle_note(struct shove_worker *worker, const struct shove_note *no
         break;
     case SHOVE_NOTE_STOPPING:
         worker->is_leaving = true;
+        worker->death = worker->is_condemned ? worker->death : SHOVE_DEATH_MEMORY;
         break;
     default:
         distrust(worker, "it sent something unknown");
@@ -362,9 +368,10 @@ static void blame(struct shove_worker *worker, struct shove_delivery *culprit) {
         is_timeout
             ? snprintf(text, sizeof(text), "the handler did not yield and ran past its timeout")
             : snprintf(text, sizeof(text), "the worker process died %s: %s", where, how);
+    const enum shove_outcome outcome = is_timeout ? SHOVE_OUTCOME_TIMEOUT : SHOVE_OUTCOME_CRASHED;
+    shove_metrics_handled(culprit, outcome, UINT16_MAX);
     shove_settle_leave_worker(culprit);
-    shove_settle(worker->control, culprit,
-                 is_timeout ? SHOVE_OUTCOME_TIMEOUT : SHOVE_OUTCOME_CRASHED, text, (size_t)size);
+    shove_settle(worker->control, culprit, outcome, text, (size_t)size);
 }
 
 static void hand_over(struct shove_worker *worker) {
@@ -440,6 +447,8 @@ static void child_exited(struct shove_child *child, int64_t status, int signal) 
     if (!is_expected) {
         report_death(worker, culprit);
         control->verdict.worker_deaths++;
+        control->deaths[worker->death == SHOVE_DEATH_EXIT && child->signal ? SHOVE_DEATH_SIGNAL
+                                                                           : worker->death]++;
     }
     if (culprit)
         blame(worker, culprit);

@@ -26,7 +26,7 @@ void shove_pool_retire_set(struct shove_control *control, uint32_t set);
 void shove_pool_kill_set(struct shove_control *control, uint32_t set);
 
 /* Kills one, and says why. */
-void shove_pool_condemn(struct shove_worker *worker, const char *why);
+void shove_pool_condemn(struct shove_worker *worker, enum shove_death death, const char *why);
 /* What a worker means by a slot and its generation; NULL: nothing that it has. */
 struct shove_delivery *shove_pool_delivery(const struct shove_worker *worker, uint32_t slot,
                                            uint32_t generation);

@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "control/drain.h"
+#include "control/metrics.h"
 
 /* A transport that has taken nothing for this long is not waited for. */
 #define STALL_MS 1000
@@ -101,6 +102,7 @@ static bool tell(const struct shove_publish_request *request) {
 }
 
 static void answer(struct shove_publish_request *request) {
+    shove_metrics_published(request);
     struct shove_worker *worker = request->worker;
     const bool is_wanted = worker->home && worker->incarnation == request->incarnation;
     if (is_wanted && (worker->answers_first || !tell(request)))
@@ -171,6 +173,8 @@ int shove_publish_asked(struct shove_worker *worker, const struct shove_note *no
     struct shove_publish_request *request = request_new(worker, note->slot);
     if (!request)
         return SHOVE_ENOMEM;
+    request->metrics = shove_metrics_publish_to(control, topic);
+    request->asked_ns = control->metrics ? control->metrics->now_ns : 0;
     control->publishes_in_flight++;
     if (!control->publishes_first && offer(control, request, &produce) == 0)
         return 0;

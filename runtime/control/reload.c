@@ -52,6 +52,7 @@ static void fail(struct shove_control *control, const char *text) {
     forget(&control->reload);
     control->reload.has_failed = true;
     shove_pool_kill_set(control, control->reload.set);
+    control->reload.failed_count++;
     shove_log_fields(SHOVE_LOG_ERROR, "the reload failed, and the app goes on as it was",
                      "generation", generation, "why", text, NULL);
     shove_remote_reloaded(control, SHOVE_ECONFIG, text);
@@ -186,6 +187,7 @@ static void switch_to(struct shove_control *control, struct shove_topology *next
     control->generation++;
     forget(&control->reload);
     control->reload.has_failed = false;
+    control->reload.succeeded_count++;
     shove_flows_spread(control);
     join_added(control);
     shove_scaling_start(control);

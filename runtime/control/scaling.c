@@ -110,17 +110,23 @@ int64_t shove_scaling_ready(const struct shove_flow *flow) {
     return ready;
 }
 
+int64_t shove_scaling_partition_lag(const struct shove_partition *partition) {
+    struct shove_control *control = partition->flow->control;
+    const int64_t unread = control->ops->backlog(control->transport, partition->claim);
+    if (unread < 0)
+        return unread;
+    /* The record under the cursor may be open already. */
+    return unread + unfed(partition) + (int64_t)partition->ledger.open_count -
+           (partition->pending != NULL);
+}
+
 int64_t shove_scaling_lag(const struct shove_flow *flow) {
-    struct shove_control *control = flow->control;
     int64_t lag = 0;
     for (const struct shove_partition *p = flow->partitions; p; p = p->next) {
-        if (p->is_hold)
-            continue;
-        const int64_t unread = control->ops->backlog(control->transport, p->claim);
-        if (unread < 0)
-            return unread;
-        /* The record under the cursor may be open already. */
-        lag += unread + unfed(p) + (int64_t)p->ledger.open_count - (p->pending != NULL);
+        const int64_t of_partition = p->is_hold ? 0 : shove_scaling_partition_lag(p);
+        if (of_partition < 0)
+            return of_partition;
+        lag += of_partition;
     }
     return lag;
 }
@@ -144,6 +150,10 @@ static void scale(struct shove_flow *flow) {
     if (rc != 0)
         return;
     shove_autoscale_changed(&flow->autoscale, control->now_ms);
+    if (decision == SHOVE_SCALE_UP)
+        flow->scaled_up++;
+    else
+        flow->scaled_down++;
     char why[64];
     snprintf(why, sizeof(why), "%" PRId64 " messages are ready", ready);
     report(flow, before, why);

@@ -21,6 +21,8 @@ int shove_scaling_set(struct shove_flow *flow, int64_t consumers, struct shove_e
 /* Messages behind the committed offset that are not finished, on the partitions of this process.
  * Negative: not known now. */
 int64_t shove_scaling_lag(const struct shove_flow *flow);
+/* The same of one partition, which is none of a hold. */
+int64_t shove_scaling_partition_lag(const struct shove_partition *partition);
 
 /* Messages that a consumer could take now, or has: what is behind the committed offset and not
  * finished, without what waits for its retry to be due. Negative: not known now. */

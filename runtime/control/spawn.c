@@ -56,6 +56,8 @@ static void build_arguments(struct arguments *arguments,
     put_option(arguments, "--parent", arguments->parent);
     if (options->broker != NULL)
         put_option(arguments, "--broker", options->broker);
+    if (options->is_measuring)
+        put(arguments, "--measure");
     if (options->is_describe_only)
         put(arguments, "--describe");
     if (options->runs_check)

@@ -37,6 +37,7 @@ struct shove_spawn_options { /* borrowed for the call */
     uint32_t index;
     int64_t memory_limit_bytes; /* 0: none */
     bool runs_check;            /* app:on_check, once it is loaded */
+    bool is_measuring;          /* tell how long each handler took */
     bool is_describe_only; /* load, describe, exit; what the script prints goes to standard error */
 };
 

@@ -37,10 +37,14 @@
 #include "ipc/channel.h"
 #include "transport/transport.h"
 
+struct shove_admin;
 struct shove_control;
 struct shove_flow;
+struct shove_flow_metrics;
 struct shove_folder_watch;
+struct shove_metrics;
 struct shove_partition;
+struct shove_publish_metrics;
 struct shove_remote_client;
 struct shove_worker;
 
@@ -91,7 +95,8 @@ struct shove_delivery {
     uint64_t arena_offset;
     int64_t submitted_ms;  /* loop time: to the worker; HOPPING: since when */
     int64_t first_seen_ms; /* wall */
-    int64_t due_ms;        /* WAITING, and HOPPING after a failure: loop time */
+    int64_t due_ms; /* loop time. WAITING, HOPPING after a failure, and until it is submitted, when
+                       it comes from a hold or from WAITING; 0: at once */
     uint64_t
         commit_sequence;  /* RECORDING: released when a commit of at least this number succeeded */
     struct shove_hop hop; /* HOPPING */
@@ -165,7 +170,8 @@ struct shove_flow { /* a group that is consumed */
     bool is_paused;      /* by command: nothing is fed */
     bool is_removed;     /* by a reload: it finishes what it has, and leaves */
     uint32_t failures;   /* in a row (supervision.h) */
-    int64_t assigned_ms; /* loop time since when it has partitions; 0: not since it was joined */
+    int64_t assigned_ms; /* loop time since when it has partitions, or stands by; 0: not since it
+                            was joined */
     int64_t join_at_ms;  /* RESTING: loop time */
     struct shove_policy policy;
     struct shove_subscription *subscription;
@@ -173,6 +179,8 @@ struct shove_flow { /* a group that is consumed */
     struct shove_partition *next_partition; /* where the next round of feeding begins */
     uint32_t consumers;                     /* lanes it has now */
     struct shove_autoscale autoscale;
+    uint64_t scaled_up; /* by it */
+    uint64_t scaled_down;
     uint32_t *capacity; /* per worker: lanes there x effective prefetch */
     uint32_t capacity_total;
     uint32_t *in_flight; /* per worker */
@@ -187,6 +195,7 @@ struct shove_flow { /* a group that is consumed */
         suspects; /* the same, each of them alone in a worker (isolation.h) */
     struct shove_delivery_list recording;
     struct shove_tally tally;
+    struct shove_flow_metrics *metrics; /* owned; NULL: nothing is measured */
     struct shove_log_limit log_limit;
     int64_t age_line_ms; /* loop time before which no line about old messages is written */
     int64_t cut_line_ms; /* the same of lines about metadata that is too small */
@@ -224,11 +233,12 @@ struct shove_worker {
     int64_t watched_since_ms;   /* 0: nothing */
     bool runs_start;            /* app:on_start was given to it and has not returned */
     bool is_killed_for_timeout;
-    bool is_condemned;  /* a kill was sent */
-    bool is_distrusted; /* it said what cannot be: nothing more is read from it */
-    bool is_leaving;    /* it ends by itself: no message is to blame */
-    bool has_suspect;   /* a suspected message runs there, alone */
-    bool is_reserved;   /* nothing is given to it but a suspect */
+    bool is_condemned;      /* a kill was sent */
+    enum shove_death death; /* what it dies of, when it does, as far as is known before */
+    bool is_distrusted;     /* it said what cannot be: nothing more is read from it */
+    bool is_leaving;        /* it ends by itself: no message is to blame */
+    bool has_suspect;       /* a suspected message runs there, alone */
+    bool is_reserved;       /* nothing is given to it but a suspect */
     struct shove_publish_request
         *answers_first; /* acknowledged publishes the submit ring had no room for */
     struct shove_publish_request *answers_last;
@@ -240,6 +250,8 @@ struct shove_publish_request { /* a publish of a handler, on its way */
     uint32_t incarnation; /* of the worker that asked: an answer goes to nobody else */
     uint32_t request;
     int code;
+    struct shove_publish_metrics *metrics; /* NULL: not measured */
+    uint64_t asked_ns;
     struct shove_publish_request *next;
     uint8_t *copy; /* the note's payload while the transport has no room for it; owned */
     size_t copy_size;
@@ -259,6 +271,8 @@ struct shove_reload { /* reload.h */
     bool is_loading;
     bool has_failed; /* the last one */
     uint32_t set;    /* where its workers are */
+    uint64_t succeeded_count;
+    uint64_t failed_count;
     uint32_t ready_count;
     const char *why;        /* literal */
     int64_t old_timeout_ms; /* the longest of the code before the last reload */
@@ -270,6 +284,7 @@ struct shove_former { /* a topology that groups which are gone still speak of; u
     struct shove_topology topology;
     struct shove_former *next;
 };
+#define SHOVE_BACKEND_ERROR_KINDS 64
 
 struct shove_control {
     const struct shove_run_options *options;
@@ -335,6 +350,11 @@ struct shove_control {
     uv_signal_t sigterm;
     uv_signal_t sighup;
     bool has_terminal; /* whose end ends the run, too */
+
+    struct shove_metrics *metrics; /* NULL: nothing is measured (no --listen) */
+    struct shove_admin *admin;     /* NULL: the same */
+    uint64_t backend_errors[SHOVE_BACKEND_ERROR_KINDS]; /* by -SHOVE_E* */
+    uint64_t deaths[SHOVE_DEATH_COUNT_];
 
     int64_t drain_deadline_ms;
     int64_t leave_deadline_ms;

@@ -64,7 +64,7 @@ void shove_watchdog_look(struct shove_worker *worker) {
         if (shove_reload_owns(control, worker))
             shove_reload_worker_failed(worker, late, sizeof(late) - 1);
         else
-            shove_pool_condemn(worker, late);
+            shove_pool_condemn(worker, SHOVE_DEATH_UNRESPONSIVE, late);
         return;
     }
     if ((worker->state != SHOVE_WORKER_READY && worker->state != SHOVE_WORKER_RETIRING) ||
@@ -72,8 +72,9 @@ void shove_watchdog_look(struct shove_worker *worker) {
         return;
     if (is_hogged(worker)) {
         worker->is_killed_for_timeout = true;
-        shove_pool_condemn(worker, "a handler did not yield and ran past its timeout");
+        shove_pool_condemn(worker, SHOVE_DEATH_TIMEOUT,
+                           "a handler did not yield and ran past its timeout");
     } else if (is_stuck(worker)) {
-        shove_pool_condemn(worker, "it does not answer any more");
+        shove_pool_condemn(worker, SHOVE_DEATH_UNRESPONSIVE, "it does not answer any more");
     }
 }

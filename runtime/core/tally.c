@@ -8,6 +8,13 @@
 
 enum { EXIT_CLEAN = 0, EXIT_CONSUMER_ERROR = 1, EXIT_WORKER_DEATH = 2, EXIT_DRAIN_TIMEOUT = 3 };
 
+const char *shove_death_name(enum shove_death death) {
+#define DEATH_NAME(code, text) [code] = (text),
+    static const char *const names[] = {SHOVE_DEATH_TABLE(DEATH_NAME)};
+#undef DEATH_NAME
+    return names[death];
+}
+
 int shove_verdict_exit_code(const struct shove_verdict *verdict) {
     if (verdict->has_drain_timeout)
         return EXIT_DRAIN_TIMEOUT;

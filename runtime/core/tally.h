@@ -18,6 +18,20 @@ struct shove_tally {                         /* per group */
     bool is_failed; /* the consumer stopped with an error */
 };
 
+/* X(code, text): why worker processes died, as in the metric label. */
+#define SHOVE_DEATH_TABLE(X)                                                                       \
+    X(SHOVE_DEATH_EXIT, "exit")                                                                    \
+    X(SHOVE_DEATH_SIGNAL, "signal")                                                                \
+    X(SHOVE_DEATH_MEMORY, "memory")             /* by itself: the script leaves too little */      \
+    X(SHOVE_DEATH_TIMEOUT, "timeout")           /* killed: a handler did not yield */              \
+    X(SHOVE_DEATH_UNRESPONSIVE, "unresponsive") /* killed: it did not answer, or not load */       \
+    X(SHOVE_DEATH_MISBEHAVED, "misbehaved")     /* killed: it said what cannot be */               \
+    X(SHOVE_DEATH_CHANGED, "script_changed")    /* killed: it loaded another script */
+#define SHOVE_DEATH_ENUM(code, text) code,
+enum shove_death { SHOVE_DEATH_TABLE(SHOVE_DEATH_ENUM) SHOVE_DEATH_COUNT_ };
+#undef SHOVE_DEATH_ENUM
+const char *shove_death_name(enum shove_death death);
+
 struct shove_verdict { /* of a whole run */
     bool has_drain_timeout;
     uint32_t worker_deaths;

@@ -73,7 +73,8 @@ struct shove_envelope {
 #define SHOVE_ENVELOPE_REDELIVERED 4u
 
 enum shove_note_type {
-    SHOVE_NOTE_SETTLED = 1, /* slot, generation, outcome; payload: reason text (may be empty) */
+    SHOVE_NOTE_SETTLED = 1, /* slot, generation, outcome, duration; payload: reason text (may be
+                               empty) */
     SHOVE_NOTE_PUBLISH,     /* slot = request id; payload: struct shove_publish_note + its parts */
     SHOVE_NOTE_DESCRIPTION, /* payload: the app as JSON (contract: topology_json.h) */
     SHOVE_NOTE_LOAD_ERROR,  /* payload: why the script did not load, with file:line; outcome =
@@ -83,12 +84,14 @@ enum shove_note_type {
     SHOVE_NOTE_STOPPING     /* exiting by itself: nothing runs any more, or memory is used up */
 };
 #define SHOVE_NOTE_MORE                                                                            \
-    0x8000u /* or'ed into type: the payload goes on in the next record of this type */
+    0x80u /* or'ed into type: the payload goes on in the next record of this type */
 
 struct shove_note {
     uint32_t size; /* payload bytes in this record */
-    uint16_t type;
-    uint16_t outcome;
+    uint8_t type;
+    uint8_t outcome;
+    uint16_t duration; /* of SETTLED, while control measures: shove_duration_pack (core/histogram.h)
+                        */
     uint32_t slot;
     uint32_t generation;
 };

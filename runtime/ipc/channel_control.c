@@ -119,7 +119,7 @@ static int append_payload(struct shove_channel *channel, uint32_t size) {
 
 /* A type that exists, and, in the middle of a note, the same note as before. */
 static bool is_head_sane(const struct shove_channel *channel, const struct shove_note *head) {
-    uint16_t type = head->type & (uint16_t)~SHOVE_NOTE_MORE;
+    uint8_t type = head->type & (uint8_t)~SHOVE_NOTE_MORE;
     if (type < SHOVE_NOTE_SETTLED || type > SHOVE_NOTE_STOPPING) {
         return false;
     }
@@ -158,7 +158,7 @@ static int take_record(struct shove_channel *channel) {
     }
     channel->note_at += record;
     bool goes_on = (head.type & SHOVE_NOTE_MORE) != 0;
-    head.type &= (uint16_t)~SHOVE_NOTE_MORE;
+    head.type &= (uint8_t)~SHOVE_NOTE_MORE;
     channel->joined_head = head;
     channel->is_joining = goes_on;
     return !goes_on;

@@ -21,6 +21,7 @@
 #include <uv.h>
 
 #include "base/buffer.h"
+#include "base/fast_clock.h"
 #include "base/uuid.h"
 #include "core/outcome.h"
 #include "ipc/channel.h"
@@ -53,6 +54,7 @@ struct shove_task {
     char *undecodable; /* why the codec refused the payload: decides over whatever the handler says;
                           else NULL */
     bool has_foreign_yield; /* somebody else may hold the coroutine: it is not used again */
+    uint64_t begun_ns;      /* while measuring: when its handler was called */
     bool is_timed;          /* a member of its group's list of timeouts */
     int64_t deadline_mono_ms;
     struct shove_task *previous; /* in the list of timeouts */
@@ -125,11 +127,14 @@ struct shove_host {
 
     struct shove_buffer scratch;
     struct shove_uuid_source ids;
-    int64_t now_mono_ms;       /* coarse, when the current task came on the CPU */
-    int64_t published_mono_ms; /* when notes were last published */
-    bool is_out_of_memory;     /* a handler was: collect before the next message */
-    bool is_spent;             /* what the script keeps leaves too little memory: end */
-    bool has_hook;             /* set by the script while it was loaded (debug.sethook) */
+    int64_t now_mono_ms;           /* coarse, when the current task came on the CPU */
+    int64_t published_mono_ms;     /* when notes were last published */
+    struct shove_fast_clock clock; /* while measuring */
+    uint64_t measured_ns;          /* the clock, as it was last read */
+    uint64_t tick_end_ns;          /* by it, when the coarse clock is read again */
+    bool is_out_of_memory;         /* a handler was: collect before the next message */
+    bool is_spent;                 /* what the script keeps leaves too little memory: end */
+    bool has_hook;                 /* set by the script while it was loaded (debug.sethook) */
     bool is_stopping;
     bool is_describing;
 };

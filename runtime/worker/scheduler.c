@@ -9,6 +9,10 @@
  * The running word names the message from before its coroutine gets the CPU until after it has left
  * it, also when coroutines are resumed from within each other: a mark restores the outer one.
  *
+ * How long a handler took is measured where control asks for it. A clock is read once a message,
+ * when it is settled or yields: the next one of the portion begins with that reading. The coarse
+ * clock is then read once a millisecond, which pays for most of it.
+ *
  * Notes become visible to control in portions, but never later than a tick of the coarse clock (a
  * few milliseconds) plus one stretch of one handler.
  */
@@ -18,12 +22,26 @@
 
 #include "base/log.h"
 #include "base/utf8.h"
+#include "core/histogram.h"
 #include "worker/memory.h"
 #include "worker/publishing.h"
 #include "worker/tasks.h"
 #include "worker/timeouts.h"
 
 #define PORTION 128
+#define TICK_NS UINT64_C(1000000)
+
+static void read_clock(struct shove_host *host) {
+    if (!host->options->is_measuring) {
+        return;
+    }
+    host->measured_ns = shove_fast_clock_ns(&host->clock);
+    if (host->measured_ns >= host->tick_end_ns) {
+        host->tick_end_ns = host->measured_ns + TICK_NS;
+        host->now_mono_ms = shove_host_coarse_ms();
+        shove_fast_clock_tune(&host->clock);
+    }
+}
 
 static void show_running(struct shove_host *host, const struct shove_task *task) {
     if (task == NULL) {
@@ -36,7 +54,9 @@ static void show_running(struct shove_host *host, const struct shove_task *task)
 void shove_scheduler_enter(struct shove_task *task, struct shove_cpu_mark *mark) {
     struct shove_host *host = task->host;
     mark->previous = host->current;
-    host->now_mono_ms = shove_host_coarse_ms();
+    if (!host->options->is_measuring) {
+        host->now_mono_ms = shove_host_coarse_ms();
+    }
     host->current = task;
     task->state = SHOVE_TASK_ON_CPU;
     show_running(host, task);
@@ -56,10 +76,14 @@ void shove_scheduler_flush(struct shove_host *host) {
 void shove_scheduler_settle(struct shove_task *task, enum shove_outcome outcome, const char *text,
                             size_t size) {
     struct shove_note note = {.type = task->is_start ? SHOVE_NOTE_STARTED : SHOVE_NOTE_SETTLED,
-                              .outcome = (uint16_t)outcome,
+                              .outcome = (uint8_t)outcome,
                               .slot = task->slot,
                               .generation = task->generation};
     struct shove_part part = {.data = text, .size = size};
+    read_clock(task->host);
+    if (task->host->measured_ns > task->begun_ns) {
+        note.duration = shove_duration_pack(task->host->measured_ns - task->begun_ns);
+    }
     if (size > SHOVE_OUTCOME_TEXT_MAX) {
         part.size = shove_utf8_cut(text, size, SHOVE_OUTCOME_TEXT_MAX);
     }
@@ -89,6 +113,7 @@ void shove_scheduler_yielded(struct shove_task *task) {
         task->has_foreign_yield = true;
     }
     shove_timeouts_add(task);
+    read_clock(task->host);
 }
 
 /* LuaJIT has one hook for all coroutines: what one handler has set must not run in the next. One
@@ -127,6 +152,7 @@ static void run(struct shove_task *task, int argument_count) {
     }
     if (status == LUA_ERRMEM || host->is_out_of_memory) {
         shove_memory_recover(host);
+        read_clock(host);
     }
 }
 
@@ -164,6 +190,7 @@ static void begin_message(struct shove_host *host, const struct shove_submit *en
     task->slot = entry->slot;
     task->generation = entry->generation;
     task->group = envelope->group;
+    task->begun_ns = host->measured_ns;
     push_call(task, host->run_ref, group->handler_ref);
     run(task, 2);
 }
@@ -225,6 +252,9 @@ bool shove_scheduler_portion(struct shove_host *host) {
     struct shove_submit entry;
     unsigned count = 0;
     while (count < PORTION && !host->is_spent && shove_channel_next_submit(host->channel, &entry)) {
+        if (count == 0) {
+            read_clock(host);
+        }
         handle(host, &entry);
         count++;
     }

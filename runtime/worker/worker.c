@@ -82,7 +82,7 @@ static void on_about_to_block(uv_prepare_t *prepare) {
 
 static void send_text(struct shove_host *host, enum shove_note_type type, int outcome,
                       const char *text, size_t size) {
-    struct shove_note note = {.type = (uint16_t)type, .outcome = (uint16_t)outcome};
+    struct shove_note note = {.type = (uint8_t)type, .outcome = (uint8_t)outcome};
     struct shove_part part = {.data = text, .size = size};
     shove_channel_note(host->channel, &note, &part, size != 0);
     shove_channel_publish_notes(host->channel);
@@ -109,6 +109,7 @@ static int open_host(struct shove_host *host, struct shove_error *error) {
     host->about_to_block.data = host;
     uv_prepare_start(&host->about_to_block, on_about_to_block);
     shove_timeouts_init(host);
+    shove_fast_clock_init(&host->clock);
     shove_buffer_init(&host->scratch);
     host->free_request = UINT32_MAX;
     host->start_handler_ref = LUA_NOREF;
@@ -132,6 +133,7 @@ static void block(struct shove_host *host) {
 
 static void turn(struct shove_host *host) {
     int64_t begun_ms = shove_host_coarse_ms();
+    host->now_mono_ms = begun_ms;
     shove_channel_beat(host->channel, begun_ms);
     bool had_work = shove_scheduler_portion(host);
     for (int i = 1; had_work && i < PORTIONS_PER_TURN && host->now_mono_ms == begun_ms; i++) {

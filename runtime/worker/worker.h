@@ -15,6 +15,7 @@ struct shove_worker_options {
     const char *broker;         /* --broker, overrides the script's; NULL: none */
     int64_t memory_limit_bytes; /* RLIMIT_DATA; 0: none */
     int parent_pid;             /* exit when it is gone */
+    bool is_measuring;          /* tell how long each handler took */
 };
 
 /* Runs until STOP or the end of control. Returns the process's exit code. */

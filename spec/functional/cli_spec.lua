@@ -118,11 +118,6 @@ describe("options", function()
         assert_usage(shove("run", "app.lua", "-x"), "'-x'", "'shove help run'")
     end)
 
-    it("of other releases are unknown", function()
-        assert_usage(shove("run", "app.lua", "--listen", ":9000"), "'--listen'")
-        assert_usage(shove("run", "app.lua", "--watch"), "'--watch'")
-    end)
-
     it("that need a value say so", function()
         assert_usage(shove("run", "app.lua", "--workers"), "--workers", "needs a value: N")
         assert_usage(shove("publish", "app.lua", "orders", "-k"), "-k", "needs a value: KEY")

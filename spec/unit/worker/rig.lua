@@ -10,7 +10,8 @@
 
 local ffi = require "ffi"
 local uv = require "luv"
-local C = require("spec.support.c").include("ipc/bell.h", "ipc/channel.h", "ipc/arena.h", "core/outcome.h", "base/record.h")
+local C = require("spec.support.c").include("ipc/bell.h", "ipc/channel.h", "ipc/arena.h", "core/outcome.h", "core/histogram.h",
+    "base/record.h")
 local cleanup = require "spec.support.cleanup"
 local tmp = require "spec.support.tmp"
 local wait = require "spec.support.wait"
@@ -91,8 +92,8 @@ end
 -- options: memory ("200MiB"), parent (whose child the worker shall be), arguments (list), cwd, outbound_bytes.
 function M.start_file(path, options)
     options = options or {}
-    local self = setmetatable({ out = {}, err = {}, open_streams = 0, settled = {}, published = {}, generations = {},
-        offsets = {}, next_slot = 0 }, Worker)
+    local self = setmetatable({ out = {}, err = {}, open_streams = 0, settled = {}, durations = {},
+        published = {}, generations = {}, offsets = {}, next_slot = 0 }, Worker)
     open_channel(self, options)
     spawn(self, path, options)
     cleanup.defer(function() self:close() end)
@@ -148,6 +149,7 @@ local function take(self, note, payload)
         assert(self.generations[note.slot] == note.generation, "settled what was not given: " .. note.slot)
         assert(not self.settled[note.slot], "settled twice: " .. note.slot)
         self.settled[note.slot] = { ffi.string(C.shove_outcome_name(note.outcome)), text }
+        self.durations[note.slot] = tonumber(C.shove_duration_unpack(note.duration)) / 1e9
         -- What control does with the bytes from here on is its own affair.
         local offset = self.offsets[note.slot]
         ffi.fill(C.shove_channel_arena(self.channel) + offset.at, offset.size, GARBAGE)

@@ -195,6 +195,34 @@ describe("a handler", function()
     end)
 end)
 
+describe("how long a handler took", function()
+    local body = [[
+        local begun = require("luv").hrtime()
+        if msg.payload:find "wait" then shove.sleep "30ms" end
+        while require("luv").hrtime() - begun < 20e6 and msg.payload:find "busy" do end]]
+
+    it("is told from its call to its end, waits included and others' work not", function()
+        local worker = start(body, { arguments = { "--measure" } })
+        local slots = {}
+        for i, payload in ipairs { "busy", "quick", "wait", "busy", "quick" } do slots[i] = worker:send { payload = payload } end
+        for _, slot in ipairs(slots) do assert.are.same({ "ack", "" }, worker:outcome_of(slot)) end
+        local took = {}
+        for i, slot in ipairs(slots) do took[i] = worker.durations[slot] end
+        local text = table.concat(took, ", ")
+        assert.is_true(took[1] >= 0.0199 and took[4] >= 0.0199 and took[3] >= 0.0299, text)
+        assert.is_true(took[2] > 0 and took[5] > 0 and took[2] < 0.0199 and took[5] < 0.0199, text)
+        assert.are.equal(0, worker:stop())
+    end)
+
+    it("is not measured unless control asks", function()
+        local worker = start(body)
+        local slot = worker:send { payload = "busy" }
+        worker:outcome_of(slot)
+        assert.are.equal(0, worker.durations[slot])
+        assert.are.equal(0, worker:stop())
+    end)
+end)
+
 describe("a worker", function()
     it("ends when nothing runs any more, not before", function()
         local worker = start "shove.sleep '200ms' return shove.reject 'late'"
