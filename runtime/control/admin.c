@@ -54,7 +54,7 @@ bool shove_admin_is_ready(const struct shove_control *control, struct shove_buff
     }
     bool is_ready = true;
     for (uint32_t i = 0; i < control->flow_count; i++)
-        is_ready &= is_flow_ready(&control->flows[i], out);
+        is_ready &= control->flows[i].is_removed || is_flow_ready(&control->flows[i], out);
     if (is_ready)
         shove_buffer_append_text(out, "ready\n");
     return is_ready;

@@ -227,6 +227,8 @@ static const char *describe_reasons(const struct shove_tally *tally, char *out, 
 void shove_drain_summary(struct shove_control *control) {
     for (uint32_t i = 0; i < control->flow_count; i++) {
         struct shove_flow *flow = &control->flows[i];
+        if (flow->is_succeeded)
+            continue;
         shove_flow_log_left_out(flow);
         const struct shove_tally *tally = &flow->tally;
         char done[24];

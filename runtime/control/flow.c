@@ -9,6 +9,7 @@
 #include "base/buffer.h"
 #include "base/log.h"
 #include "control/drain.h"
+#include "control/metrics.h"
 #include "control/supervision.h"
 
 #define LOG_LINES_PER_SECOND 5
@@ -248,10 +249,27 @@ int shove_flow_join(struct shove_flow *flow, struct shove_error *error) {
     return rc;
 }
 
+/* Counts go on where those of the same group stopped. */
+static void succeed(struct shove_flow *flow) {
+    for (uint32_t i = 0; i < flow->index; i++) {
+        struct shove_flow *before = &flow->control->flows[i];
+        if (!before->is_removed || before->is_succeeded || before->state != SHOVE_FLOW_ENDED ||
+            strcmp(before->group->group_id, flow->group->group_id) != 0)
+            continue;
+        before->is_succeeded = true;
+        flow->tally = before->tally;
+        flow->metrics = before->metrics;
+        before->metrics = NULL;
+    }
+}
+
 int shove_flow_add(struct shove_control *control, uint32_t number, struct shove_error *error) {
     struct shove_flow *flow = &control->flows[control->flow_count];
     int rc = init_flow(control, flow, number);
     control->flow_count++;
+    succeed(flow);
+    if (rc == 0)
+        rc = shove_metrics_start_flow(flow);
     if (rc == 0)
         rc = find_former_holds(control, flow, 1);
     if (rc == 0)

@@ -105,6 +105,8 @@ static void write_durations(const struct writer *writer, const struct label *lab
 static void write_consumed(const struct writer *writer, const struct shove_control *control) {
     for (uint32_t i = 0; i < control->flow_count; i++) {
         const struct shove_flow *flow = &control->flows[i];
+        if (flow->is_succeeded)
+            continue;
         for (int outcome = SHOVE_OUTCOME_ACK; outcome < SHOVE_OUTCOME_COUNT_; outcome++) {
             const char *name = shove_outcome_name((enum shove_outcome)outcome);
             const struct label labels[LABELS_MAX] = {GROUP_LABELS(flow), {"outcome", name}};
@@ -116,6 +118,8 @@ static void write_consumed(const struct writer *writer, const struct shove_contr
 static void write_failed(const struct writer *writer, const struct shove_control *control) {
     for (uint32_t i = 0; i < control->flow_count; i++) {
         const struct shove_flow *flow = &control->flows[i];
+        if (flow->is_succeeded)
+            continue;
         for (int reason = SHOVE_REASON_NONE + 1; reason < SHOVE_REASON_COUNT_; reason++) {
             const char *name = shove_reason_name((enum shove_reason)reason);
             const struct label labels[LABELS_MAX] = {GROUP_LABELS(flow), {"reason", name}};
@@ -134,6 +138,8 @@ static void write_discarded(const struct writer *writer, const struct shove_cont
 static void write_processing(const struct writer *writer, const struct shove_control *control) {
     for (uint32_t i = 0; i < control->flow_count; i++) {
         const struct shove_flow *flow = &control->flows[i];
+        if (flow->is_succeeded)
+            continue;
         for (int outcome = SHOVE_OUTCOME_ACK; outcome < SHOVE_OUTCOME_COUNT_; outcome++) {
             const char *name = shove_outcome_name((enum shove_outcome)outcome);
             const struct label labels[LABELS_MAX] = {GROUP_LABELS(flow), {"outcome", name}};
@@ -144,21 +150,27 @@ static void write_processing(const struct writer *writer, const struct shove_con
 
 static void write_sizes(const struct writer *writer, const struct shove_control *control) {
     for (uint32_t i = 0; i < control->flow_count; i++) {
-        const struct label labels[LABELS_MAX] = {GROUP_LABELS(&control->flows[i])};
-        write_histogram(writer, labels, &shove_size_scale, &control->flows[i].metrics->size);
+        const struct shove_flow *flow = &control->flows[i];
+        const struct label labels[LABELS_MAX] = {GROUP_LABELS(flow)};
+        if (!flow->is_succeeded)
+            write_histogram(writer, labels, &shove_size_scale, &flow->metrics->size);
     }
 }
 
 static void write_in_flight(const struct writer *writer, const struct shove_control *control) {
     for (uint32_t i = 0; i < control->flow_count; i++) {
-        const struct label labels[LABELS_MAX] = {GROUP_LABELS(&control->flows[i])};
-        write_count(writer, labels, control->flows[i].in_flight_total);
+        const struct shove_flow *flow = &control->flows[i];
+        const struct label labels[LABELS_MAX] = {GROUP_LABELS(flow)};
+        if (!flow->is_succeeded)
+            write_count(writer, labels, flow->in_flight_total);
     }
 }
 
 static void write_lag(const struct writer *writer, const struct shove_control *control) {
     for (uint32_t i = 0; i < control->flow_count; i++) {
         const struct shove_flow *flow = &control->flows[i];
+        if (flow->is_succeeded)
+            continue;
         for (const struct shove_partition *p = flow->partitions; p; p = p->next) {
             const int64_t lag = p->is_hold ? -1 : shove_scaling_partition_lag(p);
             if (lag < 0)
@@ -174,6 +186,8 @@ static void write_lag(const struct writer *writer, const struct shove_control *c
 static void write_consumers(const struct writer *writer, const struct shove_control *control) {
     for (uint32_t i = 0; i < control->flow_count; i++) {
         const struct shove_flow *flow = &control->flows[i];
+        if (flow->is_succeeded)
+            continue;
         const struct label labels[LABELS_MAX] = {{"consumer_group", flow->group->group_id}};
         write_count(writer, labels, flow->consumers);
     }
@@ -182,6 +196,8 @@ static void write_consumers(const struct writer *writer, const struct shove_cont
 static void write_decisions(const struct writer *writer, const struct shove_control *control) {
     for (uint32_t i = 0; i < control->flow_count; i++) {
         const struct shove_flow *flow = &control->flows[i];
+        if (flow->is_succeeded)
+            continue;
         struct label labels[LABELS_MAX] = {{"consumer_group", flow->group->group_id},
                                            {"direction", "up"}};
         write_count(writer, labels, flow->scaled_up);
@@ -354,16 +370,26 @@ static int add_topics(struct shove_metrics *metrics, const struct shove_topology
     return rc;
 }
 
+void shove_metrics_learn_topics(struct shove_control *control) {
+    if (control->metrics)
+        (void)add_topics(control->metrics, &control->topology);
+}
+
+int shove_metrics_start_flow(struct shove_flow *flow) {
+    if (!flow->control->metrics || flow->metrics)
+        return 0;
+    flow->metrics = calloc(1, sizeof(struct shove_flow_metrics));
+    return flow->metrics ? 0 : SHOVE_ENOMEM;
+}
+
 int shove_metrics_start(struct shove_control *control, struct shove_error *error) {
     struct shove_metrics *metrics = calloc(1, sizeof(*metrics));
     if (!metrics)
         return shove_error_set(error, SHOVE_ENOMEM, "out of memory");
     control->metrics = metrics;
     int rc = add_topics(metrics, &control->topology);
-    for (uint32_t i = 0; rc == 0 && i < control->flow_count; i++) {
-        control->flows[i].metrics = calloc(1, sizeof(struct shove_flow_metrics));
-        rc = control->flows[i].metrics ? 0 : SHOVE_ENOMEM;
-    }
+    for (uint32_t i = 0; rc == 0 && i < control->flow_count; i++)
+        rc = shove_metrics_start_flow(&control->flows[i]);
     return rc == 0 ? 0 : shove_error_set(error, SHOVE_ENOMEM, "out of memory");
 }
 

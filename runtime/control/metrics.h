@@ -33,6 +33,10 @@ struct shove_metrics {
 
 /* Begins to measure. The topology and the flows must be there. */
 int shove_metrics_start(struct shove_control *control, struct shove_error *error);
+/* Topics that a reload has brought; what cannot be kept counts as "other". */
+void shove_metrics_learn_topics(struct shove_control *control);
+/* Of a flow that joins later; nothing without --listen, or when it has taken over another's. */
+int shove_metrics_start_flow(struct shove_flow *flow);
 void shove_metrics_release(struct shove_control *control);
 
 /* The text of /metrics. False: out of memory. */

@@ -14,6 +14,7 @@
 #include "control/declare.h"
 #include "control/file_watch.h"
 #include "control/flow.h"
+#include "control/metrics.h"
 #include "control/pool.h"
 #include "control/remote.h"
 #include "control/scaling.h"
@@ -180,6 +181,7 @@ static void switch_to(struct shove_control *control, struct shove_topology *next
     char generation[16];
     control->reload.old_timeout_ms = shove_flows_longest_timeout_ms(control);
     take_over(control, next);
+    shove_metrics_learn_topics(control);
     for (uint32_t i = 0; i < control->set_size; i++)
         worker_of(control, control->reload.set, i)->state = SHOVE_WORKER_READY;
     shove_pool_retire_set(control, control->set);

@@ -169,6 +169,7 @@ struct shove_flow { /* a group that is consumed */
     bool was_assigned;   /* at least once */
     bool is_paused;      /* by command: nothing is fed */
     bool is_removed;     /* by a reload: it finishes what it has, and leaves */
+    bool is_succeeded;   /* and another has taken over its counts */
     uint32_t failures;   /* in a row (supervision.h) */
     int64_t assigned_ms; /* loop time since when it has partitions, or stands by; 0: not since it
                             was joined */
