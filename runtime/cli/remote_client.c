@@ -63,7 +63,7 @@ static json_t *read_answer(int fd, int patience_s, struct shove_error *error) {
     if (answer == NULL && count < 0)
         shove_error_set(error, SHOVE_ETIMEOUT, "it did not answer within %d s", patience_s);
     else if (answer == NULL)
-        shove_error_set(error, SHOVE_ECLOSED, "it ended before it answered");
+        shove_error_set(error, SHOVE_EIO, "it ended before it answered");
     shove_buffer_release(&text);
     return answer;
 }

@@ -91,9 +91,11 @@ static void print_workers(const json_t *workers) {
 
 static void print_run(const json_t *run) {
     const json_int_t uptime_s = json_integer_value(json_object_get(run, "uptime_ms")) / 1000;
-    printf("%s: %s for %" JSON_INTEGER_FORMAT " s, pid %" JSON_INTEGER_FORMAT ", on %s\n",
+    printf("%s: %s for %" JSON_INTEGER_FORMAT " s, pid %" JSON_INTEGER_FORMAT
+           ", generation %" JSON_INTEGER_FORMAT ", on %s\n",
            text_of(run, "app"), text_of(run, "phase"), uptime_s,
-           json_integer_value(json_object_get(run, "pid")), text_of(run, "broker"));
+           json_integer_value(json_object_get(run, "pid")),
+           json_integer_value(json_object_get(run, "generation")), text_of(run, "broker"));
     print_workers(json_object_get(run, "workers"));
     print_groups(json_object_get(run, "groups"));
 }

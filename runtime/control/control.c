@@ -177,8 +177,11 @@ static void leave_at_once(int number) {
 
 static void catch_early_signals(void) {
     const struct sigaction action = {.sa_handler = leave_at_once};
+    /* Who asks over the socket, or reads the log, may go away at any time. */
+    const struct sigaction ignored = {.sa_handler = SIG_IGN};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGPIPE, &ignored, NULL);
 }
 
 static void stop_early(struct shove_control *control) {
@@ -207,12 +210,27 @@ static bool has_terminal(void) {
     return fd >= 0;
 }
 
+/* As nohup leaves it. */
+static bool is_hangup_ignored(void) {
+    struct sigaction action;
+    return sigaction(SIGHUP, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
+static void terminal_closed(uv_signal_t *signal, int number) {
+    struct shove_control *control = signal->data;
+    control->has_terminal = false;
+    if (control->outlives_terminal)
+        shove_log(SHOVE_LOG_INFO, "the terminal was closed: the app goes on");
+    else
+        on_signal(signal, number);
+}
+
 /* The terminal says the same when it is closed as an operator who wants a reload. */
 static void on_hangup(uv_signal_t *signal, int number) {
     struct shove_control *control = signal->data;
     struct shove_error error;
     if (control->has_terminal && !has_terminal())
-        on_signal(signal, number);
+        terminal_closed(signal, number);
     else if (shove_reload_ask(control, "SIGHUP", &error) != 0)
         shove_log(SHOVE_LOG_WARN, "SIGHUP reloads nothing: %s", error.text);
 }
@@ -339,9 +357,8 @@ static void start_handles(struct shove_control *control) {
     uv_timer_start(&control->drain_timer, on_report_timer, REPORT_INTERVAL_MS, REPORT_INTERVAL_MS);
     uv_signal_start(&control->sigint, on_signal, SIGINT);
     uv_signal_start(&control->sigterm, on_signal, SIGTERM);
-    struct sigaction hangup;
-    sigaction(SIGHUP, NULL, &hangup); /* nohup: the terminal may go */
-    control->has_terminal = hangup.sa_handler != SIG_IGN && has_terminal();
+    control->has_terminal = has_terminal();
+    control->outlives_terminal = is_hangup_ignored();
     uv_signal_start(&control->sighup, on_hangup, SIGHUP);
 }
 

@@ -164,7 +164,8 @@ struct shove_flow { /* a group that is consumed */
     const char **topics; /* source and holds, borrowed names; then holds of earlier runs, owned */
     size_t topic_count;
     uint32_t index;
-    uint32_t group_number; /* of its group in the topology that workers have now */
+    uint32_t group_number;  /* of its group in the topology that workers have now */
+    int64_t timeouts_ms[SHOVE_WORKER_SETS]; /* of a handler, as each set of workers was told */
     enum shove_flow_state state;
     bool was_assigned;   /* at least once */
     bool is_paused;      /* by command: nothing is fed */
@@ -223,10 +224,11 @@ struct shove_worker {
     uint32_t *free_slots;
     uint32_t free_count;
     uint32_t in_flight;
-    uint32_t incarnation;     /* one more for each process started */
-    uint32_t failures;        /* deaths in a row without a second of work */
-    int64_t started_ms;       /* loop time */
-    int64_t start_at_ms;      /* ABSENT: when to start it */
+    uint32_t incarnation; /* one more for each process started */
+    uint32_t failures;    /* deaths in a row without a second of work */
+    int64_t started_ms;   /* loop time */
+    int64_t start_at_ms;  /* ABSENT: when to start it */
+    int64_t stopping_since_ms;
     int64_t last_progress_ms; /* a note came */
     uint32_t watched_slot;    /* watchdog: what was running at its last look */
     uint32_t watched_generation;
@@ -275,8 +277,8 @@ struct shove_reload { /* reload.h */
     uint64_t succeeded_count;
     uint64_t failed_count;
     uint32_t ready_count;
+    uint32_t begun;         /* how many; the number of the last one */
     const char *why;        /* literal */
-    int64_t old_timeout_ms; /* the longest of the code before the last reload */
     char *description;      /* what its workers say; owned */
     size_t description_size;
 };
@@ -350,7 +352,8 @@ struct shove_control {
     uv_signal_t sigint;
     uv_signal_t sigterm;
     uv_signal_t sighup;
-    bool has_terminal; /* whose end ends the run, too */
+    bool has_terminal;      /* at the start, and it was not closed since */
+    bool outlives_terminal; /* nohup */
 
     struct shove_metrics *metrics; /* NULL: nothing is measured (no --listen) */
     struct shove_admin *admin;     /* NULL: the same */

@@ -17,7 +17,7 @@ local function start(options)
     local runtime = tmp.dir()
     local s = steered.new {
         url = options.url or steered.brokers[1].url, partitions = 4,
-        group = "consumers = { min = 1, max = 4 }", extra = [[app:autoscale { poll = "1h" }]],
+        group = "consumers = { min = 1, max = 4 }", extra = [[app:autoscale { poll = "1h" }]] .. (options.extra or ""),
     }
     s.env = { XDG_RUNTIME_DIR = runtime }
     s.runtime = runtime
@@ -70,7 +70,7 @@ describe("shove status", function()
             g.consumers, g.min, g.max, g.capacity, g.in_flight, g.partitions })
         assert.same({ 3, 3 }, { g.ready, g.lag })
         local text = ask(s, "status").stdout
-        assert.matches("running for %d+ s, pid " .. s.p.pid, text)
+        assert.matches("running for %d+ s, pid " .. s.p.pid .. ", generation 1, on embedded:", text)
         assert.matches("\n  " .. s.group_id:gsub("%p", "%%%0") .. " +joined +1 of 1 to 4 +1 +3 +3 +0 +0 +0 +0\n", text)
         s:open "gate"
         s:wait("ended", 3)
@@ -172,6 +172,29 @@ describe("shove pause", function()
         end)
     end
 
+    it("keeps no worker for a message that is to be handled alone: the other groups go on", function()
+        local s = start { extra = [[
+          local other = app:topic(queue_name .. "-b", { partitions = 1, codec = "raw" })
+          app:register(other, shove.group { concurrent = true }, handle)
+          verbs.doom = function() if not uv.fs_stat(dir .. "/gate-spared") then uv.kill(uv.os_getpid(), "sigkill") end end
+        ]] }
+        s:publish { "a crash gate doom" }
+        s:wait("began", { "a" }, 2)
+        assert.equal(0, ask(s, "pause", s.group_id).code)
+        s:open "gate"
+        wait.until_true(function()
+            local _, deaths = s.p:text "stderr":gsub("a worker process died", "")
+            return deaths == 2
+        end, WAIT_MS, "the second death")
+        assert.equal(0, s.app:command("publish", { s.queue .. "-b", "--raw", stdin = { text = "b\n" } }).code)
+        s:wait("ended", { "b" })
+        assert.equal(2, s:count("began", "a"))
+        s:open "spared"
+        assert.equal(0, ask(s, "resume", s.group_id).code)
+        s:wait("ended", { "a" })
+        assert.equal(2, (app.drain(s.p)), s.p:transcript()) -- a worker process died
+    end)
+
     it("does not keep the app from draining", function()
         local s = start()
         s:publish { "a", "b" }
@@ -241,6 +264,21 @@ describe("The socket of a run", function()
         assert.equal(0, (app.drain(s.p)), s.p:transcript())
     end)
 
+    it("does not mind who asks and goes away before the answer", function()
+        local s = start()
+        for _ = 1, 10 do
+            local pipe, has_asked = uv.new_pipe(false), false
+            pipe:connect(s.folder .. "/" .. s.p.pid .. ".sock", function(err)
+                has_asked = not err and pipe:try_write '{"command":"status"}\n' > 0
+                pipe:close()
+            end)
+            wait.until_true(function() return has_asked or s.p:has_ended() end, WAIT_MS, "the question")
+            assert.is_true(has_asked, s.p:transcript())
+        end
+        assert.equal(1, #status(s))
+        assert.equal(0, (app.drain(s.p)), s.p:transcript())
+    end)
+
     it("hangs up on who says nothing for five seconds, and on more than 16 at once", function()
         local s = start()
         local over, pipes = 0, {}
@@ -259,6 +297,7 @@ describe("The socket of a run", function()
         end
         for _ = 1, 20 do wait.until_true(open, WAIT_MS, "room in the backlog") end
         wait.until_true(function() return over == 4 end, WAIT_MS, "four to be hung up on")
+        assert.matches("run " .. s.p.pid .. " is left out: ", ask(s, "status").stderr)
         wait.until_true(function() return over == 20 end, WAIT_MS, "all to be hung up on")
         for _, pipe in ipairs(pipes) do pipe:close() end
         assert.equal(1, #status(s))
