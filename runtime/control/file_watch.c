@@ -15,6 +15,7 @@ struct shove_folder_watch {
     uv_fs_event_t event; /* first */
     struct shove_control *control;
     struct shove_folder_watch *next;
+    bool is_old; /* of the topology before */
     char folder[PATH_MAX];
 };
 
@@ -68,16 +69,16 @@ static void on_closed(uv_handle_t *handle) {
     free(watch);
 }
 
-static void stop_all(struct shove_control *control) {
+static void stop_old(struct shove_control *control) {
     for (struct shove_folder_watch *w = control->folder_watches; w; w = w->next) {
-        if (!uv_is_closing((uv_handle_t *)&w->event))
+        if (w->is_old && !uv_is_closing((uv_handle_t *)&w->event))
             uv_close((uv_handle_t *)&w->event, on_closed);
     }
 }
 
 static bool is_watched(const struct shove_control *control, const char *folder) {
     for (const struct shove_folder_watch *w = control->folder_watches; w; w = w->next) {
-        if (!uv_is_closing((const uv_handle_t *)&w->event) && strcmp(w->folder, folder) == 0)
+        if (!w->is_old && strcmp(w->folder, folder) == 0)
             return true;
     }
     return false;
@@ -101,13 +102,15 @@ static void watch_folder(struct shove_control *control, const char *folder) {
 }
 
 void shove_file_watch_start(struct shove_control *control) {
-    stop_all(control);
+    for (struct shove_folder_watch *w = control->folder_watches; w; w = w->next)
+        w->is_old = true;
     for (uint32_t i = 0; i < control->topology.file_count; i++) {
         char folder[PATH_MAX];
         split(control->topology.files[i], folder);
         if (!is_watched(control, folder))
             watch_folder(control, folder);
     }
+    stop_old(control); /* last, so that no change falls between */
 }
 
 void shove_file_watch_release(struct shove_control *control) {

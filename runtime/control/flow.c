@@ -25,6 +25,7 @@ static int init_flow(struct shove_control *control, struct shove_flow *flow, uin
     flow->index = (uint32_t)(flow - control->flows);
     flow->group_number = number;
     flow->consumers = group->consumers_min;
+    flow->timeouts_ms[control->set] = group->handler_timeout_ms;
     flow->source = shove_topology_source(&control->topology, group);
     flow->policy = shove_topology_policy(&control->topology, group);
     flow->topic_count = 1 + flow->policy.hold_count;
@@ -53,11 +54,12 @@ int shove_flows_init(struct shove_control *control, struct shove_error *error) {
 }
 
 void shove_flow_adopt(struct shove_flow *flow, const struct shove_topology *topology,
-                      uint32_t number) {
+                      uint32_t number, uint32_t set) {
     const struct shove_group *group = &topology->groups[number];
     const struct shove_topic *topic = &topology->topics[group->topic];
     flow->group = group;
     flow->group_number = number;
+    flow->timeouts_ms[set] = group->handler_timeout_ms;
     flow->topic = topic;
     flow->source = shove_topology_source(topology, group);
     flow->policy = shove_topology_policy(topology, group);
@@ -283,15 +285,6 @@ int shove_flows_join(struct shove_control *control, struct shove_error *error) {
     for (uint32_t i = 0; rc == 0 && i < control->flow_count; i++)
         rc = shove_flow_join(&control->flows[i], error);
     return rc;
-}
-
-int64_t shove_flows_longest_timeout_ms(const struct shove_control *control) {
-    int64_t longest_ms = 0;
-    for (uint32_t i = 0; i < control->flow_count; i++) {
-        if (control->flows[i].group->handler_timeout_ms > longest_ms)
-            longest_ms = control->flows[i].group->handler_timeout_ms;
-    }
-    return longest_ms;
 }
 
 void shove_flows_spread(struct shove_control *control) {

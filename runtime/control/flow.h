@@ -27,9 +27,10 @@ void shove_flows_part(struct shove_control *control);
 
 int shove_flow_join(struct shove_flow *flow, struct shove_error *error);
 
-/* Takes over what another description of the same group says; its topics are the same. */
+/* Takes over what another description of the same group says, that of the workers of `set`; its
+ * topics are the same. */
 void shove_flow_adopt(struct shove_flow *flow, const struct shove_topology *topology,
-                      uint32_t number);
+                      uint32_t number, uint32_t set);
 
 /* Joins all groups. The first failure ends it. */
 int shove_flows_join(struct shove_control *control, struct shove_error *error);
@@ -37,9 +38,6 @@ int shove_flows_join(struct shove_control *control, struct shove_error *error);
 /* Spreads all lanes over the workers that are ready now. Call when a worker becomes ready or goes,
  * or a flow's number of consumers has changed. */
 void shove_flows_spread(struct shove_control *control);
-
-/* The longest handler_timeout of all groups. */
-int64_t shove_flows_longest_timeout_ms(const struct shove_control *control);
 
 static inline bool shove_flow_has_room(const struct shove_flow *flow, uint32_t worker) {
     return flow->in_flight[worker] < flow->capacity[worker] &&

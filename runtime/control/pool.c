@@ -129,8 +129,9 @@ static struct shove_worker *worker_of(const struct shove_control *control, uint3
 int shove_pool_start_set(struct shove_control *control, uint32_t set, struct shove_error *error) {
     int rc = 0;
     for (uint32_t i = 0; rc == 0 && i < control->set_size; i++) {
-        worker_of(control, set, i)->failures = 0;
-        rc = start_worker(worker_of(control, set, i), error);
+        struct shove_worker *worker = worker_of(control, set, i);
+        worker->failures = 0;
+        rc = start_worker(worker, error);
     }
     return rc;
 }
@@ -308,6 +309,7 @@ static void read_notes(struct shove_worker *worker, uint32_t max) {
 /* It exits when nothing runs in it any more. */
 static void tell_to_stop(struct shove_worker *worker) {
     worker->state = SHOVE_WORKER_STOPPING;
+    worker->stopping_since_ms = worker->control->now_ms;
     shove_channel_submit(worker->home->channel, &(struct shove_submit){.type = SHOVE_SUBMIT_STOP});
     shove_channel_flush(worker->home->channel);
 }
@@ -529,12 +531,17 @@ void shove_pool_stop(struct shove_control *control) {
     }
 }
 
+static void kill_stopping(struct shove_worker *worker) {
+    worker->state = SHOVE_WORKER_STOPPING;
+    worker->is_condemned = true;
+    shove_child_kill(&worker->child);
+}
+
 void shove_pool_kill_set(struct shove_control *control, uint32_t set) {
     for (uint32_t i = 0; i < control->set_size; i++) {
         struct shove_worker *worker = worker_of(control, set, i);
-        worker->state = worker->has_child ? SHOVE_WORKER_STOPPING : worker->state;
         if (worker->has_child)
-            shove_child_kill(&worker->child);
+            kill_stopping(worker);
     }
 }
 
@@ -544,16 +551,15 @@ void shove_pool_retire_set(struct shove_control *control, uint32_t set) {
         if (worker->state == SHOVE_WORKER_READY)
             worker->state = SHOVE_WORKER_RETIRING;
         else if (worker->has_child)
-            tell_to_stop(worker);
+            kill_stopping(worker); /* it still loads, and has nothing */
     }
 }
 
 void shove_pool_kill(struct shove_control *control) {
     for (uint32_t i = 0; control->workers && i < control->worker_count; i++) {
         struct shove_worker *worker = &control->workers[i];
-        worker->state = worker->has_child ? SHOVE_WORKER_STOPPING : worker->state;
         if (worker->has_child)
-            shove_child_kill(&worker->child);
+            kill_stopping(worker);
     }
 }
 

@@ -50,9 +50,10 @@ static void forget(struct shove_reload *reload) {
 static void fail(struct shove_control *control, const char *text) {
     char generation[16];
     snprintf(generation, sizeof(generation), "%" PRIu32, control->generation);
+    if (control->reload.is_loading)
+        shove_pool_kill_set(control, control->reload.set);
     forget(&control->reload);
     control->reload.has_failed = true;
-    shove_pool_kill_set(control, control->reload.set);
     control->reload.failed_count++;
     shove_log_fields(SHOVE_LOG_ERROR, "the reload failed, and the app goes on as it was",
                      "generation", generation, "why", text, NULL);
@@ -111,7 +112,7 @@ static void take_over(struct shove_control *control, struct shove_topology *next
             number >= 0 && !shove_topology_must_rejoin(&control->topology, flow->group, next,
                                                        &next->groups[number]);
         if (stays)
-            shove_flow_adopt(flow, next, (uint32_t)number);
+            shove_flow_adopt(flow, next, (uint32_t)number, control->reload.set);
         else
             shove_flow_remove(flow, number >= 0);
         has_removed |= !stays;
@@ -179,7 +180,6 @@ static int check_room(struct shove_control *control, const struct shove_topology
 static void switch_to(struct shove_control *control, struct shove_topology *next) {
     const bool restarts = shove_pool_cancel_start(control);
     char generation[16];
-    control->reload.old_timeout_ms = shove_flows_longest_timeout_ms(control);
     take_over(control, next);
     shove_metrics_learn_topics(control);
     for (uint32_t i = 0; i < control->set_size; i++)
@@ -209,6 +209,8 @@ static void switch_to(struct shove_control *control, struct shove_topology *next
 static void finish(struct shove_control *control) {
     struct shove_topology next = {0};
     struct shove_error error;
+    if (control->phase != SHOVE_PHASE_RUNNING)
+        return; /* it is ended at the next look (shove_reload_watch) */
     int rc = shove_topology_parse(control->reload.description, control->reload.description_size,
                                   &next, &error);
     if (rc == 0)
@@ -232,6 +234,7 @@ static void begin(struct shove_control *control, uint32_t set) {
     control->reload.is_wanted = false;
     control->reload.is_loading = true;
     control->reload.ready_count = 0;
+    control->reload.begun++;
     shove_log_fields(SHOVE_LOG_INFO, "reloading the app", "why", control->reload.why, NULL);
     if (shove_pool_start_set(control, set, &error) != 0)
         fail(control, error.text);

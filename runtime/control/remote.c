@@ -25,7 +25,7 @@ struct shove_remote_client {
     uv_pipe_t pipe; /* first */
     struct shove_control *control;
     int64_t since_ms;
-    bool waits_for_reload;
+    uint32_t reload; /* the number of the one it waits for; 0: none */
     size_t size;
     char request[REQUEST_BYTES_MAX];
     char *answer; /* owned; set once */
@@ -162,20 +162,22 @@ static void take_request(struct shove_remote_client *client) {
     uv_read_stop((uv_stream_t *)&client->pipe);
     json_t *request = json_loadb(client->request, client->size, JSON_REJECT_DUPLICATES, NULL);
     control->now_ms = (int64_t)uv_now(&control->loop);
-    client->waits_for_reload = true; /* it may be over before obey returns */
+    /* What loads already may be older than what it is to see. A new one may be over before obey
+     * returns. */
+    client->reload = control->reload.begun + 1;
     const int rc = obey(control, request, &error);
     json_decref(request);
     if (rc == SHOVE_EAGAIN)
         return;
-    client->waits_for_reload = false;
+    client->reload = 0;
     answer(client, rc, error.text);
 }
 
 void shove_remote_reloaded(struct shove_control *control, int code, const char *text) {
     for (struct shove_remote_client *c = control->remote_clients; c; c = c->next) {
-        if (!c->waits_for_reload)
+        if (c->reload == 0 || (c->reload > control->reload.begun && control->reload.is_wanted))
             continue;
-        c->waits_for_reload = false;
+        c->reload = 0;
         answer(c, code, text);
     }
 }
@@ -235,7 +237,7 @@ static void on_connection(uv_stream_t *server, int status) {
 void shove_remote_tick(struct shove_control *control) {
     const int64_t now_ms = (int64_t)uv_now(&control->loop);
     for (struct shove_remote_client *c = control->remote_clients; c; c = c->next) {
-        if (!c->waits_for_reload && now_ms - c->since_ms > PATIENCE_MS)
+        if (c->reload == 0 && now_ms - c->since_ms > PATIENCE_MS)
             hang_up(c);
     }
 }

@@ -165,9 +165,11 @@ static void on_poll(uv_timer_t *timer) {
         return;
     control->now_ms = (int64_t)uv_now(&control->loop);
     for (uint32_t i = 0; i < control->flow_count; i++) {
-        if (control->flows[i].state == SHOVE_FLOW_JOINED && !control->flows[i].is_paused &&
-            !control->flows[i].is_removed)
-            scale(&control->flows[i]);
+        struct shove_flow *flow = &control->flows[i];
+        if (flow->state == SHOVE_FLOW_JOINED && !flow->is_paused && !flow->is_removed)
+            scale(flow);
+        else
+            flow->autoscale.leaning = SHOVE_SCALE_NONE; /* what was so before says nothing after */
     }
 }
 
@@ -178,6 +180,7 @@ void shove_scaling_start(struct shove_control *control) {
         has_range |= group->consumers_min < group->consumers_max;
     }
     const uint64_t poll_ms = (uint64_t)control->topology.autoscale.poll_ms;
+    uv_timer_stop(&control->scale_timer); /* of the rule before a reload */
     if (has_range)
         uv_timer_start(&control->scale_timer, on_poll, poll_ms, poll_ms);
 }

@@ -38,6 +38,8 @@
 #include "transport/transport.h"
 
 struct shove_admin;
+#define SHOVE_WORKER_SETS 4u /* codes of so many generations can run at once (reload.h) */
+
 struct shove_control;
 struct shove_flow;
 struct shove_flow_metrics;
@@ -164,7 +166,7 @@ struct shove_flow { /* a group that is consumed */
     const char **topics; /* source and holds, borrowed names; then holds of earlier runs, owned */
     size_t topic_count;
     uint32_t index;
-    uint32_t group_number;  /* of its group in the topology that workers have now */
+    uint32_t group_number;                  /* of its group in the topology that workers have now */
     int64_t timeouts_ms[SHOVE_WORKER_SETS]; /* of a handler, as each set of workers was told */
     enum shove_flow_state state;
     bool was_assigned;   /* at least once */
@@ -277,9 +279,9 @@ struct shove_reload { /* reload.h */
     uint64_t succeeded_count;
     uint64_t failed_count;
     uint32_t ready_count;
-    uint32_t begun;         /* how many; the number of the last one */
-    const char *why;        /* literal */
-    char *description;      /* what its workers say; owned */
+    uint32_t begun;    /* how many; the number of the last one */
+    const char *why;   /* literal */
+    char *description; /* what its workers say; owned */
     size_t description_size;
 };
 
@@ -371,7 +373,6 @@ struct shove_control {
 /* How many messages one worker gets in a row, and one partition gives in a row: crossings are
  * batched by this much. */
 #define SHOVE_FEED_STREAK 256u
-#define SHOVE_WORKER_SETS 4u /* codes of so many generations can run at once (reload.h) */
 #define SHOVE_TAKE_MAX 1024u
 #define SHOVE_COMMIT_INTERVAL_MS 500
 #define SHOVE_REVOKE_WAIT_MS 5000

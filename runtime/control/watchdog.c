@@ -5,12 +5,19 @@
 #include "control/pool.h"
 #include "control/reload.h"
 
-/* Of any handler it may run: those of the old code go by what the old code said. */
+/* What the code it has loaded says; that of other workers may say something else. */
+static int64_t timeout_ms(const struct shove_flow *flow, const struct shove_worker *worker) {
+    return flow->timeouts_ms[worker->index / flow->control->set_size];
+}
+
 static int64_t longest_timeout_ms(const struct shove_worker *worker) {
     const struct shove_control *control = worker->control;
-    const int64_t now_ms = shove_flows_longest_timeout_ms(control);
-    const int64_t before_ms = control->reload.old_timeout_ms;
-    return worker->state == SHOVE_WORKER_RETIRING && before_ms > now_ms ? before_ms : now_ms;
+    int64_t longest_ms = 0;
+    for (uint32_t i = 0; i < control->flow_count; i++) {
+        const int64_t this_ms = timeout_ms(&control->flows[i], worker);
+        longest_ms = this_ms > longest_ms ? this_ms : longest_ms;
+    }
+    return longest_ms;
 }
 
 /* The same coroutine on the CPU, without a pause, for longer than its group allows, by control's
@@ -33,9 +40,7 @@ static bool is_hogged(struct shove_worker *worker) {
         return false;
     }
     const struct shove_delivery *delivery = shove_pool_delivery(worker, slot, generation);
-    int64_t limit_ms = delivery && worker->state == SHOVE_WORKER_READY
-                           ? delivery->flow->group->handler_timeout_ms
-                           : longest_timeout_ms(worker);
+    int64_t limit_ms = delivery ? timeout_ms(delivery->flow, worker) : longest_timeout_ms(worker);
     return now_ms - worker->watched_since_ms > limit_ms + SHOVE_KILL_GRACE_MS;
 }
 
@@ -67,6 +72,11 @@ void shove_watchdog_look(struct shove_worker *worker) {
             shove_pool_condemn(worker, SHOVE_DEATH_UNRESPONSIVE, late);
         return;
     }
+    /* At the end of the run the drain sees to it. */
+    if (worker->state == SHOVE_WORKER_STOPPING && control->phase <= SHOVE_PHASE_DRAINING &&
+        control->now_ms - worker->stopping_since_ms > SHOVE_KILL_GRACE_MS)
+        shove_pool_condemn(worker, SHOVE_DEATH_UNRESPONSIVE,
+                           "it has nothing to do any more and does not end");
     if ((worker->state != SHOVE_WORKER_READY && worker->state != SHOVE_WORKER_RETIRING) ||
         worker->is_condemned)
         return;

@@ -113,8 +113,9 @@ long shove_topology_find_group(const struct shove_topology *topology,
     for (uint32_t i = 0; i < topology->group_count; i++) {
         const struct shove_group *candidate = &topology->groups[i];
         if (candidate->kind == group->kind && is_same(candidate->group_id, group->group_id) &&
-            is_same(shove_topology_source(topology, candidate),
-                    shove_topology_source(other, group)))
+            is_same(topology->topics[candidate->topic].name, other->topics[group->topic].name) &&
+            is_same(topology->topics[candidate->topic].for_group,
+                    other->topics[group->topic].for_group))
             return (long)i;
     }
     return -1;

@@ -22,7 +22,7 @@ bool shove_topology_must_rejoin(const struct shove_topology *now,
                                 const struct shove_group *group_next);
 
 /* The number of the group of `topology` that is the same as `group` of another (group id, kind and
- * source); -1: there is none. */
+ * topic); -1: there is none. */
 long shove_topology_find_group(const struct shove_topology *topology,
                                const struct shove_topology *other, const struct shove_group *group);
 

@@ -4,6 +4,7 @@ local cjson = require "cjson"
 local uv = require "luv"
 local assert = require "luassert"
 local app = require "spec.support.app"
+local process = require "spec.support.process"
 local steered = require "spec.support.steered"
 local tmp = require "spec.support.tmp"
 local wait = require "spec.support.wait"
@@ -284,6 +285,148 @@ it("reloads under load lose nothing and repeat nothing", function()
     assert.same(expected, s:names "ended")
     assert.same(expected, s:names "began")
     assert.equal(0, (app.drain(s.p)), s.p:transcript())
+end)
+
+it("the old code keeps the timeouts it was loaded with", function()
+    local s = start { holds = { "10ms" } }
+    s:publish { "a 5s" }
+    s:wait("began", { "a" })
+    rewrite(s, "-new", "concurrent = true", 'concurrent = true, handler_timeout = "50ms"')
+    assert.equal(0, reload(s).code)
+    s:wait("ended", { "a" })
+    assert.equal(1, s:count "began")
+    assert.equal(0, (app.drain(s.p)), s.p:transcript())
+end)
+
+it("a drain ends a reload that waits for the old code, and not the old code", function()
+    local s = start()
+    s:publish { "a gate" }
+    s:wait("began", { "a" })
+    rewrite(s, "-new")
+    assert.equal(0, reload(s).code)
+    local again = process.spawn { app.bin, "reload", s.app.path, env = s.env }
+    s.p:kill "sighup"
+    s.p:kill "sigterm"
+    s.p:wait_for("the reload failed, .*the app ends", WAIT_MS)
+    s:open "gate"
+    assert.equal(0, (s.p:wait_exit(WAIT_MS)), s.p:transcript())
+    assert.equal(1, (again:wait_exit(WAIT_MS)))
+    assert.same({ "a" }, s:names "ended")
+    assert.equal(1, s:count "began")
+end)
+
+it("old workers that do not end are ended, and hold up no later reload", function()
+    local s = start { extra = [[verbs.haunt = function()
+      uv.new_timer():start(20, 0, function() write({ payload = "ghost", partition = 0, offset = 0, retry_count = 0 }, "ended")
+        while true do end
+      end)
+    end]] }
+    s:publish { "a haunt" }
+    s:wait("ended", { "a", "ghost" })
+    wait.until_true(function() return status(s).groups[1].acked == 1 end, WAIT_MS, "the message to be settled")
+    assert.equal(0, reload(s).code)
+    assert.equal(s.app.path .. ": reloaded, generation 3\n", reload(s).stdout)
+    wait_settled(s)
+    assert.equal(0, (app.drain(s.p)), s.p:transcript())
+end)
+
+it("who asks for a reload while another loads is told of one that begins after that", function()
+    local s = start { workers = "1" }
+    local function wait_in_load(name)
+        return ([[local luv = require "luv"
+          luv.fs_close(luv.fs_open(%q .. "/loading-%s", "w", 420))
+          while not luv.fs_stat(%q .. "/gate-%s") do luv.sleep(5) end local app =]]):format(s.dir, name, s.dir, name)
+    end
+    rewrite(s, "-new", "local app =", wait_in_load "first")
+    local first = process.spawn { app.bin, "reload", s.app.path, env = s.env }
+    wait.until_true(function() return uv.fs_stat(s.dir .. "/loading-first") end, WAIT_MS, "the first to load")
+    rewrite(s, "-new", "local app =", "local app = =")
+    local pipe, answer = uv.new_pipe(false), ""
+    pipe:connect(("%s/shove/%d.sock"):format(s.env.XDG_RUNTIME_DIR, s.p.pid), function(err)
+        assert(not err, err)
+        pipe:write '{"command":"reload"}\n'
+        pipe:read_start(function(_, chunk) answer = chunk and answer .. chunk or answer end)
+    end)
+    status(s) -- when that is answered, the other was read
+    s:open "first"
+    assert.equal(0, (first:wait_exit(WAIT_MS)), first:transcript())
+    wait.until_true(function() return answer:find "\n" end, WAIT_MS, "the second answer")
+    pipe:close()
+    assert.matches("unexpected symbol", cjson.decode(answer).error)
+    assert.equal(0, (app.drain(s.p)), s.p:transcript())
+end)
+
+it("groups may change their order in the script: what waits goes to the handler of its own", function()
+    local s = start { extra = [[
+      local other = app:topic(queue_name .. "-b", { codec = "raw" })
+      app:register(other, shove.group { concurrent = true }, function(msg) write(msg, "mixed") end)
+    ]] }
+    s:publish { "a retry", "b gate" }
+    s:wait("ended", { "a" })
+    s:wait("began", { "b" })
+    local register = s.source:match "(app:register%(queue,.-handle%)\n)"
+    s.source = s.source:gsub(register:gsub("%p", "%%%0"), "", 1):gsub("return app\n$", register .. "return app\n")
+    rewrite(s, "-new")
+    assert.equal(0, reload(s).code)
+    s:publish { "c" }
+    s:wait("ended", { "a-new", "c-new" })
+    s:open "gate"
+    s:wait("ended", { "b" })
+    assert.equal(0, s:count "mixed")
+    assert.equal(0, (app.drain(s.p)), s.p:transcript())
+end)
+
+it("groups of one queue that change their names with each other are new groups", function()
+    local s = start { group = 'group_id = "one"', extra = [[
+      local other = app:topic(queue_name, {
+        for_group = "g", partitions = 4, hold = { "1s", "2s", "3s" }, dlq = true, codec = "raw",
+      })
+      app:register(other, shove.group { group_id = "two" }, handle)
+    ]] }
+    local swapped = s.source:gsub('group_id = "(%a+)"', { one = 'group_id = "two"', two = 'group_id = "one"' })
+    tmp.write(s.app.path, swapped)
+    local result = reload(s)
+    assert.equal(1, result.code)
+    assert.matches("group 'two' is new: restart shove to run it", result.stderr)
+    assert.equal(0, (app.drain(s.p)), s.p:transcript())
+end)
+
+describe("When the terminal is closed", function()
+    -- Runs the app in a terminal of its own, behind `words`; gives its journal of lines, and what closes it.
+    local function in_terminal(words)
+        local s = steered.new { url = steered.brokers[1].url, partitions = 4 }
+        local log = s.dir .. "/log"
+        s.env = { XDG_RUNTIME_DIR = tmp.dir() }
+        local p = process.spawn { "script", "-q", "-c",
+            ("exec %s %s run %s --workers 1 2>%s >/dev/null </dev/null"):format(words, app.bin, s.app.path, log),
+            "/dev/null", env = s.env }
+        local function says(text)
+            wait.until_true(function()
+                local ok, said = pcall(tmp.read, log)
+                return ok and said:find(text)
+            end, WAIT_MS, text)
+        end
+        says "partitions assigned"
+        return s, says, function() p:kill "sigkill" end
+    end
+
+    it("the app drains", function()
+        local _, says, close = in_terminal ""
+        close()
+        says 'draining.*why="the terminal was closed"'
+    end)
+
+    it("an app behind nohup goes on, and reloads at the next SIGHUP", function()
+        local s, says, close = in_terminal "nohup"
+        local pid = status(s).pid
+        close()
+        says "the terminal was closed: the app goes on"
+        assert.equal(1, status(s).generation)
+        uv.kill(pid, "sighup")
+        says "reloaded: .*generation=2"
+        uv.kill(pid, "sigterm")
+        says "handled +group"
+    end)
 end)
 
 describe("--watch", function()
