@@ -338,19 +338,12 @@ static struct shove_delivery *find_culprit(const struct shove_worker *worker) {
     return shove_pool_delivery(worker, slot, generation);
 }
 
-static void describe_end(const struct shove_child *child, char *out, size_t size) {
-    if (child->signal)
-        snprintf(out, size, "signal %d (%s)", child->signal, strsignal(child->signal));
-    else
-        snprintf(out, size, "exit code %" PRId64, child->status);
-}
-
 static void report_death(const struct shove_worker *worker, const struct shove_delivery *culprit) {
     char how[64];
     char index[16];
     char in_flight[16];
     char place[SHOVE_PLACE_SIZE] = "none";
-    describe_end(&worker->child, how, sizeof(how));
+    shove_child_describe_end(&worker->child, how, sizeof(how));
     snprintf(index, sizeof(index), "%" PRIu32, worker->index);
     snprintf(in_flight, sizeof(in_flight), "%" PRIu32, worker->in_flight);
     if (culprit)
@@ -362,7 +355,7 @@ static void report_death(const struct shove_worker *worker, const struct shove_d
 static void blame(struct shove_worker *worker, struct shove_delivery *culprit) {
     char text[160];
     char how[64];
-    describe_end(&worker->child, how, sizeof(how));
+    shove_child_describe_end(&worker->child, how, sizeof(how));
     const bool is_timeout = worker->is_killed_for_timeout;
     const char *where =
         worker->has_suspect ? "with this message alone in it, more than once" : "in the handler";
@@ -419,7 +412,7 @@ static void lose_start(struct shove_worker *worker) {
 static void lose_of_reload(struct shove_worker *worker) {
     char text[128];
     char how[64];
-    describe_end(&worker->child, how, sizeof(how));
+    shove_child_describe_end(&worker->child, how, sizeof(how));
     const int size =
         snprintf(text, sizeof(text), "a worker process ended while it loaded the script: %s", how);
     worker->state = SHOVE_WORKER_STOPPING;

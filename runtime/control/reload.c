@@ -80,7 +80,7 @@ static struct shove_flow *flow_of(struct shove_control *control,
         struct shove_flow *flow = &control->flows[i];
         if (!flow->is_removed && flow->group->kind == group->kind &&
             strcmp(flow->group->group_id, group->group_id) == 0 &&
-            strcmp(flow->source, shove_topology_source(topology, group)) == 0)
+            shove_topology_is_same_topic(flow->topic, &topology->topics[group->topic]))
             return flow;
     }
     return NULL;

@@ -7,9 +7,11 @@
  */
 #include "control/spawn.h"
 
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -133,4 +135,11 @@ void shove_child_kill(struct shove_child *child) {
     /* Not yet buried, so the number is still its own; its session is its process group. */
     if (kill(-child->pid, SIGKILL) != 0)
         uv_process_kill(child->process, SIGKILL);
+}
+
+void shove_child_describe_end(const struct shove_child *child, char *out, size_t size) {
+    if (child->signal)
+        snprintf(out, size, "signal %d (%s)", child->signal, strsignal(child->signal));
+    else
+        snprintf(out, size, "exit code %" PRId64, child->status);
 }

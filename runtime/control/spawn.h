@@ -50,4 +50,7 @@ int shove_spawn_worker(uv_loop_t *loop, const struct shove_spawn_options *option
  * when it has ended already. `exited` follows. */
 void shove_child_kill(struct shove_child *child);
 
+/* How it ended, in words: "exit code 1", "signal 9 (Killed)". */
+void shove_child_describe_end(const struct shove_child *child, char *out, size_t size);
+
 #endif

@@ -49,11 +49,15 @@ static int check_broker(const struct shove_topology *now, const struct shove_top
 
 /* ---- topics ---- */
 
+bool shove_topology_is_same_topic(const struct shove_topic *a, const struct shove_topic *b) {
+    return is_same(a->name, b->name) && is_same(a->for_group, b->for_group);
+}
+
 static const struct shove_topic *find_topic(const struct shove_topology *topology,
                                             const struct shove_topic *wanted) {
     for (uint32_t i = 0; i < topology->topic_count; i++) {
         const struct shove_topic *topic = &topology->topics[i];
-        if (is_same(topic->name, wanted->name) && is_same(topic->for_group, wanted->for_group))
+        if (shove_topology_is_same_topic(topic, wanted))
             return topic;
     }
     return NULL;
@@ -113,9 +117,8 @@ long shove_topology_find_group(const struct shove_topology *topology,
     for (uint32_t i = 0; i < topology->group_count; i++) {
         const struct shove_group *candidate = &topology->groups[i];
         if (candidate->kind == group->kind && is_same(candidate->group_id, group->group_id) &&
-            is_same(topology->topics[candidate->topic].name, other->topics[group->topic].name) &&
-            is_same(topology->topics[candidate->topic].for_group,
-                    other->topics[group->topic].for_group))
+            shove_topology_is_same_topic(&topology->topics[candidate->topic],
+                                         &other->topics[group->topic]))
             return (long)i;
     }
     return -1;

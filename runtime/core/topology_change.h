@@ -10,6 +10,9 @@
 int shove_topology_check_change(const struct shove_topology *now, const struct shove_topology *next,
                                 struct shove_error *error);
 
+/* By queue and for_group. */
+bool shove_topology_is_same_topic(const struct shove_topic *a, const struct shove_topic *b);
+
 /* Some that are to be declared, holds and DLQs among them. */
 bool shove_topology_has_new_topics(const struct shove_topology *now,
                                    const struct shove_topology *next);
