@@ -35,37 +35,38 @@ struct shove_remote_client {
 
 /* ---- what is asked for ---- */
 
-static int find_flow(struct shove_control *control, const json_t *request, struct shove_flow **out,
-                     struct shove_error *error) {
+/* NULL: `error` says why. */
+static struct shove_flow *find_flow(struct shove_control *control, const json_t *request,
+                                    struct shove_error *error) {
     const char *name = json_string_value(json_object_get(request, "group"));
-    if (name == NULL)
-        return shove_error_set(error, SHOVE_EINVAL, "\"group\" is missing");
     const char *names[64];
     size_t count = 0;
-    for (uint32_t i = 0; i < control->flow_count; i++) {
+    for (uint32_t i = 0; name != NULL && i < control->flow_count; i++) {
         struct shove_flow *flow = &control->flows[i];
-        if (flow->is_removed)
-            continue;
-        if (strcmp(flow->group->group_id, name) == 0) {
-            *out = flow;
-            return flow->state == SHOVE_FLOW_JOINED
-                       ? 0
-                       : shove_error_set(error, SHOVE_ECLOSED, "group '%s' is not consuming", name);
+        const char *id = flow->group->group_id;
+        if (!flow->is_removed && strcmp(id, name) == 0) {
+            if (flow->state == SHOVE_FLOW_JOINED)
+                return flow;
+            shove_error_set(error, SHOVE_ECLOSED, "group '%s' is not consuming", name);
+            return NULL;
         }
-        if (count < sizeof names / sizeof *names)
-            names[count++] = flow->group->group_id;
+        if (!flow->is_removed && count < sizeof names / sizeof *names)
+            names[count++] = id;
     }
-    const char *meant = shove_suggest(name, names, count);
-    return shove_error_set(error, SHOVE_EINVAL,
-                           "there is no group '%s': %s%s%s'shove status' lists them", name,
-                           meant ? "did you mean '" : "", meant ? meant : "", meant ? "'? " : "");
+    const char *meant = name != NULL ? shove_suggest(name, names, count) : NULL;
+    if (name == NULL)
+        shove_error_set(error, SHOVE_EINVAL, "\"group\" is missing");
+    else
+        shove_error_set(error, SHOVE_EINVAL,
+                        "there is no group '%s': %s%s%s'shove status' lists them", name,
+                        meant ? "did you mean '" : "", meant ? meant : "", meant ? "'? " : "");
+    return NULL;
 }
 
 static int scale(struct shove_control *control, const json_t *request, struct shove_error *error) {
-    struct shove_flow *flow;
-    int rc = find_flow(control, request, &flow, error);
-    if (rc != 0)
-        return rc;
+    struct shove_flow *flow = find_flow(control, request, error);
+    if (flow == NULL)
+        return error->code;
     const json_t *consumers = json_object_get(request, "consumers");
     if (!json_is_integer(consumers))
         return shove_error_set(error, SHOVE_EINVAL, "\"consumers\" is not a whole number");
@@ -74,10 +75,9 @@ static int scale(struct shove_control *control, const json_t *request, struct sh
 
 static int set_paused(struct shove_control *control, const json_t *request, bool is_paused,
                       struct shove_error *error) {
-    struct shove_flow *flow;
-    int rc = find_flow(control, request, &flow, error);
-    if (rc != 0)
-        return rc;
+    struct shove_flow *flow = find_flow(control, request, error);
+    if (flow == NULL)
+        return error->code;
     if (flow->is_paused != is_paused)
         shove_log_fields(SHOVE_LOG_INFO,
                          is_paused ? "the group is paused: it is given nothing new"
