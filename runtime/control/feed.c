@@ -416,8 +416,11 @@ static void feed_flow(struct shove_flow *flow) {
     struct shove_partition *partition = start;
     while (partition) {
         struct shove_partition *next = partition->next ? partition->next : flow->partitions;
+        const uint32_t before = flow->in_flight_total;
         if (!feed_partition(partition)) {
-            flow->next_partition = partition;
+            /* Its turn is over once it was given anything: one with a backlog would keep all room,
+             * and retries that are due would wait for the end of it. */
+            flow->next_partition = flow->in_flight_total > before ? partition->next : partition;
             return;
         }
         partition = next == start ? NULL : next;
