@@ -53,6 +53,13 @@ int shove_flows_init(struct shove_control *control, struct shove_error *error) {
     return 0;
 }
 
+static void set_consumers_within(struct shove_flow *flow, uint32_t consumers) {
+    const struct shove_group *group = flow->group;
+    flow->consumers = consumers < group->consumers_min   ? group->consumers_min
+                      : consumers > group->consumers_max ? group->consumers_max
+                                                         : consumers;
+}
+
 void shove_flow_adopt(struct shove_flow *flow, const struct shove_topology *topology,
                       uint32_t number, uint32_t set) {
     const struct shove_group *group = &topology->groups[number];
@@ -68,10 +75,7 @@ void shove_flow_adopt(struct shove_flow *flow, const struct shove_topology *topo
         flow->topics[i + 1] = topic->holds[i];
     for (struct shove_partition *p = flow->partitions; p; p = p->next)
         p->topic = flow->topics[p->claim->topic_index];
-    if (flow->consumers < group->consumers_min)
-        flow->consumers = group->consumers_min;
-    if (flow->consumers > group->consumers_max)
-        flow->consumers = group->consumers_max;
+    set_consumers_within(flow, flow->consumers);
 }
 
 void shove_flow_remove(struct shove_flow *flow, bool returns) {
@@ -251,7 +255,7 @@ int shove_flow_join(struct shove_flow *flow, struct shove_error *error) {
     return rc;
 }
 
-/* Counts go on where those of the same group stopped. */
+/* Counts go on where those of the same group stopped, and so does what an operator has said. */
 static void succeed(struct shove_flow *flow) {
     for (uint32_t i = 0; i < flow->index; i++) {
         struct shove_flow *before = &flow->control->flows[i];
@@ -259,6 +263,8 @@ static void succeed(struct shove_flow *flow) {
             strcmp(before->group->group_id, flow->group->group_id) != 0)
             continue;
         before->is_succeeded = true;
+        flow->is_paused = before->is_paused;
+        set_consumers_within(flow, before->consumers);
         flow->tally = before->tally;
         flow->metrics = before->metrics;
         before->metrics = NULL;

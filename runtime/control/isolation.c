@@ -24,7 +24,7 @@ void shove_isolation_reserve(struct shove_control *control) {
         control->workers[w].is_reserved = control->workers[w].has_suspect;
     for (uint32_t i = 0; i < control->flow_count; i++) {
         struct shove_flow *flow = &control->flows[i];
-        if (flow->suspects.first && !flow->is_paused)
+        if (flow->suspects.first && !flow->is_paused && !flow->is_removed)
             reserve_for(flow);
     }
 }

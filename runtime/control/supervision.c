@@ -38,7 +38,8 @@ void shove_supervision_failed(struct shove_flow *flow, int code, const char *tex
     flow->assigned_ms = 0;
     flow->tally.is_failed = true;
     control->verdict.failed_groups++;
-    if (control->phase != SHOVE_PHASE_RUNNING || !shove_respawn_can_help(code)) {
+    if (control->phase != SHOVE_PHASE_RUNNING || flow->is_removed ||
+        !shove_respawn_can_help(code)) {
         report_end(flow, code, text);
         return;
     }
