@@ -42,9 +42,11 @@ static bool is_kernels_clock(void) {
 
 /* Both clocks at the same time. False: not really. */
 static bool read_both(uint64_t *ns, uint64_t *ticks) {
-    *ticks = read_ticks();
+    const uint64_t before = read_ticks();
     *ns = shove_clock_mono_ns();
-    return read_ticks() - *ticks <= READING_TICKS_MAX;
+    const uint64_t took = read_ticks() - before;
+    *ticks = before + took / 2;
+    return took <= READING_TICKS_MAX;
 }
 
 void shove_fast_clock_init(struct shove_fast_clock *clock) {

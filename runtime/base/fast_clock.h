@@ -20,8 +20,8 @@ struct shove_fast_clock {
 
 void shove_fast_clock_init(struct shove_fast_clock *clock);
 
-/* As shove_clock_mono_ns, to a millionth of the time since init. It may go back by a microsecond,
- * once, when the rate is known. */
+/* As shove_clock_mono_ns, to a ten-thousandth of the time since init. It may go back by a few
+ * microseconds, once, when the rate is known. */
 uint64_t shove_fast_clock_ns(const struct shove_fast_clock *clock);
 
 /* Finds out the rate when it is time to; call now and then. */

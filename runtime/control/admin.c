@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "control/metrics.h"
+#include "control/reload.h"
 
 #define CONNECTIONS_MAX 32u
 #define IDLE_SECONDS 10u
@@ -46,18 +47,20 @@ static bool is_flow_ready(const struct shove_flow *flow, struct shove_buffer *ou
     return false;
 }
 
-bool shove_admin_is_ready(const struct shove_control *control, struct shove_buffer *out) {
+static bool is_ready(struct shove_control *control, struct shove_buffer *out) {
     if (control->phase != SHOVE_PHASE_RUNNING) {
         shove_buffer_append_text(out, control->phase == SHOVE_PHASE_STARTING ? "starting\n"
                                                                              : "draining\n");
         return false;
     }
-    bool is_ready = true;
+    bool all_are = !shove_reload_awaits_group(control);
+    if (!all_are)
+        shove_buffer_append_text(out, "a group of the reloaded app has not joined yet\n");
     for (uint32_t i = 0; i < control->flow_count; i++)
-        is_ready &= control->flows[i].is_removed || is_flow_ready(&control->flows[i], out);
-    if (is_ready)
+        all_are &= control->flows[i].is_removed || is_flow_ready(&control->flows[i], out);
+    if (all_are)
         shove_buffer_append_text(out, "ready\n");
-    return is_ready;
+    return all_are;
 }
 
 /* ---- answers ---- */
@@ -82,7 +85,7 @@ static void compose(struct shove_control *control, const char *method, const cha
     } else if (strcmp(path, "/healthz") == 0) {
         shove_buffer_append_text(body, "ok\n");
     } else if (strcmp(path, "/readyz") == 0) {
-        if (!shove_admin_is_ready(control, body))
+        if (!is_ready(control, body))
             answer->status = MHD_HTTP_SERVICE_UNAVAILABLE;
     } else {
         answer->status = MHD_HTTP_NOT_FOUND;

@@ -18,8 +18,4 @@ void shove_admin_stop(struct shove_control *control);
 /* Frees what is left; after the loop is closed. */
 void shove_admin_release(struct shove_control *control);
 
-/* Whether every group is assigned or standing by. False: `out` gets a line for each reason why
- * not. */
-bool shove_admin_is_ready(const struct shove_control *control, struct shove_buffer *out);
-
 #endif

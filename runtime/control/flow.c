@@ -255,17 +255,22 @@ int shove_flow_join(struct shove_flow *flow, struct shove_error *error) {
     return rc;
 }
 
-/* Counts go on where those of the same group stopped, and so does what an operator has said. */
+/* Counts go on where those of the same group and topic stopped, and so does what an operator has
+ * said. */
 static void succeed(struct shove_flow *flow) {
     for (uint32_t i = 0; i < flow->index; i++) {
         struct shove_flow *before = &flow->control->flows[i];
         if (!before->is_removed || before->is_succeeded || before->state != SHOVE_FLOW_ENDED ||
-            strcmp(before->group->group_id, flow->group->group_id) != 0)
+            strcmp(before->group->group_id, flow->group->group_id) != 0 ||
+            strcmp(before->source, flow->source) != 0)
             continue;
         before->is_succeeded = true;
         flow->is_paused = before->is_paused;
         set_consumers_within(flow, before->consumers);
         flow->tally = before->tally;
+        flow->tally.is_failed = false;
+        flow->scaled_up = before->scaled_up;
+        flow->scaled_down = before->scaled_down;
         flow->metrics = before->metrics;
         before->metrics = NULL;
     }

@@ -131,14 +131,14 @@ static void write_failed(const struct writer *writer, const struct shove_control
 static void write_discarded(const struct writer *writer, const struct shove_control *control) {
     uint64_t discarded = 0;
     for (uint32_t i = 0; i < control->flow_count; i++)
-        discarded += control->flows[i].tally.discarded;
+        discarded += control->flows[i].is_succeeded ? 0 : control->flows[i].tally.discarded;
     write_count(writer, (struct label[LABELS_MAX]){{0}}, discarded);
 }
 
 static void write_processing(const struct writer *writer, const struct shove_control *control) {
     for (uint32_t i = 0; i < control->flow_count; i++) {
         const struct shove_flow *flow = &control->flows[i];
-        if (flow->is_succeeded)
+        if (flow->is_succeeded || !flow->metrics)
             continue;
         for (int outcome = SHOVE_OUTCOME_ACK; outcome < SHOVE_OUTCOME_COUNT_; outcome++) {
             const char *name = shove_outcome_name((enum shove_outcome)outcome);
@@ -152,7 +152,7 @@ static void write_sizes(const struct writer *writer, const struct shove_control 
     for (uint32_t i = 0; i < control->flow_count; i++) {
         const struct shove_flow *flow = &control->flows[i];
         const struct label labels[LABELS_MAX] = {GROUP_LABELS(flow)};
-        if (!flow->is_succeeded)
+        if (!flow->is_succeeded && flow->metrics)
             write_histogram(writer, labels, &shove_size_scale, &flow->metrics->size);
     }
 }
@@ -183,10 +183,11 @@ static void write_lag(const struct writer *writer, const struct shove_control *c
     }
 }
 
+/* What has no topic among its labels: a removed group's name may be that of another by now. */
 static void write_consumers(const struct writer *writer, const struct shove_control *control) {
     for (uint32_t i = 0; i < control->flow_count; i++) {
         const struct shove_flow *flow = &control->flows[i];
-        if (flow->is_succeeded)
+        if (flow->is_removed)
             continue;
         const struct label labels[LABELS_MAX] = {{"consumer_group", flow->group->group_id}};
         write_count(writer, labels, flow->consumers);
@@ -196,7 +197,7 @@ static void write_consumers(const struct writer *writer, const struct shove_cont
 static void write_decisions(const struct writer *writer, const struct shove_control *control) {
     for (uint32_t i = 0; i < control->flow_count; i++) {
         const struct shove_flow *flow = &control->flows[i];
-        if (flow->is_succeeded)
+        if (flow->is_removed)
             continue;
         struct label labels[LABELS_MAX] = {{"consumer_group", flow->group->group_id},
                                            {"direction", "up"}};

@@ -289,6 +289,7 @@ struct shove_former { /* a topology that groups which are gone still speak of; u
     struct shove_topology topology;
     struct shove_former *next;
 };
+
 #define SHOVE_BACKEND_ERROR_KINDS 64
 
 struct shove_control {

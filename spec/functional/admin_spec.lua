@@ -157,7 +157,9 @@ describe("The server of --listen", function()
             if i % 2 == 0 then clients[i]:send "GET /metrics HTT" end
         end
         assert_handles "a"
+        p:kill "sigstop" -- it shall hear of all of them at once
         for _, client in ipairs(clients) do client:close() end
+        p:kill "sigcont"
         assert.equal(200, http.request(port, "/healthz").status)
     end)
 
