@@ -138,7 +138,9 @@ void shove_drain_check(struct shove_control *control) {
         stop(control);
     }
     if (control->phase == SHOVE_PHASE_STOPPING) {
-        const bool is_over = shove_pool_is_gone(control) && !shove_commit_is_under_way(control);
+        /* A publish that was asked for after all had been settled has its answer to come. */
+        const bool is_over = shove_pool_is_gone(control) && !shove_commit_is_under_way(control) &&
+                             control->publishes_in_flight == 0;
         if (!is_over && control->now_ms < control->leave_deadline_ms)
             return;
         if (!shove_pool_is_gone(control)) {
