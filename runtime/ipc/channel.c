@@ -21,6 +21,9 @@
 #define F_SEAL_FUTURE_WRITE 0x0010
 #endif
 
+/* Of address space, unreadable: a multiple of every page size Linux has. */
+#define GUARD_BYTES ((size_t)64 * 1024)
+
 _Static_assert(sizeof(struct shove_note) == CHANNEL_RECORD_ALIGN,
                "a note's header is one record unit");
 _Static_assert(sizeof(struct channel_inbound) <= CHANNEL_HEADER_BYTES, "inbound header fits");
@@ -69,14 +72,29 @@ static int make_segment(const char *name, size_t size, int *fd, struct shove_err
     return 0;
 }
 
+/* Between two guards: a handler that writes past the end of its heap dies there, before it has
+ * overwritten which message it was given. */
 static int map_segment(int fd, size_t size, int protection, void **out, struct shove_error *error) {
-    void *at = mmap(NULL, size, protection, MAP_SHARED, fd, 0);
+    const size_t reserved_bytes = size + 2 * GUARD_BYTES;
+    uint8_t *reserved = mmap(NULL, reserved_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *at = MAP_FAILED;
+    if (reserved != MAP_FAILED)
+        at = mmap(reserved + GUARD_BYTES, size, protection, MAP_SHARED | MAP_FIXED, fd, 0);
     if (at == MAP_FAILED) {
-        return shove_error_set(error, SHOVE_ENOMEM, "cannot map %zu bytes of shared memory: %s",
-                               size, strerror(errno));
+        int status =
+            shove_error_set(error, SHOVE_ENOMEM, "cannot map %zu bytes of shared memory: %s", size,
+                            strerror(errno));
+        if (reserved != MAP_FAILED)
+            munmap(reserved, reserved_bytes);
+        return status;
     }
     *out = at;
     return 0;
+}
+
+static void unmap_segment(void *at, size_t size) {
+    if (at != MAP_FAILED)
+        munmap((uint8_t *)at - GUARD_BYTES, size + 2 * GUARD_BYTES);
 }
 
 static int seal_segment(int fd, int seals, struct shove_error *error) {
@@ -184,12 +202,8 @@ void shove_channel_free(struct shove_channel *channel) {
     if (channel == NULL) {
         return;
     }
-    if (channel->inbound != MAP_FAILED) {
-        munmap(channel->inbound, channel->inbound_bytes);
-    }
-    if (channel->outbound != MAP_FAILED) {
-        munmap(channel->outbound, channel->outbound_bytes);
-    }
+    unmap_segment(channel->inbound, channel->inbound_bytes);
+    unmap_segment(channel->outbound, channel->outbound_bytes);
     if (channel->is_control) {
         close_descriptor(channel->inbound_fd);
         close_descriptor(channel->outbound_fd);

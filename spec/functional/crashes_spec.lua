@@ -48,6 +48,27 @@ describe("a handler that", function()
     end
 end)
 
+-- Otherwise who overruns its heap into it has overwritten the running word before it dies, and is not named by it.
+it("has nothing of its own next to where its process says which message it handles", function()
+    local s = hostile.new { broker = "embedded", handler = "local f = io.open '/proc/self/maps' " ..
+        "local maps = f:read '*a' f:close() note('maps', msg, { maps = maps })" }
+    s:publish("bad", { "any" }, "acked")
+    local p = s:run()
+    assert.are.equal(0, s:finish(p), p:transcript())
+    local before, found, is_alone = "", 0, true
+    for line in s:lines_of("any", "maps")[1].maps:gmatch "[^\n]+" do
+        local is_shared = line:find("shove outbound", 1, true) or line:find("shove inbound", 1, true)
+        if is_shared or before:find "memfd:shove" then
+            local other = is_shared and before or line
+            is_alone = is_alone and other:match "^%S+ (%S+)" == "---p"
+        end
+        if is_shared then found = found + 1 end
+        before = line
+    end
+    assert.are.equal(2, found)
+    assert.is_true(is_alone, s:lines_of("any", "maps")[1].maps)
+end)
+
 -- What a handler leaves behind kills the process when no handler is on the CPU.
 local BOMBS = {
     ["arms a callback that segfaults"] =
