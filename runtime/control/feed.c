@@ -406,6 +406,21 @@ static bool is_backed_up(const struct shove_flow *flow) {
            flow->aside_bytes >= flow->control->arena_bytes;
 }
 
+/* The group is full. Without an end to a turn a partition with a backlog would keep all room, and
+ * retries that are due would wait for the end of it; ending it at every message costs control a
+ * tenth and more of its time, in cache misses. A sixteenth of what may be in flight is no long wait
+ * for the others, however slow the handler. */
+static void end_turn(struct shove_flow *flow, struct shove_partition *partition, uint32_t given) {
+    const uint32_t share = flow->capacity_total / 16;
+    flow->turn_count += given;
+    const bool is_over =
+        flow->turn_count > 0 &&
+        flow->turn_count >= (share < SHOVE_FEED_STREAK ? share : SHOVE_FEED_STREAK);
+    flow->next_partition = is_over ? partition->next : partition;
+    if (is_over)
+        flow->turn_count = 0;
+}
+
 static void feed_flow(struct shove_flow *flow) {
     if (flow->is_paused || flow->is_removed)
         return;
@@ -418,11 +433,10 @@ static void feed_flow(struct shove_flow *flow) {
         struct shove_partition *next = partition->next ? partition->next : flow->partitions;
         const uint32_t before = flow->in_flight_total;
         if (!feed_partition(partition)) {
-            /* Its turn is over once it was given anything: one with a backlog would keep all room,
-             * and retries that are due would wait for the end of it. */
-            flow->next_partition = flow->in_flight_total > before ? partition->next : partition;
+            end_turn(flow, partition, flow->in_flight_total - before);
             return;
         }
+        flow->turn_count = 0;
         partition = next == start ? NULL : next;
     }
     if (start)

@@ -181,6 +181,7 @@ struct shove_flow { /* a group that is consumed */
     struct shove_subscription *subscription;
     struct shove_partition *partitions;
     struct shove_partition *next_partition; /* where the next round of feeding begins */
+    uint32_t turn_count;                    /* messages it was given of that one in a row */
     uint32_t consumers;                     /* lanes it has now */
     struct shove_autoscale autoscale;
     uint64_t scaled_up; /* by it */
