@@ -39,9 +39,8 @@ const struct shove_command shove_check_command = {
     .summary = "Loads and validates the app and prints its topology; runs nothing",
     .text =
         "Prints topics with their holds and DLQs, consumer groups, and warnings. Runs the app's\n"
-        "own check, app:on_check. Does not speak to the broker and writes nothing. Exits 78 when "
-        "the script or its configuration is\n"
-        "wrong.",
+        "own check, app:on_check. Does not speak to the broker and writes nothing. Exits 78 when\n"
+        "the script or its configuration is wrong.",
     .options = options,
     .option_count = sizeof options / sizeof *options,
     .operands_min = 1,

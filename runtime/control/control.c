@@ -381,15 +381,6 @@ static void release_loop(struct shove_control *control) {
     shove_bell_release(&control->bell);
 }
 
-static int64_t largest_message_bytes(const struct shove_topology *topology) {
-    int64_t largest = 0;
-    for (uint32_t i = 0; i < topology->group_count; i++) {
-        if (topology->groups[i].max_message_size_bytes > largest)
-            largest = topology->groups[i].max_message_size_bytes;
-    }
-    return largest;
-}
-
 static void size_workers(struct shove_control *control) {
     const struct shove_run_options *options = control->options;
     control->set_size = options->workers ? options->workers : uv_available_parallelism();
@@ -399,7 +390,7 @@ static void size_workers(struct shove_control *control) {
     control->slot_count = MIN_SLOTS;
     while (control->slot_count < peak && control->slot_count < MAX_SLOTS)
         control->slot_count *= 2;
-    size_t wanted = (size_t)largest_message_bytes(&control->topology) * 4;
+    size_t wanted = (size_t)shove_topology_largest_message(&control->topology) * 4;
     control->arena_bytes = wanted > MIN_ARENA_BYTES ? wanted : MIN_ARENA_BYTES;
 }
 
@@ -416,7 +407,7 @@ static int open_transport(struct shove_control *control, struct shove_error *err
         .events = &EVENTS,
         .ctx = control,
         .timeout_ms = control->options->connect_timeout_ms,
-        .max_message_size_bytes = largest_message_bytes(&control->topology),
+        .max_message_size_bytes = shove_topology_largest_message(&control->topology),
         .instance = "shove",
     };
     rc = control->ops->open(&config, &control->transport, error);

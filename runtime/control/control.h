@@ -7,9 +7,8 @@
 
 #include "core/listen_address.h"
 
-#define SHOVE_METRICS_PREFIX                                                                       \
-    "shove_" /* unless another is given, of at most so many characters:                            \
-              */
+/* Unless another is given, of at most so many characters. */
+#define SHOVE_METRICS_PREFIX "shove_"
 #define SHOVE_METRICS_PREFIX_MAX 64
 
 struct shove_run_options {       /* borrowed until shove_control_run returns */

@@ -309,27 +309,15 @@ static void skip_record(struct shove_partition *partition, int64_t offset) {
     partition->is_dirty = true;
 }
 
-static void settle_oversize(struct shove_control *control, struct shove_delivery *delivery,
-                            const struct shove_incoming *incoming) {
-    delivery->heap = malloc(shove_delivery_size_bytes(incoming));
-    if (!delivery->heap) {
-        delivery->partition->pending = delivery;
-        return;
-    }
-    shove_delivery_write(delivery, incoming, delivery->heap);
-    shove_settle(control, delivery, SHOVE_OUTCOME_OVERSIZE, NULL, 0);
-}
-
-/* It waits for a worker of its own, and what comes after it does not. False: no memory now. */
-static bool set_aside(struct shove_partition *partition, struct shove_delivery *delivery,
-                      const struct shove_incoming *incoming) {
+/* Gives the delivery bytes of its own. False: no memory now, it is pending. */
+static bool keep_bytes(struct shove_partition *partition, struct shove_delivery *delivery,
+                       const struct shove_incoming *incoming) {
     delivery->heap = malloc(shove_delivery_size_bytes(incoming));
     if (!delivery->heap) {
         partition->pending = delivery;
         return false;
     }
     shove_delivery_write(delivery, incoming, delivery->heap);
-    shove_feed_again(delivery);
     return true;
 }
 
@@ -352,13 +340,20 @@ static bool feed_record(struct shove_partition *partition) {
     struct shove_delivery *delivery = partition->pending;
     partition->pending = NULL;
     if (is_oversize(partition, incoming.record)) {
-        settle_oversize(control, delivery, &incoming);
-        return partition->pending == NULL;
+        if (!keep_bytes(partition, delivery, &incoming))
+            return false;
+        shove_settle(control, delivery, SHOVE_OUTCOME_OVERSIZE, NULL, 0);
+        return true;
     }
     if (partition->flow->group->kind == SHOVE_GROUP_DEAD_LETTERS)
         incoming.death = shove_dead_letter_describe(control, &incoming);
-    if (shove_is_suspect(delivery))
-        return set_aside(partition, delivery, &incoming);
+    if (shove_is_suspect(delivery)) {
+        /* It waits for a worker of its own, and what comes after it does not. */
+        if (!keep_bytes(partition, delivery, &incoming))
+            return false;
+        shove_feed_again(delivery);
+        return true;
+    }
     uint64_t offset;
     struct shove_worker *worker =
         find_place(partition->flow, shove_delivery_size_bytes(&incoming), &offset);

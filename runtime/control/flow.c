@@ -16,27 +16,33 @@
 #define FORMER_TIMEOUT_MS 3000
 #define SPARE_PLACES 256u /* for groups that reloads add */
 
+/* What a description says of a group, for the workers of `set`. There is room in flow->topics. */
+static void point_at(struct shove_flow *flow, const struct shove_topology *topology,
+                     uint32_t number, uint32_t set) {
+    const struct shove_group *group = &topology->groups[number];
+    flow->group = group;
+    flow->group_number = number;
+    flow->topic = &topology->topics[group->topic];
+    flow->timeouts_ms[set] = group->handler_timeout_ms;
+    flow->source = shove_topology_source(topology, group);
+    flow->policy = shove_topology_policy(topology, group);
+    flow->topics[0] = flow->source;
+    for (uint32_t i = 0; i < flow->policy.hold_count; i++)
+        flow->topics[i + 1] = flow->topic->holds[i];
+}
+
 static int init_flow(struct shove_control *control, struct shove_flow *flow, uint32_t number) {
     const struct shove_group *group = &control->topology.groups[number];
-    const struct shove_topic *topic = &control->topology.topics[group->topic];
     flow->control = control;
-    flow->group = group;
-    flow->topic = topic;
     flow->index = (uint32_t)(flow - control->flows);
-    flow->group_number = number;
     flow->consumers = group->consumers_min;
-    flow->timeouts_ms[control->set] = group->handler_timeout_ms;
-    flow->source = shove_topology_source(&control->topology, group);
-    flow->policy = shove_topology_policy(&control->topology, group);
-    flow->topic_count = 1 + flow->policy.hold_count;
+    flow->topic_count = 1 + shove_topology_policy(&control->topology, group).hold_count;
     flow->topics = calloc(flow->topic_count, sizeof(*flow->topics));
     flow->capacity = calloc(control->worker_count, sizeof(*flow->capacity));
     flow->in_flight = calloc(control->worker_count, sizeof(*flow->in_flight));
     if (!flow->topics || !flow->capacity || !flow->in_flight)
         return SHOVE_ENOMEM;
-    flow->topics[0] = flow->source;
-    for (uint32_t i = 0; i < flow->policy.hold_count; i++)
-        flow->topics[i + 1] = topic->holds[i];
+    point_at(flow, &control->topology, number, control->set);
     return 0;
 }
 
@@ -62,17 +68,7 @@ static void set_consumers_within(struct shove_flow *flow, uint32_t consumers) {
 
 void shove_flow_adopt(struct shove_flow *flow, const struct shove_topology *topology,
                       uint32_t number, uint32_t set) {
-    const struct shove_group *group = &topology->groups[number];
-    const struct shove_topic *topic = &topology->topics[group->topic];
-    flow->group = group;
-    flow->group_number = number;
-    flow->timeouts_ms[set] = group->handler_timeout_ms;
-    flow->topic = topic;
-    flow->source = shove_topology_source(topology, group);
-    flow->policy = shove_topology_policy(topology, group);
-    flow->topics[0] = flow->source;
-    for (uint32_t i = 0; i < flow->policy.hold_count; i++)
-        flow->topics[i + 1] = topic->holds[i];
+    point_at(flow, topology, number, set);
     for (struct shove_partition *p = flow->partitions; p; p = p->next)
         p->topic = flow->topics[p->claim->topic_index];
     set_consumers_within(flow, flow->consumers);

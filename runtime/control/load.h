@@ -5,10 +5,9 @@
 #ifndef SHOVE_CONTROL_LOAD_H
 #define SHOVE_CONTROL_LOAD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#include <stdbool.h>
 
 #include "base/error.h"
 #include "core/topology.h"

@@ -102,31 +102,68 @@ static void write_durations(const struct writer *writer, const struct label *lab
         "consumer_group", (flow)->group->group_id                                                  \
     }
 
-static void write_consumed(const struct writer *writer, const struct shove_control *control) {
-    for (uint32_t i = 0; i < control->flow_count; i++) {
-        const struct shove_flow *flow = &control->flows[i];
-        if (flow->is_succeeded)
-            continue;
-        for (int outcome = SHOVE_OUTCOME_ACK; outcome < SHOVE_OUTCOME_COUNT_; outcome++) {
-            const char *name = shove_outcome_name((enum shove_outcome)outcome);
-            const struct label labels[LABELS_MAX] = {GROUP_LABELS(flow), {"outcome", name}};
-            write_count(writer, labels, flow->tally.consumed[outcome]);
-        }
+static void write_consumed(const struct writer *writer, const struct shove_flow *flow) {
+    for (int outcome = SHOVE_OUTCOME_ACK; outcome < SHOVE_OUTCOME_COUNT_; outcome++) {
+        const char *name = shove_outcome_name((enum shove_outcome)outcome);
+        const struct label labels[LABELS_MAX] = {GROUP_LABELS(flow), {"outcome", name}};
+        write_count(writer, labels, flow->tally.consumed[outcome]);
     }
 }
 
-static void write_failed(const struct writer *writer, const struct shove_control *control) {
-    for (uint32_t i = 0; i < control->flow_count; i++) {
-        const struct shove_flow *flow = &control->flows[i];
-        if (flow->is_succeeded)
-            continue;
-        for (int reason = SHOVE_REASON_NONE + 1; reason < SHOVE_REASON_COUNT_; reason++) {
-            const char *name = shove_reason_name((enum shove_reason)reason);
-            const struct label labels[LABELS_MAX] = {GROUP_LABELS(flow), {"reason", name}};
-            write_count(writer, labels, flow->tally.failed[reason]);
-        }
+static void write_failed(const struct writer *writer, const struct shove_flow *flow) {
+    for (int reason = SHOVE_REASON_NONE + 1; reason < SHOVE_REASON_COUNT_; reason++) {
+        const char *name = shove_reason_name((enum shove_reason)reason);
+        const struct label labels[LABELS_MAX] = {GROUP_LABELS(flow), {"reason", name}};
+        write_count(writer, labels, flow->tally.failed[reason]);
     }
 }
+
+static void write_processing(const struct writer *writer, const struct shove_flow *flow) {
+    for (int outcome = SHOVE_OUTCOME_ACK; flow->metrics && outcome < SHOVE_OUTCOME_COUNT_;
+         outcome++) {
+        const char *name = shove_outcome_name((enum shove_outcome)outcome);
+        const struct label labels[LABELS_MAX] = {GROUP_LABELS(flow), {"outcome", name}};
+        write_durations(writer, labels, &flow->metrics->processing[outcome]);
+    }
+}
+
+static void write_sizes(const struct writer *writer, const struct shove_flow *flow) {
+    const struct label labels[LABELS_MAX] = {GROUP_LABELS(flow)};
+    if (flow->metrics)
+        write_histogram(writer, labels, &shove_size_scale, &flow->metrics->size);
+}
+
+static void write_in_flight(const struct writer *writer, const struct shove_flow *flow) {
+    const struct label labels[LABELS_MAX] = {GROUP_LABELS(flow)};
+    write_count(writer, labels, flow->in_flight_total);
+}
+
+static void write_lag(const struct writer *writer, const struct shove_flow *flow) {
+    for (const struct shove_partition *p = flow->partitions; p; p = p->next) {
+        const int64_t lag = p->is_hold ? -1 : shove_scaling_partition_lag(p);
+        if (lag < 0)
+            continue;
+        char partition[16];
+        snprintf(partition, sizeof(partition), "%d", (int)p->claim->partition);
+        const struct label labels[LABELS_MAX] = {GROUP_LABELS(flow), {"partition", partition}};
+        write_count(writer, labels, (uint64_t)lag);
+    }
+}
+
+static void write_consumers(const struct writer *writer, const struct shove_flow *flow) {
+    const struct label labels[LABELS_MAX] = {{"consumer_group", flow->group->group_id}};
+    write_count(writer, labels, flow->consumers);
+}
+
+static void write_decisions(const struct writer *writer, const struct shove_flow *flow) {
+    struct label labels[LABELS_MAX] = {{"consumer_group", flow->group->group_id},
+                                       {"direction", "up"}};
+    write_count(writer, labels, flow->scaled_up);
+    labels[1].value = "down";
+    write_count(writer, labels, flow->scaled_down);
+}
+
+/* ---- families of the run ---- */
 
 static void write_discarded(const struct writer *writer, const struct shove_control *control) {
     uint64_t discarded = 0;
@@ -134,80 +171,6 @@ static void write_discarded(const struct writer *writer, const struct shove_cont
         discarded += control->flows[i].is_succeeded ? 0 : control->flows[i].tally.discarded;
     write_count(writer, (struct label[LABELS_MAX]){{0}}, discarded);
 }
-
-static void write_processing(const struct writer *writer, const struct shove_control *control) {
-    for (uint32_t i = 0; i < control->flow_count; i++) {
-        const struct shove_flow *flow = &control->flows[i];
-        if (flow->is_succeeded || !flow->metrics)
-            continue;
-        for (int outcome = SHOVE_OUTCOME_ACK; outcome < SHOVE_OUTCOME_COUNT_; outcome++) {
-            const char *name = shove_outcome_name((enum shove_outcome)outcome);
-            const struct label labels[LABELS_MAX] = {GROUP_LABELS(flow), {"outcome", name}};
-            write_durations(writer, labels, &flow->metrics->processing[outcome]);
-        }
-    }
-}
-
-static void write_sizes(const struct writer *writer, const struct shove_control *control) {
-    for (uint32_t i = 0; i < control->flow_count; i++) {
-        const struct shove_flow *flow = &control->flows[i];
-        const struct label labels[LABELS_MAX] = {GROUP_LABELS(flow)};
-        if (!flow->is_succeeded && flow->metrics)
-            write_histogram(writer, labels, &shove_size_scale, &flow->metrics->size);
-    }
-}
-
-static void write_in_flight(const struct writer *writer, const struct shove_control *control) {
-    for (uint32_t i = 0; i < control->flow_count; i++) {
-        const struct shove_flow *flow = &control->flows[i];
-        const struct label labels[LABELS_MAX] = {GROUP_LABELS(flow)};
-        if (!flow->is_succeeded)
-            write_count(writer, labels, flow->in_flight_total);
-    }
-}
-
-static void write_lag(const struct writer *writer, const struct shove_control *control) {
-    for (uint32_t i = 0; i < control->flow_count; i++) {
-        const struct shove_flow *flow = &control->flows[i];
-        if (flow->is_succeeded)
-            continue;
-        for (const struct shove_partition *p = flow->partitions; p; p = p->next) {
-            const int64_t lag = p->is_hold ? -1 : shove_scaling_partition_lag(p);
-            if (lag < 0)
-                continue;
-            char partition[16];
-            snprintf(partition, sizeof(partition), "%d", (int)p->claim->partition);
-            const struct label labels[LABELS_MAX] = {GROUP_LABELS(flow), {"partition", partition}};
-            write_count(writer, labels, (uint64_t)lag);
-        }
-    }
-}
-
-/* What has no topic among its labels: a removed group's name may be that of another by now. */
-static void write_consumers(const struct writer *writer, const struct shove_control *control) {
-    for (uint32_t i = 0; i < control->flow_count; i++) {
-        const struct shove_flow *flow = &control->flows[i];
-        if (flow->is_removed)
-            continue;
-        const struct label labels[LABELS_MAX] = {{"consumer_group", flow->group->group_id}};
-        write_count(writer, labels, flow->consumers);
-    }
-}
-
-static void write_decisions(const struct writer *writer, const struct shove_control *control) {
-    for (uint32_t i = 0; i < control->flow_count; i++) {
-        const struct shove_flow *flow = &control->flows[i];
-        if (flow->is_removed)
-            continue;
-        struct label labels[LABELS_MAX] = {{"consumer_group", flow->group->group_id},
-                                           {"direction", "up"}};
-        write_count(writer, labels, flow->scaled_up);
-        labels[1].value = "down";
-        write_count(writer, labels, flow->scaled_down);
-    }
-}
-
-/* ---- families of the run ---- */
 
 /* The i-th of all there are; after the last, NULL. */
 static const struct shove_publish_metrics *published_at(const struct shove_metrics *metrics,
@@ -217,28 +180,32 @@ static const struct shove_publish_metrics *published_at(const struct shove_metri
     return i == metrics->published_count ? &metrics->other : NULL;
 }
 
-static void write_published(const struct writer *writer, const struct shove_control *control) {
+/* Each topic's, those acknowledged and those that failed, with `write`. */
+static void write_each_published(const struct writer *writer, const struct shove_control *control,
+                                 void (*write)(const struct writer *writer,
+                                               const struct label *labels,
+                                               const struct shove_histogram *histogram)) {
     const struct shove_publish_metrics *published;
     for (size_t i = 0; (published = published_at(control->metrics, i)); i++) {
         struct label labels[LABELS_MAX] = {{"topic", published->topic ? published->topic : OTHER},
                                            {"outcome", "acknowledged"}};
-        write_count(writer, labels,
-                    shove_histogram_count(&shove_duration_scale, &published->acknowledged));
+        write(writer, labels, &published->acknowledged);
         labels[1].value = "failed";
-        write_count(writer, labels,
-                    shove_histogram_count(&shove_duration_scale, &published->failed));
+        write(writer, labels, &published->failed);
     }
 }
 
+static void write_number(const struct writer *writer, const struct label *labels,
+                         const struct shove_histogram *histogram) {
+    write_count(writer, labels, shove_histogram_count(&shove_duration_scale, histogram));
+}
+
+static void write_published(const struct writer *writer, const struct shove_control *control) {
+    write_each_published(writer, control, write_number);
+}
+
 static void write_publishing(const struct writer *writer, const struct shove_control *control) {
-    const struct shove_publish_metrics *published;
-    for (size_t i = 0; (published = published_at(control->metrics, i)); i++) {
-        struct label labels[LABELS_MAX] = {{"topic", published->topic ? published->topic : OTHER},
-                                           {"outcome", "acknowledged"}};
-        write_durations(writer, labels, &published->acknowledged);
-        labels[1].value = "failed";
-        write_durations(writer, labels, &published->failed);
-    }
+    write_each_published(writer, control, write_durations);
 }
 
 static void write_lateness(const struct writer *writer, const struct shove_control *control) {
@@ -281,34 +248,41 @@ static const struct family {
     const char *type;
     const char *help;
     void (*write)(const struct writer *writer, const struct shove_control *control);
+    void (*write_group)(const struct writer *writer, const struct shove_flow *flow);
+    bool has_no_topic; /* among its labels: the name of a removed group may be another's by now */
 } FAMILIES[] = {
     {"messages_consumed_total", "counter",
-     "Messages that were settled, by what their handler said.", write_consumed},
+     "Messages that were settled, by what their handler said.", .write_group = write_consumed},
     {"messages_failed_total", "counter",
-     "Messages that were given up: a dead letter is stored, or there is no DLQ.", write_failed},
+     "Messages that were given up: a dead letter is stored, or there is no DLQ.",
+     .write_group = write_failed},
     {"messages_discarded_total", "counter", "Messages that are gone: no DLQ has a copy.",
-     write_discarded},
-    {"messages_published_total", "counter", "Messages that handlers published.", write_published},
+     .write = write_discarded},
+    {"messages_published_total", "counter", "Messages that handlers published.",
+     .write = write_published},
     {"message_processing_duration_seconds", "histogram", "How long handlers took, waits included.",
-     write_processing},
+     .write_group = write_processing},
     {"message_publish_duration_seconds", "histogram",
-     "From the request of a handler to the broker's answer.", write_publishing},
+     "From the request of a handler to the broker's answer.", .write = write_publishing},
     {"message_size_bytes", "histogram", "Payloads of the messages taken from the topic.",
-     write_sizes},
-    {"messages_inflight", "gauge", "Messages that handlers have now.", write_in_flight},
+     .write_group = write_sizes},
+    {"messages_inflight", "gauge", "Messages that handlers have now.",
+     .write_group = write_in_flight},
     {"consumer_lag", "gauge",
      "Messages behind the committed offset that are not finished, on partitions of this process.",
-     write_lag},
-    {"consumers", "gauge", "Consumers the group has now.", write_consumers},
+     .write_group = write_lag},
+    {"consumers", "gauge", "Consumers the group has now.", .write_group = write_consumers,
+     .has_no_topic = true},
     {"hold_lateness_seconds", "histogram", "From when a retry was due to when a handler got it.",
-     write_lateness},
+     .write = write_lateness},
     {"autoscaler_decisions_total", "counter", "Consumers the autoscaler added and took away.",
-     write_decisions},
+     .write_group = write_decisions, .has_no_topic = true},
     {"backend_errors_total", "counter", "What the broker refused, or could not be reached for.",
-     write_backend_errors},
-    {"worker_deaths_total", "counter", "Worker processes that died.", write_deaths},
-    {"reloads_total", "counter", "Reloads of the app, by how they ended.", write_reloads},
-    {"generation", "gauge", "Which code runs: 1, and one more with each reload.", write_generation},
+     .write = write_backend_errors},
+    {"worker_deaths_total", "counter", "Worker processes that died.", .write = write_deaths},
+    {"reloads_total", "counter", "Reloads of the app, by how they ended.", .write = write_reloads},
+    {"generation", "gauge", "Which code runs: 1, and one more with each reload.",
+     .write = write_generation},
 };
 
 bool shove_metrics_write(const struct shove_control *control, struct shove_buffer *out) {
@@ -317,7 +291,13 @@ bool shove_metrics_write(const struct shove_control *control, struct shove_buffe
         const struct writer writer = {out, control->options->metrics_prefix, family->name};
         shove_buffer_printf(out, "# HELP %s%s %s\n# TYPE %s%s %s\n", writer.prefix, family->name,
                             family->help, writer.prefix, family->name, family->type);
-        family->write(&writer, control);
+        if (family->write)
+            family->write(&writer, control);
+        for (uint32_t f = 0; family->write_group && f < control->flow_count; f++) {
+            const struct shove_flow *flow = &control->flows[f];
+            if (!(family->has_no_topic ? flow->is_removed : flow->is_succeeded))
+                family->write_group(&writer, flow);
+        }
     }
     return !out->is_failed;
 }

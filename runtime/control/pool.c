@@ -121,15 +121,10 @@ int shove_pool_start(struct shove_control *control, struct shove_error *error) {
     return shove_pool_start_set(control, control->set, error);
 }
 
-static struct shove_worker *worker_of(const struct shove_control *control, uint32_t set,
-                                      uint32_t i) {
-    return &control->workers[set * control->set_size + i];
-}
-
 int shove_pool_start_set(struct shove_control *control, uint32_t set, struct shove_error *error) {
     int rc = 0;
     for (uint32_t i = 0; rc == 0 && i < control->set_size; i++) {
-        struct shove_worker *worker = worker_of(control, set, i);
+        struct shove_worker *worker = shove_pool_worker(control, set, i);
         worker->failures = 0;
         rc = start_worker(worker, error);
     }
@@ -477,8 +472,8 @@ void shove_pool_watch(struct shove_control *control) {
         struct shove_worker *worker = &control->workers[i];
         if (worker->has_child)
             shove_watchdog_look(worker);
-        else if (i / control->set_size == control->set && control->phase <= SHOVE_PHASE_DRAINING &&
-                 control->now_ms >= worker->start_at_ms)
+        else if (shove_pool_set_of(worker) == control->set &&
+                 control->phase <= SHOVE_PHASE_DRAINING && control->now_ms >= worker->start_at_ms)
             respawn(worker);
     }
 }
@@ -503,7 +498,7 @@ void shove_pool_wakes(struct shove_control *control) {
 
 bool shove_pool_is_ready(const struct shove_control *control) {
     for (uint32_t i = 0; i < control->set_size; i++) {
-        if (worker_of(control, control->set, i)->state != SHOVE_WORKER_READY)
+        if (shove_pool_worker(control, control->set, i)->state != SHOVE_WORKER_READY)
             return false;
     }
     return true;
@@ -532,7 +527,7 @@ static void kill_stopping(struct shove_worker *worker) {
 
 void shove_pool_kill_set(struct shove_control *control, uint32_t set) {
     for (uint32_t i = 0; i < control->set_size; i++) {
-        struct shove_worker *worker = worker_of(control, set, i);
+        struct shove_worker *worker = shove_pool_worker(control, set, i);
         if (worker->has_child)
             kill_stopping(worker);
     }
@@ -540,7 +535,7 @@ void shove_pool_kill_set(struct shove_control *control, uint32_t set) {
 
 void shove_pool_retire_set(struct shove_control *control, uint32_t set) {
     for (uint32_t i = 0; i < control->set_size; i++) {
-        struct shove_worker *worker = worker_of(control, set, i);
+        struct shove_worker *worker = shove_pool_worker(control, set, i);
         if (worker->state == SHOVE_WORKER_READY)
             worker->state = SHOVE_WORKER_RETIRING;
         else if (worker->has_child)

@@ -5,6 +5,16 @@
 
 #include "control/state.h"
 
+/* Places are in sets of set_size. */
+static inline struct shove_worker *shove_pool_worker(const struct shove_control *control,
+                                                     uint32_t set, uint32_t i) {
+    return &control->workers[set * control->set_size + i];
+}
+
+static inline uint32_t shove_pool_set_of(const struct shove_worker *worker) {
+    return worker->index / worker->control->set_size;
+}
+
 /* Tables of all places, and the processes of the current set; they report when they are ready. */
 int shove_pool_start(struct shove_control *control, struct shove_error *error);
 

@@ -22,18 +22,13 @@
 #include "control/topology_json.h"
 #include "core/topology_change.h"
 
-static struct shove_worker *worker_of(const struct shove_control *control, uint32_t set,
-                                      uint32_t i) {
-    return &control->workers[set * control->set_size + i];
-}
-
 bool shove_reload_owns(const struct shove_control *control, const struct shove_worker *worker) {
-    return control->reload.is_loading && worker->index / control->set_size == control->reload.set;
+    return control->reload.is_loading && shove_pool_set_of(worker) == control->reload.set;
 }
 
 static bool is_set_empty(const struct shove_control *control, uint32_t set) {
     for (uint32_t i = 0; i < control->set_size; i++) {
-        if (worker_of(control, set, i)->has_child)
+        if (shove_pool_worker(control, set, i)->has_child)
             return false;
     }
     return true;
@@ -78,9 +73,8 @@ static struct shove_flow *flow_of(struct shove_control *control,
                                   const struct shove_group *group) {
     for (uint32_t i = 0; i < control->flow_count; i++) {
         struct shove_flow *flow = &control->flows[i];
-        if (!flow->is_removed && flow->group->kind == group->kind &&
-            strcmp(flow->group->group_id, group->group_id) == 0 &&
-            shove_topology_is_same_topic(flow->topic, &topology->topics[group->topic]))
+        if (!flow->is_removed && shove_topology_is_same_group(flow->group, flow->topic, group,
+                                                              &topology->topics[group->topic]))
             return flow;
     }
     return NULL;
@@ -183,7 +177,7 @@ static void switch_to(struct shove_control *control, struct shove_topology *next
     take_over(control, next);
     shove_metrics_learn_topics(control);
     for (uint32_t i = 0; i < control->set_size; i++)
-        worker_of(control, control->reload.set, i)->state = SHOVE_WORKER_READY;
+        shove_pool_worker(control, control->reload.set, i)->state = SHOVE_WORKER_READY;
     shove_pool_retire_set(control, control->set);
     control->set = control->reload.set;
     control->generation++;

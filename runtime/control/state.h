@@ -37,9 +37,9 @@
 #include "ipc/channel.h"
 #include "transport/transport.h"
 
-struct shove_admin;
 #define SHOVE_WORKER_SETS 4u /* codes of so many generations can run at once (reload.h) */
 
+struct shove_admin;
 struct shove_control;
 struct shove_flow;
 struct shove_flow_metrics;

@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include "control/pool.h"
 #include "control/scaling.h"
 
 static const char *phase_name(enum shove_phase phase) {
@@ -70,8 +71,9 @@ json_t *shove_status(const struct shove_control *control) {
     json_t *workers = json_array();
     json_t *groups = json_array();
     for (uint32_t i = 0; control->workers && i < control->worker_count; i++) {
-        if (i / control->set_size == control->set || control->workers[i].has_child)
-            json_array_append_new(workers, worker_status(&control->workers[i]));
+        const struct shove_worker *worker = &control->workers[i];
+        if (shove_pool_set_of(worker) == control->set || worker->has_child)
+            json_array_append_new(workers, worker_status(worker));
     }
     for (uint32_t i = 0; i < control->flow_count; i++)
         if (!control->flows[i].is_removed || control->flows[i].state != SHOVE_FLOW_ENDED)

@@ -7,7 +7,7 @@
 
 /* What the code it has loaded says; that of other workers may say something else. */
 static int64_t timeout_ms(const struct shove_flow *flow, const struct shove_worker *worker) {
-    return flow->timeouts_ms[worker->index / flow->control->set_size];
+    return flow->timeouts_ms[shove_pool_set_of(worker)];
 }
 
 static int64_t longest_timeout_ms(const struct shove_worker *worker) {

@@ -161,6 +161,15 @@ uint64_t shove_topology_peak(const struct shove_topology *topology) {
     return peak;
 }
 
+int64_t shove_topology_largest_message(const struct shove_topology *topology) {
+    int64_t largest = 0;
+    for (uint32_t i = 0; i < topology->group_count; i++) {
+        if (topology->groups[i].max_message_size_bytes > largest)
+            largest = topology->groups[i].max_message_size_bytes;
+    }
+    return largest;
+}
+
 struct shove_policy shove_topology_policy(const struct shove_topology *topology,
                                           const struct shove_group *group) {
     struct shove_policy policy = {.max_retries = group->max_retries,

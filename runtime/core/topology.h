@@ -117,6 +117,9 @@ uint64_t shove_group_capacity(const struct shove_group *group, uint32_t consumer
  */
 uint64_t shove_topology_peak(const struct shove_topology *topology);
 
+/* The largest max_message_size of all groups, in bytes. */
+int64_t shove_topology_largest_message(const struct shove_topology *topology);
+
 /* The policy of a group's messages, borrowing the topology. A dead-letter group has neither holds
  * nor DLQ. */
 struct shove_policy shove_topology_policy(const struct shove_topology *topology,

@@ -111,33 +111,30 @@ static int check_topics(const struct shove_topology *now, const struct shove_top
 
 /* ---- groups ---- */
 
+bool shove_topology_is_same_group(const struct shove_group *a, const struct shove_topic *topic_a,
+                                  const struct shove_group *b, const struct shove_topic *topic_b) {
+    return a->kind == b->kind && is_same(a->group_id, b->group_id) &&
+           shove_topology_is_same_topic(topic_a, topic_b);
+}
+
 long shove_topology_find_group(const struct shove_topology *topology,
                                const struct shove_topology *other,
                                const struct shove_group *group) {
     for (uint32_t i = 0; i < topology->group_count; i++) {
         const struct shove_group *candidate = &topology->groups[i];
-        if (candidate->kind == group->kind && is_same(candidate->group_id, group->group_id) &&
-            shove_topology_is_same_topic(&topology->topics[candidate->topic],
+        if (shove_topology_is_same_group(candidate, &topology->topics[candidate->topic], group,
                                          &other->topics[group->topic]))
             return (long)i;
     }
     return -1;
 }
 
-static int64_t largest_message_of(const struct shove_topology *topology) {
-    int64_t largest = 0;
-    for (uint32_t i = 0; i < topology->group_count; i++) {
-        if (topology->groups[i].max_message_size_bytes > largest)
-            largest = topology->groups[i].max_message_size_bytes;
-    }
-    return largest;
-}
-
 static int check_groups(const struct shove_topology *now, const struct shove_topology *next,
                         struct shove_error *error) {
+    const int64_t largest = shove_topology_largest_message(now);
     for (uint32_t i = 0; i < next->group_count; i++) {
         const struct shove_group *group = &next->groups[i];
-        if (group->max_message_size_bytes > largest_message_of(now))
+        if (group->max_message_size_bytes > largest)
             return shove_error_set(
                 error, SHOVE_ECONFIG,
                 "%s: group '%s': max_message_size is more than memory was laid out for: restart "

@@ -13,6 +13,10 @@ int shove_topology_check_change(const struct shove_topology *now, const struct s
 /* By queue and for_group. */
 bool shove_topology_is_same_topic(const struct shove_topic *a, const struct shove_topic *b);
 
+/* By group id, kind and topic. */
+bool shove_topology_is_same_group(const struct shove_group *a, const struct shove_topic *topic_a,
+                                  const struct shove_group *b, const struct shove_topic *topic_b);
+
 /* Some that are to be declared, holds and DLQs among them. */
 bool shove_topology_has_new_topics(const struct shove_topology *now,
                                    const struct shove_topology *next);
@@ -24,8 +28,8 @@ bool shove_topology_must_rejoin(const struct shove_topology *now,
                                 const struct shove_topology *next,
                                 const struct shove_group *group_next);
 
-/* The number of the group of `topology` that is the same as `group` of another (group id, kind and
- * topic); -1: there is none. */
+/* The number of the group of `topology` that is the same as `group` of another; -1: there is none.
+ */
 long shove_topology_find_group(const struct shove_topology *topology,
                                const struct shove_topology *other, const struct shove_group *group);
 
