@@ -133,9 +133,8 @@ struct shove_host {
     uint64_t measured_ns;          /* the clock, as it was last read */
     uint64_t tick_end_ns;          /* by it, when the coarse clock is read again */
     bool is_out_of_memory;         /* a handler was: collect before the next message */
-    int gc_pause_percent; /* as last said to the collector; the script may have said other */
-    bool is_spent;        /* what the script keeps leaves too little memory: end */
-    bool has_hook;        /* set by the script while it was loaded (debug.sethook) */
+    bool is_spent;                 /* what the script keeps leaves too little memory: end */
+    bool has_hook;                 /* set by the script while it was loaded (debug.sethook) */
     bool is_stopping;
     bool is_describing;
 };

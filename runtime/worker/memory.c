@@ -24,12 +24,6 @@
 #define LEFT_AT_LEAST 4 /* a quarter of the limit */
 #define PARTS 32
 
-/* Of what is in use after a cycle of the collector, what is in use when the next one begins. A
- * state that is large must not grow to four times of it: there is the limit. */
-#define PAUSE_PERCENT 200
-#define PAUSE_SMALL_PERCENT 400
-#define SMALL_KIB (64 * 1024)
-
 /* A sanitizer's shadow is terabytes of memory that counts. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 static const bool can_limit = false;
@@ -47,15 +41,6 @@ void shove_memory_limit(int64_t limit_bytes) {
         shove_log(SHOVE_LOG_WARN, "the limit on a worker's memory cannot be set: %s",
                   strerror(errno));
     }
-}
-
-void shove_memory_pace(struct shove_host *host) {
-    const int percent =
-        lua_gc(host->L, LUA_GCCOUNT, 0) < SMALL_KIB ? PAUSE_SMALL_PERCENT : PAUSE_PERCENT;
-    if (percent == host->gc_pause_percent)
-        return;
-    host->gc_pause_percent = percent;
-    lua_gc(host->L, LUA_GCSETPAUSE, percent);
 }
 
 static int collect(lua_State *L) {

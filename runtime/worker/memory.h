@@ -11,10 +11,6 @@ void shove_memory_limit(int64_t limit_bytes);
 /* Once, while the state is made (protected). */
 void shove_memory_prepare(lua_State *L, struct shove_host *host);
 
-/* Says how much garbage may gather before it is collected: more while the state is small. When the
- * state is made, and between messages. */
-void shove_memory_pace(struct shove_host *host);
-
 /* Collects all garbage, with a reserve beyond the limit. Sets host->is_spent when that leaves too
  * little. */
 void shove_memory_recover(struct shove_host *host);

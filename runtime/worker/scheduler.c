@@ -260,7 +260,6 @@ bool shove_scheduler_portion(struct shove_host *host) {
     }
     if (count != 0) {
         shove_scheduler_flush(host);
-        shove_memory_pace(host);
     }
     return count != 0;
 }
