@@ -34,6 +34,7 @@
 #include "control/hop.h"
 #include "control/load.h"
 #include "control/metrics.h"
+#include "control/on_start.h"
 #include "control/partition.h"
 #include "control/pool.h"
 #include "control/publish.h"
@@ -76,7 +77,7 @@ static void send_start_when_assigned(struct shove_control *control) {
         if (!control->flows[i].was_assigned && control->flows[i].state == SHOVE_FLOW_JOINED)
             return;
     }
-    shove_pool_send_start(control);
+    shove_on_start_send(control);
 }
 
 static void round_of_work(struct shove_control *control) {

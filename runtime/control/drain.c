@@ -9,6 +9,7 @@
 #include "control/delivery.h"
 #include "control/flow.h"
 #include "control/hop.h"
+#include "control/on_start.h"
 #include "control/partition.h"
 #include "control/pool.h"
 #include "control/reload.h"
@@ -73,7 +74,7 @@ void shove_drain_begin(struct shove_control *control, const char *why) {
     shove_log_fields(SHOVE_LOG_INFO,
                      "draining: nothing new is taken, what is in flight is finished", "why", why,
                      "at most", limit, NULL);
-    if (shove_pool_cancel_start(control))
+    if (shove_on_start_cancel(control))
         shove_log(SHOVE_LOG_WARN,
                   "app:on_start has not returned: it is stopped where it waits, what it has "
                   "published is waited for");

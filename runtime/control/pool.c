@@ -20,6 +20,7 @@
 #include "control/flow.h"
 #include "control/isolation.h"
 #include "control/metrics.h"
+#include "control/on_start.h"
 #include "control/publish.h"
 #include "control/reload.h"
 #include "control/settle.h"
@@ -230,14 +231,6 @@ static void handle_note_of_loading(struct shove_worker *worker, const struct sho
         became_ready(worker);
 }
 
-static void start_returned(struct shove_worker *worker, const struct shove_note *note,
-                           const uint8_t *payload) {
-    if (note->size > 0)
-        shove_log(SHOVE_LOG_ERROR, "app:on_start failed: %.*s", (int)note->size,
-                  (const char *)payload);
-    worker->runs_start = false;
-}
-
 static void publish_asked(struct shove_worker *worker, const struct shove_note *note,
                           const uint8_t *payload) {
     int rc = shove_publish_asked(worker, note, payload);
@@ -265,8 +258,7 @@ static void handle_note(struct shove_worker *worker, const struct shove_note *no
             distrust(worker, "it said twice that it has loaded the script");
         break;
     case SHOVE_NOTE_STARTED:
-        if (worker->runs_start)
-            start_returned(worker, note, payload);
+        shove_on_start_returned(worker, (const char *)payload, note->size);
         break;
     case SHOVE_NOTE_STOPPING:
         worker->is_leaving = true;
@@ -393,16 +385,6 @@ static void plan_respawn(struct shove_worker *worker) {
     worker->state = SHOVE_WORKER_ABSENT;
 }
 
-/* It runs once: what it did so far would be done twice. */
-static void lose_start(struct shove_worker *worker) {
-    if (!worker->runs_start)
-        return;
-    worker->runs_start = false;
-    shove_log(SHOVE_LOG_ERROR,
-              "app:on_start did not come to its end, because its worker process died; it is not "
-              "run again");
-}
-
 /* The app goes on with what it has: nobody's death but the reload's. */
 static void lose_of_reload(struct shove_worker *worker) {
     char text[128];
@@ -443,7 +425,7 @@ static void child_exited(struct shove_child *child, int64_t status, int signal) 
     if (culprit)
         blame(worker, culprit);
     hand_over(worker);
-    lose_start(worker);
+    shove_on_start_lost(worker);
     shove_publish_forget_worker(worker);
     retire_home(worker);
     if (control->phase == SHOVE_PHASE_STARTING)
@@ -549,35 +531,6 @@ void shove_pool_kill(struct shove_control *control) {
         if (worker->has_child)
             kill_stopping(worker);
     }
-}
-
-void shove_pool_send_start(struct shove_control *control) {
-    control->is_start_sent = true;
-    for (uint32_t i = 0; i < control->worker_count; i++) {
-        struct shove_worker *worker = &control->workers[i];
-        if (worker->state != SHOVE_WORKER_READY)
-            continue;
-        worker->runs_start = true;
-        shove_channel_submit(worker->home->channel,
-                             &(struct shove_submit){.type = SHOVE_SUBMIT_START});
-        shove_channel_flush(worker->home->channel);
-        return;
-    }
-}
-
-bool shove_pool_cancel_start(struct shove_control *control) {
-    for (uint32_t i = 0; i < control->worker_count; i++) {
-        struct shove_worker *worker = &control->workers[i];
-        if (!worker->runs_start)
-            continue;
-        worker->runs_start = false;
-        shove_channel_submit(
-            worker->home->channel,
-            &(struct shove_submit){.type = SHOVE_SUBMIT_CANCEL, .slot = SHOVE_START_SLOT});
-        shove_channel_flush(worker->home->channel);
-        return true;
-    }
-    return false;
 }
 
 void shove_pool_release(struct shove_control *control) {

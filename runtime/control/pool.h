@@ -51,9 +51,4 @@ void shove_pool_kill(struct shove_control *control);
 /* Memory, when all processes are gone. */
 void shove_pool_release(struct shove_control *control);
 
-/* Runs app:on_start in the first ready worker, once per run. */
-void shove_pool_send_start(struct shove_control *control);
-/* Stops it where it waits. False: it is not running. */
-bool shove_pool_cancel_start(struct shove_control *control);
-
 #endif

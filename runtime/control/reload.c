@@ -15,6 +15,7 @@
 #include "control/file_watch.h"
 #include "control/flow.h"
 #include "control/metrics.h"
+#include "control/on_start.h"
 #include "control/pool.h"
 #include "control/remote.h"
 #include "control/scaling.h"
@@ -172,7 +173,7 @@ static int check_room(struct shove_control *control, const struct shove_topology
 }
 
 static void switch_to(struct shove_control *control, struct shove_topology *next) {
-    const bool restarts = shove_pool_cancel_start(control);
+    const bool restarts = shove_on_start_cancel(control);
     char generation[16];
     take_over(control, next);
     shove_metrics_learn_topics(control);
@@ -190,7 +191,7 @@ static void switch_to(struct shove_control *control, struct shove_topology *next
     if (control->options->watches)
         shove_file_watch_start(control);
     if (restarts)
-        shove_pool_send_start(control);
+        shove_on_start_send(control);
     for (uint32_t i = 0; i < control->topology.warning_count; i++)
         shove_log(SHOVE_LOG_WARN, "%s", control->topology.warnings[i]);
     snprintf(generation, sizeof(generation), "%" PRIu32, control->generation);

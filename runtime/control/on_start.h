@@ -1,0 +1,19 @@
+/* on_start.h: app:on_start, which runs in one worker, once per run. Control only. */
+#ifndef SHOVE_CONTROL_ON_START_H
+#define SHOVE_CONTROL_ON_START_H
+
+#include "control/state.h"
+
+/* Runs it in the first ready worker. */
+void shove_on_start_send(struct shove_control *control);
+
+/* Stops it where it waits. False: it is not running. */
+bool shove_on_start_cancel(struct shove_control *control);
+
+/* The worker says that it has ended: without a text, or with that of its error. */
+void shove_on_start_returned(struct shove_worker *worker, const char *text, size_t size);
+
+/* The worker is dead. */
+void shove_on_start_lost(struct shove_worker *worker);
+
+#endif
