@@ -1,7 +1,7 @@
 -- autoscale.lua: app:autoscale { ... }: when a group gets a consumer more, and when one less.
 --
 -- Worker processes, while the script is loaded; needs no host. What is not given is the library's: M.defaults, which
--- hold for an app that says nothing, too. The rule itself is runtime/core/autoscale.c.
+-- hold for an app that says nothing, too. The rule itself is runtime/core/autoscale.c; strategy.lua calls the strategy.
 
 local validate = require "shove.validate"
 
@@ -18,10 +18,10 @@ local schema = {
     down = validate.number(0, TIMES_MAX),
     hysteresis = validate.duration(1, 24 * HOUR_MS),
     cooldown = validate.duration(1, 24 * HOUR_MS),
+    strategy = validate.func,
 }
 
 local absent = {
-    strategy = "this release has the rule of up, down, hysteresis and cooldown only",
     min = "it is consumers.min of a group",
     max = "it is consumers.max of a group",
 }
@@ -38,6 +38,7 @@ function M.build(options)
         down = given.down or M.defaults.down,
         hysteresis_ms = given.hysteresis or M.defaults.hysteresis_ms,
         cooldown_ms = given.cooldown or M.defaults.cooldown_ms,
+        strategy = given.strategy,
     }
     if rule.up <= rule.down then
         validate.fail("autoscale",

@@ -12,7 +12,7 @@ local validate = require "shove.validate"
 
 local M = {}
 
-local AUTOSCALE_FIELDS = { "poll_ms", "up", "down", "hysteresis_ms", "cooldown_ms" }
+local AUTOSCALE_FIELDS = { "poll_ms", "up", "down", "hysteresis_ms", "cooldown_ms", "strategy" }
 
 local scalar_text = cjson.new().encode
 
@@ -85,11 +85,35 @@ local function map(list, convert, state)
     return mapped
 end
 
+local function autoscale_document(rule)
+    local document = {}
+    for _, field in ipairs(AUTOSCALE_FIELDS) do
+        document[field] = rule[field]
+    end
+    document.strategy = rule.strategy ~= nil
+    return document
+end
+
+-- Whether the autoscaler could ever give a group more consumers, or fewer.
+local function has_range(state)
+    for _, registered in ipairs(state.groups) do
+        local consumers = group.state_of(registered.group).consumers
+        if consumers.min < consumers.max then
+            return true
+        end
+    end
+    return false
+end
+
 local function warnings_of(state)
     local warnings = { unpack(state.warnings) }
     if #state.groups == 0 and not state.on_start then
         local text = "%s: registry: no handler is registered, so there is nothing to run"
         warnings[#warnings + 1] = text:format(state.at)
+    end
+    if state.autoscale.strategy and not has_range(state) then
+        local text = "autoscale: strategy: no group has a consumers.min below its consumers.max, so it is never asked"
+        warnings[#warnings + 1] = ("%s: %s"):format(state.autoscale_at, text)
     end
     return warnings
 end
@@ -121,7 +145,7 @@ function M.document(app)
         kafka = state.kafka,
         at = state.at,
         on_start = state.on_start ~= nil,
-        autoscale = state.autoscale,
+        autoscale = autoscale_document(state.autoscale),
         files = files(),
         warnings = warnings_of(state),
         topics = map(state.topics, topic_document, state),
@@ -216,6 +240,10 @@ end
 function M.on_check(app)
     local state = state_of(app)
     return state.on_check, state.on_check_at
+end
+
+function M.strategy(app)
+    return state_of(app).autoscale.strategy
 end
 
 function M.on_start(app)

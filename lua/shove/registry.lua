@@ -7,6 +7,7 @@
 local autoscale = require "shove.autoscale"
 local broker = require "shove.broker"
 local group = require "shove.group"
+local groups = require "shove.groups"
 local names = require "shove.names"
 local object = require "shove.object"
 local topic = require "shove.topic"
@@ -351,6 +352,10 @@ local function keep_function(self, name, given)
     end
     state[name] = given
     state[name .. "_at"] = validate.position() or "?"
+end
+
+function methods:groups()
+    return groups.of(state_for(self, "groups"))
 end
 
 function methods:on_start(start) keep_function(self, "on_start", start) end

@@ -10,12 +10,13 @@ local host = require "shove.host"
 
 local codec = require "shove.codec"
 local describe = require "shove.describe"
+local groups = require "shove.groups"
 local message = require "shove.message"
-local names = require "shove.names"
 local outcome = require "shove.outcome"
 local publish = require "shove.publish"
 local shove = require "shove"
 local show = require "shove.show"
+local strategy = require "shove.strategy"
 local validate = require "shove.validate"
 
 local M = {}
@@ -32,8 +33,9 @@ local function run(handler, id)
     return finish(id, xpcall(handler, describe_error, setmetatable({ id, body = nil }, message_metatable)))
 end
 
-local function start(on_start, id)
-    return finish(id, xpcall(on_start, describe_error))
+-- Of what runs beside messages: app:on_start, and the autoscaler's strategy.
+local function beside(body, id)
+    return finish(id, xpcall(body, describe_error))
 end
 
 -- coroutine.resume
@@ -110,24 +112,16 @@ local function objection_of(app)
     end
 end
 
--- What a group consumes: the queue, or its DLQ for dead letters.
-local function source_of(topic, kind)
-    if kind ~= "dead_letters" then
-        return topic.name
-    end
-    return type(topic.dlq) == "string" and topic.dlq or names.dlq(topic.name, topic.for_group)
-end
-
 local function configure(app)
     local document = describe.document(app)
-    local groups = {}
+    local handlers = {}
     for index, registered in ipairs(describe.handlers(app)) do
         local group = document.groups[index]
-        groups[index] = {
+        handlers[index] = {
             handler = registered.handler,
             decode = registered.codec.decode,
             is_json = registered.codec == codec.json,
-            topic = source_of(document.topics[group.topic + 1], group.kind),
+            topic = groups.source_of(document.topics[group.topic + 1], group.kind),
             timeout_ms = group.handler_timeout_ms,
             dead_letters = registered.dead_letters,
         }
@@ -139,11 +133,12 @@ local function configure(app)
     publish.configure(describe.topic_codecs(app))
     host.configure {
         run = run,
-        start = start,
+        beside = beside,
         on_start = describe.on_start(app),
+        strategy = strategy.runner(describe.strategy(app)),
         json_decode = codec.json.decode,
         outcomes = { outcome.ack, outcome.retry, outcome.reject, outcome.defer },
-        groups = groups,
+        groups = handlers,
     }
 end
 
@@ -164,6 +159,7 @@ function M.load(path)
     if text then
         return nil, text
     end
+    groups.start(host)
     return result
 end
 

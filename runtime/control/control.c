@@ -31,6 +31,7 @@
 #include "control/feed.h"
 #include "control/file_watch.h"
 #include "control/flow.h"
+#include "control/groups.h"
 #include "control/hop.h"
 #include "control/load.h"
 #include "control/metrics.h"
@@ -42,6 +43,7 @@
 #include "control/remote.h"
 #include "control/scaling.h"
 #include "control/state.h"
+#include "control/strategy.h"
 #include "control/supervision.h"
 
 #define WATCH_INTERVAL_MS 250
@@ -153,6 +155,7 @@ static void on_commit_timer(uv_timer_t *timer) {
 static void on_watch_timer(uv_timer_t *timer) {
     struct shove_control *control = timer->data;
     control->now_ms = (int64_t)uv_now(&control->loop);
+    shove_strategy_watch(control);
     shove_pool_watch(control);
     if (control->phase == SHOVE_PHASE_RUNNING)
         shove_age_watch(control);
@@ -492,6 +495,7 @@ static void end(struct shove_control *control) {
     shove_flows_release(control);
     release_loop(control);
     shove_buffer_release(&control->scratch);
+    shove_groups_release(control);
     shove_topology_release(&control->topology);
     shove_reload_release(control);
     free(control->description);

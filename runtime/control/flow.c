@@ -104,6 +104,7 @@ void shove_flows_release(struct shove_control *control) {
             free((char *)flow->topics[t]);
         free(flow->topics);
         free(flow->metrics);
+        free(flow->failure);
         free(control->flows[i].capacity);
         free(control->flows[i].in_flight);
     }
@@ -266,6 +267,7 @@ static void succeed(struct shove_flow *flow) {
         flow->tally = before->tally;
         flow->tally.is_failed = false;
         flow->scaled_up = before->scaled_up;
+        flow->strategy_failures = before->strategy_failures;
         flow->scaled_down = before->scaled_down;
         flow->metrics = before->metrics;
         before->metrics = NULL;

@@ -163,6 +163,12 @@ static void write_decisions(const struct writer *writer, const struct shove_flow
     write_count(writer, labels, flow->scaled_down);
 }
 
+static void write_strategy_failures(const struct writer *writer, const struct shove_flow *flow) {
+    const struct label labels[LABELS_MAX] = {{"consumer_group", flow->group->group_id}};
+    if (flow->control->topology.autoscale.has_strategy)
+        write_count(writer, labels, flow->strategy_failures);
+}
+
 /* ---- families of the run ---- */
 
 static void write_discarded(const struct writer *writer, const struct shove_control *control) {
@@ -277,6 +283,9 @@ static const struct family {
      .write = write_lateness},
     {"autoscaler_decisions_total", "counter", "Consumers the autoscaler added and took away.",
      .write_group = write_decisions, .has_no_topic = true},
+    {"autoscaler_strategy_failures_total", "counter",
+     "Polls at which the strategy of app:autoscale failed and the rule decided.",
+     .write_group = write_strategy_failures, .has_no_topic = true},
     {"backend_errors_total", "counter", "What the broker refused, or could not be reached for.",
      .write = write_backend_errors},
     {"worker_deaths_total", "counter", "Worker processes that died.", .write = write_deaths},

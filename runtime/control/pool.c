@@ -18,12 +18,14 @@
 #include "control/drain.h"
 #include "control/feed.h"
 #include "control/flow.h"
+#include "control/groups.h"
 #include "control/isolation.h"
 #include "control/metrics.h"
 #include "control/on_start.h"
 #include "control/publish.h"
 #include "control/reload.h"
 #include "control/settle.h"
+#include "control/strategy.h"
 #include "control/watchdog.h"
 
 #define NOTES_PER_ROUND 4096
@@ -100,6 +102,7 @@ static int start_worker(struct shove_worker *worker, struct shove_error *error) 
     worker->is_leaving = false;
     worker->is_killed_for_timeout = false;
     worker->watched_since_ms = 0;
+    worker->groups_block = SHOVE_ARENA_NONE;
     worker->started_ms = control->now_ms;
     worker->last_progress_ms = control->now_ms;
     return 0;
@@ -260,6 +263,16 @@ static void handle_note(struct shove_worker *worker, const struct shove_note *no
     case SHOVE_NOTE_STARTED:
         shove_on_start_returned(worker, (const char *)payload, note->size);
         break;
+    case SHOVE_NOTE_GROUPS:
+        worker->wants_groups = true;
+        break;
+    case SHOVE_NOTE_ADVICE:
+        if (shove_strategy_advice(worker, note, payload) != 0)
+            distrust(worker, "its word of the strategy is malformed");
+        break;
+    case SHOVE_NOTE_ADVISED:
+        shove_strategy_ended(worker, note, payload);
+        break;
     case SHOVE_NOTE_STOPPING:
         worker->is_leaving = true;
         worker->death = worker->is_condemned ? worker->death : SHOVE_DEATH_MEMORY;
@@ -309,6 +322,7 @@ void shove_pool_round(struct shove_control *control) {
         if (!shove_publish_waits(control))
             read_notes(worker, NOTES_PER_ROUND);
         shove_publish_answer_waiting(worker);
+        shove_groups_answer(worker);
         if (worker->state == SHOVE_WORKER_RETIRING && worker->in_flight == 0)
             tell_to_stop(worker);
     }
@@ -329,7 +343,9 @@ static void report_death(const struct shove_worker *worker, const struct shove_d
     char how[64];
     char index[16];
     char in_flight[16];
-    char place[SHOVE_PLACE_SIZE] = "none";
+    char place[SHOVE_PLACE_SIZE];
+    snprintf(place, sizeof(place), "%s",
+             shove_strategy_runs_in(worker) ? "the strategy of app:autoscale" : "none");
     shove_child_describe_end(&worker->child, how, sizeof(how));
     snprintf(index, sizeof(index), "%" PRIu32, worker->index);
     snprintf(in_flight, sizeof(in_flight), "%" PRIu32, worker->in_flight);
@@ -414,7 +430,9 @@ static void child_exited(struct shove_child *child, int64_t status, int signal) 
     /* A worker that was told to go, or killed with everything else, is nobody's fault. */
     struct shove_delivery *culprit = is_expected ? NULL : find_culprit(worker);
     const bool is_its_own_end = worker->is_leaving && !worker->is_distrusted;
-    if (!culprit && !is_expected && !worker->is_killed_for_timeout && !is_its_own_end)
+    const bool is_strategys = shove_strategy_runs_in(worker);
+    if (!culprit && !is_expected && !worker->is_killed_for_timeout && !is_its_own_end &&
+        !is_strategys)
         culprit = shove_isolation_judge(worker);
     if (!is_expected) {
         report_death(worker, culprit);
@@ -426,7 +444,9 @@ static void child_exited(struct shove_child *child, int64_t status, int signal) 
         blame(worker, culprit);
     hand_over(worker);
     shove_on_start_lost(worker);
+    shove_strategy_lost(worker, is_strategys && !is_expected);
     shove_publish_forget_worker(worker);
+    shove_groups_forget_worker(worker);
     retire_home(worker);
     if (control->phase == SHOVE_PHASE_STARTING)
         shove_control_fail_start(control, SHOVE_EXIT_CONFIG,
@@ -536,8 +556,10 @@ void shove_pool_kill(struct shove_control *control) {
 void shove_pool_release(struct shove_control *control) {
     for (uint32_t i = 0; control->workers && i < control->worker_count; i++) {
         struct shove_worker *worker = &control->workers[i];
-        if (worker->home)
+        if (worker->home) {
+            shove_groups_forget_worker(worker);
             retire_home(worker);
+        }
         free(worker->slots);
         free(worker->generations);
         free(worker->free_slots);

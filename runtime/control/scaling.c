@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "control/flow.h"
+#include "control/strategy.h"
 
 static void report(const struct shove_flow *flow, uint32_t before, const char *why) {
     char from[16];
@@ -133,43 +134,87 @@ int64_t shove_scaling_lag(const struct shove_flow *flow) {
 
 /* ---- the autoscaler ---- */
 
-static void scale(struct shove_flow *flow) {
+static enum shove_scale by_rule(struct shove_flow *flow, int64_t ready) {
     const struct shove_control *control = flow->control;
-    const int64_t ready = shove_scaling_ready(flow);
     if (ready < 0)
-        return;
-    const uint32_t before = flow->consumers;
+        return SHOVE_SCALE_NONE;
     const struct shove_autoscale_reading reading = {
-        .ready = (uint64_t)ready, .capacity = shove_group_capacity(flow->group, before)};
-    const enum shove_scale decision = shove_autoscale_decide(
-        &flow->autoscale, &control->topology.autoscale, &reading, control->now_ms);
-    if (decision == SHOVE_SCALE_NONE)
+        .ready = (uint64_t)ready, .capacity = shove_group_capacity(flow->group, flow->consumers)};
+    return shove_autoscale_decide(&flow->autoscale, &control->topology.autoscale, &reading,
+                                  control->now_ms);
+}
+
+static int step(struct shove_flow *flow, enum shove_scale direction) {
+    if (direction == SHOVE_SCALE_NONE)
+        return 0;
+    return direction == SHOVE_SCALE_UP ? shove_scaling_add(flow, NULL)
+                                       : shove_scaling_remove(flow, NULL);
+}
+
+/* As with 'shove scale', a number takes those that are busy away when they have finished. */
+static int heed(struct shove_flow *flow, const struct shove_advice *advice) {
+    const struct shove_control *control = flow->control;
+    const struct shove_consumers consumers = {.now = flow->consumers,
+                                              .min = flow->group->consumers_min,
+                                              .max = flow->group->consumers_max};
+    const uint32_t wanted = shove_autoscale_heed(&flow->autoscale, &control->topology.autoscale,
+                                                 advice, &consumers, control->now_ms);
+    if (wanted < flow->consumers && advice->kind == SHOVE_ADVICE_DOWN)
+        return shove_scaling_remove(flow, NULL);
+    if (wanted != flow->consumers)
+        set_consumers(flow, wanted);
+    return 0;
+}
+
+static void explain(const struct shove_advice *advice, int64_t ready, char *why, size_t size) {
+    if (advice->kind == SHOVE_ADVICE_COUNT)
+        snprintf(why, size, "the strategy said %" PRId64, advice->consumers);
+    else if (shove_advice_decides(advice))
+        snprintf(why, size, "the strategy said \"%s\"",
+                 advice->kind == SHOVE_ADVICE_UP ? "up" : "down");
+    else
+        snprintf(why, size, "%" PRId64 " messages are ready", ready);
+}
+
+static bool is_scaled(const struct shove_flow *flow) {
+    return flow->control->phase == SHOVE_PHASE_RUNNING && flow->state == SHOVE_FLOW_JOINED &&
+           !flow->is_paused && !flow->is_removed;
+}
+
+void shove_scaling_decide(struct shove_flow *flow, const struct shove_advice *advice) {
+    if (!is_scaled(flow)) {
+        flow->autoscale.leaning = SHOVE_SCALE_NONE; /* what was so before says nothing after */
         return;
-    const int rc = decision == SHOVE_SCALE_UP ? shove_scaling_add(flow, NULL)
-                                              : shove_scaling_remove(flow, NULL);
-    if (rc != 0)
+    }
+    const int64_t ready = shove_scaling_ready(flow);
+    const uint32_t before = flow->consumers;
+    /* The rule sees every reading, whoever decides: it knows for how long it has been so. */
+    const enum shove_scale rule = by_rule(flow, ready);
+    const int rc = shove_advice_decides(advice) ? heed(flow, advice) : step(flow, rule);
+    if (rc != 0 || flow->consumers == before)
         return;
-    shove_autoscale_changed(&flow->autoscale, control->now_ms);
-    if (decision == SHOVE_SCALE_UP)
+    shove_autoscale_changed(&flow->autoscale, flow->control->now_ms);
+    if (flow->consumers > before)
         flow->scaled_up++;
     else
         flow->scaled_down++;
     char why[64];
-    snprintf(why, sizeof(why), "%" PRId64 " messages are ready", ready);
+    explain(advice, ready, why, sizeof(why));
     report(flow, before, why);
 }
 
 static void on_poll(uv_timer_t *timer) {
     struct shove_control *control = timer->data;
-    if (control->phase != SHOVE_PHASE_RUNNING)
+    if (control->phase != SHOVE_PHASE_RUNNING || shove_strategy_is_asked(control))
         return;
     control->now_ms = (int64_t)uv_now(&control->loop);
+    const bool is_asked = shove_strategy_ask(control);
     for (uint32_t i = 0; i < control->flow_count; i++) {
         struct shove_flow *flow = &control->flows[i];
-        if (flow->state == SHOVE_FLOW_JOINED && !flow->is_paused && !flow->is_removed)
-            scale(flow);
-        else
-            flow->autoscale.leaning = SHOVE_SCALE_NONE; /* what was so before says nothing after */
+        const bool has_range = flow->group->consumers_min < flow->group->consumers_max;
+        flow->awaits_advice = is_asked && has_range && is_scaled(flow);
+        if (!flow->awaits_advice)
+            shove_scaling_decide(flow, &(struct shove_advice){.kind = SHOVE_ADVICE_NONE});
     }
 }
 

@@ -28,6 +28,10 @@ int64_t shove_scaling_partition_lag(const struct shove_partition *partition);
  * finished, without what waits for its retry to be due. Negative: not known now. */
 int64_t shove_scaling_ready(const struct shove_flow *flow);
 
+/* Decides for a group, now: by the advice, where it decides, else by the rule. Nothing while the
+ * group does not consume, is paused, or the app drains. */
+void shove_scaling_decide(struct shove_flow *flow, const struct shove_advice *advice);
+
 /* Starts the autoscaler's timer, if any group has consumers to add or take away; it acts only while
  * the app runs, not while it drains. */
 void shove_scaling_start(struct shove_control *control);

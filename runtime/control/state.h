@@ -174,6 +174,7 @@ struct shove_flow { /* a group that is consumed */
     bool is_removed;     /* by a reload: it finishes what it has, and leaves */
     bool is_succeeded;   /* and another has taken over its counts */
     uint32_t failures;   /* in a row (supervision.h) */
+    char *failure;       /* what the last one was; owned; NULL: it goes on, or never failed */
     int64_t assigned_ms; /* loop time since when it has partitions, or stands by; 0: not since it
                             was joined */
     int64_t join_at_ms;  /* RESTING: loop time */
@@ -184,8 +185,10 @@ struct shove_flow { /* a group that is consumed */
     uint32_t turn_count;                    /* messages it was given of that one in a row */
     uint32_t consumers;                     /* lanes it has now */
     struct shove_autoscale autoscale;
+    bool awaits_advice; /* of the strategy, which was asked */
     uint64_t scaled_up; /* by it */
     uint64_t scaled_down;
+    uint64_t strategy_failures;
     uint32_t *capacity; /* per worker: lanes there x effective prefetch */
     uint32_t capacity_total;
     uint32_t *in_flight; /* per worker */
@@ -237,6 +240,9 @@ struct shove_worker {
     uint32_t watched_generation;
     int64_t watched_stretch_ms; /* since when, as the worker says */
     int64_t watched_since_ms;   /* 0: nothing */
+    uint32_t consultation;      /* the strategy was given to it and has not ended; 0: none */
+    bool wants_groups;          /* it asked for their state (groups.h) */
+    uint64_t groups_block;      /* in its arena: the last answer; or SHOVE_ARENA_NONE */
     bool runs_start;            /* app:on_start was given to it and has not returned */
     bool is_killed_for_timeout;
     bool is_condemned;      /* a kill was sent */
@@ -291,6 +297,13 @@ struct shove_former { /* a topology that groups which are gone still speak of; u
     struct shove_former *next;
 };
 
+struct shove_strategy {          /* strategy.h */
+    struct shove_worker *worker; /* that is asked now; NULL: none */
+    uint32_t number;             /* of the last consultation, from 1 */
+    int64_t asked_ms;            /* loop time */
+    int64_t rests_until_ms;      /* it has cost a worker its life: it is not asked before */
+};
+
 #define SHOVE_BACKEND_ERROR_KINDS 64
 
 struct shove_control {
@@ -320,6 +333,10 @@ struct shove_control {
     uint32_t flow_count;
     uint32_t flow_places; /* flows do not move: how many there can ever be in this run */
     struct shove_former *formers;
+    struct shove_strategy strategy;
+    char *groups_text; /* JSON for workers that ask (groups.h); owned; NULL: none yet */
+    size_t groups_text_size;
+    int64_t groups_text_ms; /* loop time it is of */
     struct shove_delivery *free_deliveries;
     struct shove_delivery **delivery_slabs;
     size_t delivery_slab_count;

@@ -43,6 +43,12 @@ static json_t *known(int64_t count) {
     return count < 0 ? json_null() : json_integer(count);
 }
 
+/* None, too, where it is no text that JSON could say. */
+static json_t *failure_of(const struct shove_flow *flow) {
+    json_t *text = flow->failure ? json_string(flow->failure) : NULL;
+    return text ? text : json_null();
+}
+
 static size_t partition_count(const struct shove_flow *flow) {
     size_t count = 0;
     for (const struct shove_partition *p = flow->partitions; p; p = p->next)
@@ -54,34 +60,39 @@ static json_t *flow_status(const struct shove_flow *flow) {
     const struct shove_group *group = flow->group;
     const struct shove_tally *tally = &flow->tally;
     const uint64_t capacity = shove_group_capacity(group, flow->consumers);
-    return json_pack("{s:s, s:s, s:s, s:b, s:i, s:i, s:i, s:I, s:i, s:I, s:o, s:o, s:I, s:i, s:I, "
-                     "s:I, s:I, s:I}",
-                     "group", group->group_id, "topic", flow->source, "state", flow_state(flow),
-                     "paused", flow->is_paused, "consumers", (int)flow->consumers, "min",
-                     (int)group->consumers_min, "max", (int)group->consumers_max, "capacity",
-                     (json_int_t)capacity, "in_flight", (int)flow->in_flight_total, "partitions",
-                     (json_int_t)partition_count(flow), "ready", known(shove_scaling_ready(flow)),
-                     "lag", known(shove_scaling_lag(flow)), "waiting",
-                     (json_int_t)flow->waiting.count, "storing", (int)flow->hopping_count, "acked",
-                     (json_int_t)tally->done, "delayed", (json_int_t)tally->delayed, "dead_letters",
-                     (json_int_t)tally->dead, "discarded", (json_int_t)tally->discarded);
+    return json_pack(
+        "{s:s, s:s, s:s, s:o, s:b, s:i, s:i, s:i, s:I, s:i, s:I, s:o, s:o, s:I, s:i, s:I, "
+        "s:I, s:I, s:I}",
+        "group", group->group_id, "topic", flow->source, "state", flow_state(flow), "error",
+        failure_of(flow), "paused", flow->is_paused, "consumers", (int)flow->consumers, "min",
+        (int)group->consumers_min, "max", (int)group->consumers_max, "capacity",
+        (json_int_t)capacity, "in_flight", (int)flow->in_flight_total, "partitions",
+        (json_int_t)partition_count(flow), "ready", known(shove_scaling_ready(flow)), "lag",
+        known(shove_scaling_lag(flow)), "waiting", (json_int_t)flow->waiting.count, "storing",
+        (int)flow->hopping_count, "acked", (json_int_t)tally->done, "delayed",
+        (json_int_t)tally->delayed, "dead_letters", (json_int_t)tally->dead, "discarded",
+        (json_int_t)tally->discarded);
+}
+
+json_t *shove_status_groups(const struct shove_control *control) {
+    json_t *groups = json_array();
+    for (uint32_t i = 0; i < control->flow_count; i++)
+        if (!control->flows[i].is_removed || control->flows[i].state != SHOVE_FLOW_ENDED)
+            json_array_append_new(groups, flow_status(&control->flows[i]));
+    return groups;
 }
 
 json_t *shove_status(const struct shove_control *control) {
     json_t *workers = json_array();
-    json_t *groups = json_array();
     for (uint32_t i = 0; control->workers && i < control->worker_count; i++) {
         const struct shove_worker *worker = &control->workers[i];
         if (shove_pool_set_of(worker) == control->set || worker->has_child)
             json_array_append_new(workers, worker_status(worker));
     }
-    for (uint32_t i = 0; i < control->flow_count; i++)
-        if (!control->flows[i].is_removed || control->flows[i].state != SHOVE_FLOW_ENDED)
-            json_array_append_new(groups, flow_status(&control->flows[i]));
     return json_pack("{s:i, s:s, s:s, s:s, s:i, s:I, s:o, s:o}", "pid", (int)getpid(), "app",
                      control->app_path != NULL ? control->app_path : control->options->script,
                      "broker", control->topology.broker, "phase", phase_name(control->phase),
                      "generation", (int)control->generation, "uptime_ms",
                      (json_int_t)(control->now_ms - control->started_ms), "workers", workers,
-                     "groups", groups);
+                     "groups", shove_status_groups(control));
 }

@@ -3,6 +3,8 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "control/drain.h"
@@ -37,6 +39,8 @@ void shove_supervision_failed(struct shove_flow *flow, int code, const char *tex
     flow->failures = was_back ? 1 : flow->failures + 1;
     flow->assigned_ms = 0;
     flow->tally.is_failed = true;
+    free(flow->failure);
+    flow->failure = strdup(text);
     control->verdict.failed_groups++;
     if (control->phase != SHOVE_PHASE_RUNNING || flow->is_removed ||
         !shove_respawn_can_help(code)) {
@@ -58,6 +62,8 @@ static void join_again(struct shove_flow *flow) {
         return;
     }
     flow->tally.is_failed = false;
+    free(flow->failure);
+    flow->failure = NULL;
     shove_log_fields(SHOVE_LOG_INFO, "the consumer group is started again", "group",
                      flow->group->group_id, "topic", flow->source, NULL);
 }

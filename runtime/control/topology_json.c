@@ -178,8 +178,8 @@ static void read_group(struct shove_json_reader *reader, json_t *object,
 
 static void read_autoscale(struct shove_json_reader *reader, const json_t *document,
                            struct shove_topology *topology) {
-    static const char *const known[] = {"poll_ms",       "up",          "down",
-                                        "hysteresis_ms", "cooldown_ms", NULL};
+    static const char *const known[] = {"poll_ms",     "up",       "down", "hysteresis_ms",
+                                        "cooldown_ms", "strategy", NULL};
     struct shove_autoscale_rule *rule = &topology->autoscale;
     json_t *object = shove_json_get(reader, document, "autoscale", true);
     if (object == NULL)
@@ -195,6 +195,7 @@ static void read_autoscale(struct shove_json_reader *reader, const json_t *docum
     rule->down = shove_json_get_number(reader, object, "down", 0, SHOVE_AUTOSCALE_TIMES_MAX);
     rule->hysteresis_ms = shove_json_get_whole(reader, object, "hysteresis_ms", 0, INT32_MAX);
     rule->cooldown_ms = shove_json_get_whole(reader, object, "cooldown_ms", 0, INT32_MAX);
+    rule->has_strategy = shove_json_get_bool(reader, object, "strategy", true);
     if (reader->rc == 0 && rule->up <= rule->down)
         shove_json_fail(reader, "up", "%g is not more than down, %g", rule->up, rule->down);
     shove_json_refuse_unknown(reader, object, known);

@@ -4,6 +4,7 @@
 #include "control/flow.h"
 #include "control/pool.h"
 #include "control/reload.h"
+#include "control/strategy.h"
 
 /* What the code it has loaded says; that of other workers may say something else. */
 static int64_t timeout_ms(const struct shove_flow *flow, const struct shove_worker *worker) {
@@ -41,6 +42,8 @@ static bool is_hogged(struct shove_worker *worker) {
     }
     const struct shove_delivery *delivery = shove_pool_delivery(worker, slot, generation);
     int64_t limit_ms = delivery ? timeout_ms(delivery->flow, worker) : longest_timeout_ms(worker);
+    if (shove_strategy_runs_in(worker))
+        limit_ms = SHOVE_STRATEGY_LIMIT_MS;
     return now_ms - worker->watched_since_ms > limit_ms + SHOVE_KILL_GRACE_MS;
 }
 
@@ -83,7 +86,9 @@ void shove_watchdog_look(struct shove_worker *worker) {
     if (is_hogged(worker)) {
         worker->is_killed_for_timeout = true;
         shove_pool_condemn(worker, SHOVE_DEATH_TIMEOUT,
-                           "a handler did not yield and ran past its timeout");
+                           shove_strategy_runs_in(worker)
+                               ? "the strategy of app:autoscale did not yield"
+                               : "a handler did not yield and ran past its timeout");
     } else if (is_stuck(worker)) {
         shove_pool_condemn(worker, SHOVE_DEATH_UNRESPONSIVE, "it does not answer any more");
     }

@@ -10,6 +10,11 @@ static enum shove_scale leaning_of(const struct shove_autoscale_rule *rule,
     return ready < capacity * rule->down ? SHOVE_SCALE_DOWN : SHOVE_SCALE_NONE;
 }
 
+static bool cools_down(const struct shove_autoscale *autoscale,
+                       const struct shove_autoscale_rule *rule, int64_t now_ms) {
+    return autoscale->has_changed && now_ms - autoscale->changed_ms < rule->cooldown_ms;
+}
+
 enum shove_scale shove_autoscale_decide(struct shove_autoscale *autoscale,
                                         const struct shove_autoscale_rule *rule,
                                         const struct shove_autoscale_reading *reading,
@@ -21,9 +26,27 @@ enum shove_scale shove_autoscale_decide(struct shove_autoscale *autoscale,
     }
     if (now_ms - autoscale->leaning_since_ms < rule->hysteresis_ms)
         return SHOVE_SCALE_NONE;
-    if (autoscale->has_changed && now_ms - autoscale->changed_ms < rule->cooldown_ms)
-        return SHOVE_SCALE_NONE;
-    return leaning;
+    return cools_down(autoscale, rule, now_ms) ? SHOVE_SCALE_NONE : leaning;
+}
+
+bool shove_advice_decides(const struct shove_advice *advice) {
+    return advice->kind >= SHOVE_ADVICE_STAY && advice->kind <= SHOVE_ADVICE_COUNT;
+}
+
+uint32_t shove_autoscale_heed(const struct shove_autoscale *autoscale,
+                              const struct shove_autoscale_rule *rule,
+                              const struct shove_advice *advice,
+                              const struct shove_consumers *consumers, int64_t now_ms) {
+    int64_t wanted = consumers->now;
+    if (advice->kind == SHOVE_ADVICE_STAY || cools_down(autoscale, rule, now_ms))
+        return consumers->now;
+    if (advice->kind == SHOVE_ADVICE_COUNT)
+        wanted = advice->consumers;
+    else
+        wanted += advice->kind == SHOVE_ADVICE_UP ? 1 : -1;
+    if (wanted < consumers->min)
+        return consumers->min;
+    return wanted > consumers->max ? consumers->max : (uint32_t)wanted;
 }
 
 void shove_autoscale_changed(struct shove_autoscale *autoscale, int64_t now_ms) {

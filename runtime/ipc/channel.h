@@ -37,11 +37,18 @@ enum shove_submit_type {
     SHOVE_SUBMIT_START,       /* run app:on_start once */
     SHOVE_SUBMIT_CANCEL, /* slot, generation: stop caring for that message (its coroutine is not
                             resumed again) */
+    SHOVE_SUBMIT_GROUPS, /* generation = bytes of JSON at arena_offset: the answer to
+                            SHOVE_NOTE_GROUPS; they are there until the next one is asked for */
+    SHOVE_SUBMIT_ADVISE, /* generation = number of the consultation: ask the autoscaler's strategy
+                          */
     SHOVE_SUBMIT_STOP    /* exit 0 when nothing is running any more */
 };
 
 /* Stands for app:on_start, in the running word and to cancel it: no message has this slot. */
 #define SHOVE_START_SLOT (UINT32_MAX - 1)
+/* Stands for the strategy of app:autoscale in the same way; the generation is the consultation's.
+ */
+#define SHOVE_STRATEGY_SLOT (UINT32_MAX - 2)
 
 struct shove_submit {
     uint32_t type;
@@ -81,6 +88,10 @@ enum shove_note_type {
                                SHOVE_EXIT_* */
     SHOVE_NOTE_READY,       /* the script is loaded and handlers can run */
     SHOVE_NOTE_STARTED,     /* app:on_start returned; payload: error text or empty */
+    SHOVE_NOTE_GROUPS,      /* asks for what control knows of the groups; one at a time */
+    SHOVE_NOTE_ADVICE,      /* generation; payload: struct shove_advice_note + its parts */
+    SHOVE_NOTE_ADVISED,     /* generation: the strategy has ended, once for each SUBMIT_ADVISE;
+                               payload: error text or empty */
     SHOVE_NOTE_STOPPING     /* exiting by itself: nothing runs any more, or memory is used up */
 };
 #define SHOVE_NOTE_MORE                                                                            \
@@ -104,6 +115,12 @@ struct shove_publish_note { /* then: topic, key, payload, headers block */
     uint32_t flags;       /* SHOVE_ENVELOPE_NULL_KEY, SHOVE_ENVELOPE_NULL_PAYLOAD */
     int32_t partition;    /* -1: by key */
     int64_t timestamp_ms; /* -1: now */
+};
+
+struct shove_advice_note { /* then: group id, what went wrong */
+    int64_t consumers;     /* SHOVE_ADVICE_COUNT */
+    uint32_t kind;         /* enum shove_advice_kind */
+    uint32_t group_size;
 };
 
 struct shove_channel;
@@ -183,6 +200,7 @@ int shove_channel_worker_wake_fd(
 bool shove_channel_next_submit(struct shove_channel *channel, struct shove_submit *entry);
 /* Lets control reuse the ring entries read so far. Once per portion. */
 void shove_channel_release_submits(struct shove_channel *channel);
+const uint8_t *shove_channel_bytes(const struct shove_channel *channel, uint64_t arena_offset);
 const struct shove_envelope *shove_channel_envelope(const struct shove_channel *channel,
                                                     uint64_t arena_offset);
 

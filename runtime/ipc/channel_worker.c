@@ -35,6 +35,10 @@ void shove_channel_release_submits(struct shove_channel *channel) {
                           memory_order_release);
 }
 
+const uint8_t *shove_channel_bytes(const struct shove_channel *channel, uint64_t arena_offset) {
+    return channel->arena + arena_offset;
+}
+
 const struct shove_envelope *shove_channel_envelope(const struct shove_channel *channel,
                                                     uint64_t arena_offset) {
     return (const struct shove_envelope *)(channel->arena + arena_offset);

@@ -22,12 +22,14 @@ int shove_open_host(lua_State *L);
 
 /* NULL-terminated lists of functions, each in its file. */
 extern const luaL_Reg shove_coroutine_binding[];
+extern const luaL_Reg shove_groups_binding[];
 extern const luaL_Reg shove_log_binding[];
 extern const luaL_Reg shove_message_binding[];
 extern const luaL_Reg shove_outcome_binding[];
 extern const luaL_Reg shove_process_binding[];
 extern const luaL_Reg shove_publish_binding[];
 extern const luaL_Reg shove_sleep_binding[];
+extern const luaL_Reg shove_strategy_binding[];
 
 /* "text\nstack traceback..." of the calling coroutine, from `level` on and without the frames of
  * shove's own modules; leaves it on the stack. The text is on the top of the stack. */
@@ -36,6 +38,9 @@ void shove_push_traceback(lua_State *L, const struct shove_host *host, int level
 /* Leaves a text for any value on the stack: strings as they are, tables by their __tostring,
  * anything by its type, and never raises for what the value does (memory may still run out). */
 void shove_push_text(lua_State *L, int index);
+
+/* Leaves 'a string ("ok")', 'a number (5)', 'a table'. */
+void shove_push_shown(lua_State *L, int index);
 
 /* Why the calling coroutine cannot wait in `what` ("shove.sleep"): leaves a text and returns false.
  * True: it can. */

@@ -3,7 +3,7 @@
  *
  * A script's luv callback may resume a handler that has yielded. It then runs under the message's
  * name in the running word, exactly as when the runtime resumes it. Refused are: a coroutine whose
- * handler timed out, and one that waits in shove.sleep or shove.publish.
+ * handler timed out, and one that waits in shove.sleep and the like.
  */
 #include <string.h>
 
@@ -31,7 +31,7 @@ static int enter(lua_State *L) {
         } else if (task->state == SHOVE_TASK_ON_CPU) {
             why = "cannot resume a handler that is running";
         } else if (task->wait != SHOVE_WAIT_FOREIGN) {
-            why = "cannot resume a handler that waits in shove.sleep or shove.publish";
+            why = "cannot resume a handler that waits in shove.sleep or another call of shove";
         }
     }
     if (why != NULL) {

@@ -1,6 +1,7 @@
 /* host.h: what a worker process keeps: its loop, its Lua state, its tasks. Worker only, one thread.
  *
- * A *task* is a coroutine and the message that it handles. The task owns the coroutine and both are
+ * A *task* is a coroutine and the message that it handles, or app:on_start or the autoscaler's
+ * strategy, which run beside the messages. The task owns the coroutine and both are
  * used again for later messages; the serial number tells one message from the next. Lua code never
  * sees a task, only an *id* (serial and index in one number), so whatever it keeps from an earlier
  * message is noticed and reaches nothing.
@@ -32,7 +33,14 @@ enum shove_task_state { SHOVE_TASK_FREE, SHOVE_TASK_ON_CPU, SHOVE_TASK_WAITING }
 enum shove_task_wait {
     SHOVE_WAIT_FOREIGN, /* the handler yielded by itself: somebody in the script resumes it */
     SHOVE_WAIT_SLEEP,
-    SHOVE_WAIT_PUBLISH
+    SHOVE_WAIT_PUBLISH,
+    SHOVE_WAIT_GROUPS
+};
+
+enum shove_task_kind {
+    SHOVE_TASK_MESSAGE,
+    SHOVE_TASK_START,   /* app:on_start */
+    SHOVE_TASK_STRATEGY /* of app:autoscale */
 };
 
 struct shove_host;
@@ -41,7 +49,7 @@ struct shove_task {
     struct shove_host *host;
     lua_State *thread;
     int thread_ref;
-    const struct shove_envelope *envelope; /* in the arena; NULL for on_start, and once settled */
+    const struct shove_envelope *envelope; /* in the arena; NULL: none, or it is settled */
     uint32_t index;
     uint32_t serial;
     uint32_t slot; /* control's */
@@ -49,7 +57,7 @@ struct shove_task {
     uint32_t group;
     uint8_t state;
     uint8_t wait;
-    bool is_start;
+    uint8_t kind;
     bool is_settled;   /* control has been told */
     char *undecodable; /* why the codec refused the payload: decides over whatever the handler says;
                           else NULL */
@@ -64,6 +72,7 @@ struct shove_task {
     uint32_t publishing; /* answers that are still to come */
     uint32_t published;  /* messages asked for in this call */
     bool is_batch;
+    uint32_t groups_question;   /* GROUPS: the answer to which it waits for */
     struct shove_buffer failed; /* struct shove_publish_failure of each refused message */
 };
 
@@ -100,8 +109,9 @@ struct shove_host {
     int64_t timeout_at_mono_ms; /* what it is set to; INT64_MAX: not set */
     lua_State *L;
     int run_ref;           /* Lua: function(handler, id), the body of every message's coroutine */
-    int start_ref;         /* Lua: function(start, id), that of on_start */
+    int beside_ref;        /* Lua: function(function, id), that of what runs beside messages */
     int start_handler_ref; /* LUA_NOREF: the app has none */
+    int strategy_ref;      /* the same */
     int json_decode_ref;
     struct shove_json *json;                       /* NULL: json_decode_ref does all */
     int collect_ref;                               /* C: a full garbage collection */
@@ -115,10 +125,15 @@ struct shove_host {
     struct shove_task **tasks;
     uint32_t task_count;
     uint32_t task_capacity;
-    uint32_t busy_count; /* tasks that are not free */
+    uint32_t busy_count;   /* tasks that are not free */
+    uint32_t beside_count; /* of these, such that have no message */
     struct shove_task *free_tasks;
-    struct shove_task *current;    /* whose coroutine is on the CPU */
-    struct shove_task *start_task; /* while app:on_start runs */
+    struct shove_task *current; /* whose coroutine is on the CPU */
+
+    uint32_t groups_asked;           /* questions to control for the state of the groups */
+    uint32_t groups_answered;        /* at most one is under way */
+    uint32_t groups_wanted;          /* the highest that a task waits for */
+    struct shove_buffer groups_text; /* the last answer */
 
     struct shove_publish_request *requests;
     uint32_t request_count;

@@ -12,8 +12,7 @@
 
 #define SHOWN_BYTES_MAX 60
 
-/* Leaves 'a string ("ok")', 'a number (5)', 'a table'. */
-static void push_shown(lua_State *L, int index) {
+void shove_push_shown(lua_State *L, int index) {
     int type = lua_type(L, index);
     if (type == LUA_TSTRING) {
         size_t size;
@@ -35,7 +34,7 @@ static void push_shown(lua_State *L, int index) {
 /* Control writes the line, as for every error: it knows where the message goes now, and how many
  * such lines there were this second. */
 static void settle_nonsense(lua_State *L, struct shove_task *task, int index) {
-    push_shown(L, index);
+    shove_push_shown(L, index);
     const char *text =
         lua_pushfstring(L,
                         "the handler returned %s: return shove.ack, shove.retry, shove.reject, "
@@ -113,7 +112,7 @@ static int finish(lua_State *L) {
                                strlen(task->undecodable));
     } else if (!lua_toboolean(L, 2)) {
         settle_error(L, task, 3);
-    } else if (task->is_start) {
+    } else if (task->kind != SHOVE_TASK_MESSAGE) {
         shove_scheduler_settle(task, SHOVE_OUTCOME_ACK, NULL, 0);
     } else {
         settle_result(L, task, 3);

@@ -48,14 +48,15 @@ static void read_groups(lua_State *L, struct shove_host *host) {
     }
 }
 
-/* configure { run, start, on_start, json_decode, outcomes = { [code] = constant
+/* configure { run, beside, on_start, strategy, json_decode, outcomes = { [code] = constant
  * }, groups = { { handler, decode, is_json, topic, timeout_ms, dead_letters }, ... } } */
 static int configure(lua_State *L) {
     struct shove_host *host = shove_host_of(L);
     luaL_checktype(L, 1, LUA_TTABLE);
     host->run_ref = take_ref(L, 1, "run");
-    host->start_ref = take_ref(L, 1, "start");
+    host->beside_ref = take_ref(L, 1, "beside");
     host->start_handler_ref = take_ref(L, 1, "on_start");
+    host->strategy_ref = take_ref(L, 1, "strategy");
     host->json_decode_ref = take_ref(L, 1, "json_decode");
     lua_getfield(L, 1, "outcomes");
     for (int code = SHOVE_OUTCOME_ACK; code <= SHOVE_OUTCOME_DEFER; code++) {

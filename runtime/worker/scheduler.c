@@ -23,6 +23,7 @@
 #include "base/log.h"
 #include "base/utf8.h"
 #include "core/histogram.h"
+#include "worker/groups.h"
 #include "worker/memory.h"
 #include "worker/publishing.h"
 #include "worker/tasks.h"
@@ -73,9 +74,15 @@ void shove_scheduler_flush(struct shove_host *host) {
     shove_channel_publish_notes(host->channel);
 }
 
+static const uint8_t ending_note[] = {
+    [SHOVE_TASK_MESSAGE] = SHOVE_NOTE_SETTLED,
+    [SHOVE_TASK_START] = SHOVE_NOTE_STARTED,
+    [SHOVE_TASK_STRATEGY] = SHOVE_NOTE_ADVISED,
+};
+
 void shove_scheduler_settle(struct shove_task *task, enum shove_outcome outcome, const char *text,
                             size_t size) {
-    struct shove_note note = {.type = task->is_start ? SHOVE_NOTE_STARTED : SHOVE_NOTE_SETTLED,
+    struct shove_note note = {.type = ending_note[task->kind],
                               .outcome = (uint8_t)outcome,
                               .slot = task->slot,
                               .generation = task->generation};
@@ -101,9 +108,7 @@ void shove_scheduler_end(struct shove_task *task, enum shove_outcome outcome, co
     if (task->wait == SHOVE_WAIT_SLEEP) {
         uv_timer_stop(&task->sleep);
     }
-    if (task->is_start) {
-        task->host->start_task = NULL;
-    }
+    task->host->beside_count -= task->kind != SHOVE_TASK_MESSAGE;
     shove_task_give(task, is_coroutine_spent);
 }
 
@@ -195,31 +200,37 @@ static void begin_message(struct shove_host *host, const struct shove_submit *en
     run(task, 2);
 }
 
-static void begin_start(struct shove_host *host) {
-    struct shove_task *task = host->start_handler_ref == LUA_NOREF ? NULL : shove_task_take(host);
+/* Begins what runs beside messages. */
+static void begin_beside(struct shove_host *host, enum shove_task_kind kind, int function_ref,
+                         const struct shove_submit *entry) {
+    struct shove_task *task = function_ref == LUA_NOREF ? NULL : shove_task_take(host);
+    const uint32_t slot = kind == SHOVE_TASK_START ? SHOVE_START_SLOT : SHOVE_STRATEGY_SLOT;
     if (task == NULL) {
         static const char text[] = "the worker has no memory for another coroutine";
-        struct shove_note note = {.type = SHOVE_NOTE_STARTED, .slot = SHOVE_START_SLOT};
+        struct shove_note note = {
+            .type = ending_note[kind], .slot = slot, .generation = entry->generation};
         struct shove_part part = {.data = text, .size = sizeof text - 1};
-        shove_channel_note(host->channel, &note, &part, host->start_handler_ref != LUA_NOREF);
+        shove_channel_note(host->channel, &note, &part, function_ref != LUA_NOREF);
         return;
     }
-    task->is_start = true;
-    host->start_task = task;
-    task->slot = SHOVE_START_SLOT;
-    task->generation = 0;
-    push_call(task, host->start_ref, host->start_handler_ref);
+    task->kind = (uint8_t)kind;
+    task->slot = slot;
+    task->generation = entry->generation;
+    task->begun_ns = host->measured_ns;
+    host->beside_count++;
+    push_call(task, host->beside_ref, function_ref);
     run(task, 2);
 }
 
-/* A message, or app:on_start. */
+/* A message, or what runs beside messages. Of the strategy alone control expects a word still. */
 static void cancel(struct shove_host *host, const struct shove_submit *entry) {
+    static const char text[] = "it was cancelled";
     for (uint32_t i = 0; i < host->task_count; i++) {
         struct shove_task *task = host->tasks[i];
         if (task->state == SHOVE_TASK_WAITING && task->slot == entry->slot &&
             task->generation == entry->generation) {
-            task->is_settled = true; /* control expects no word of it */
-            shove_scheduler_end(task, SHOVE_OUTCOME_ERROR, NULL, 0, true);
+            task->is_settled |= task->kind != SHOVE_TASK_STRATEGY;
+            shove_scheduler_end(task, SHOVE_OUTCOME_ERROR, text, sizeof text - 1, true);
             return;
         }
     }
@@ -234,7 +245,14 @@ static void handle(struct shove_host *host, const struct shove_submit *entry) {
         shove_publishing_answered(host, entry->slot, -(int)entry->generation);
         break;
     case SHOVE_SUBMIT_START:
-        begin_start(host);
+        begin_beside(host, SHOVE_TASK_START, host->start_handler_ref, entry);
+        break;
+    case SHOVE_SUBMIT_ADVISE:
+        begin_beside(host, SHOVE_TASK_STRATEGY, host->strategy_ref, entry);
+        break;
+    case SHOVE_SUBMIT_GROUPS:
+        shove_groups_answered(host, shove_channel_bytes(host->channel, entry->arena_offset),
+                              entry->generation);
         break;
     case SHOVE_SUBMIT_CANCEL:
         cancel(host, entry);

@@ -132,7 +132,7 @@ struct shove_task *shove_task_take(struct shove_host *host) {
     task->serial++;
     task->state = SHOVE_TASK_ON_CPU;
     task->wait = SHOVE_WAIT_FOREIGN;
-    task->is_start = false;
+    task->kind = SHOVE_TASK_MESSAGE;
     task->is_settled = false;
     task->undecodable = NULL;
     task->has_foreign_yield = false;
@@ -162,4 +162,5 @@ void shove_tasks_release(struct shove_host *host) {
     free(host->tasks);
     free(host->requests);
     shove_buffer_release(&host->scratch);
+    shove_buffer_release(&host->groups_text);
 }

@@ -26,7 +26,7 @@ void shove_timeouts_init(struct shove_host *host) {
 }
 
 void shove_timeouts_add(struct shove_task *task) {
-    if (task->is_start || task->is_timed) {
+    if (task->kind != SHOVE_TASK_MESSAGE || task->is_timed) {
         return;
     }
     struct shove_handler_group *group = &task->host->groups[task->group];
@@ -68,6 +68,7 @@ static void cancel(struct shove_task *task, int64_t timeout_ms) {
         [SHOVE_WAIT_FOREIGN] = "it yielded outside shove and was not resumed",
         [SHOVE_WAIT_SLEEP] = "it was in shove.sleep",
         [SHOVE_WAIT_PUBLISH] = "it was waiting for a publication to be acknowledged",
+        [SHOVE_WAIT_GROUPS] = "it was in app:groups",
     };
     char text[160];
     int size = snprintf(text, sizeof text, "the handler did not finish within %g s: %s",

@@ -12,7 +12,7 @@
 
 void shove_timeouts_init(struct shove_host *host);
 
-/* The task waits; its deadline stands since it first did. on_start has none. */
+/* The task waits; its deadline stands since it first did. What runs beside messages has none. */
 void shove_timeouts_add(struct shove_task *task);
 void shove_timeouts_remove(struct shove_task *task); /* fine when it is no member */
 

@@ -112,7 +112,8 @@ static int open_host(struct shove_host *host, struct shove_error *error) {
     shove_fast_clock_init(&host->clock);
     shove_buffer_init(&host->scratch);
     host->free_request = UINT32_MAX;
-    host->start_handler_ref = LUA_NOREF;
+    shove_buffer_init(&host->groups_text);
+    host->start_handler_ref = host->strategy_ref = LUA_NOREF;
     status = shove_uuid_init(&host->ids);
     if (status != 0) {
         return shove_error_set(error, status, "the system has no random numbers to give");
@@ -120,9 +121,10 @@ static int open_host(struct shove_host *host, struct shove_error *error) {
     return shove_lua_open(host, error);
 }
 
-/* on_start counts only while it is on its way: what it waits for does not hold the process up. */
+/* What runs beside messages counts only while it is on its way: what it waits for does not hold the
+ * process up. */
 static bool is_idle(const struct shove_host *host) {
-    return host->busy_count == (host->start_task != NULL);
+    return host->busy_count == host->beside_count;
 }
 
 static void block(struct shove_host *host) {

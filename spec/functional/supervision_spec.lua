@@ -1,5 +1,6 @@
 -- A group that dies by an error that may pass is joined again.
 
+local cjson = require "cjson"
 local assert = require "luassert"
 local app = require "spec.support.app"
 local driver = require "spec.transport.driver"
@@ -26,6 +27,8 @@ local function start()
     return s, mock, s:run()
 end
 
+local function status(s) return cjson.decode(s.app:command("status", { "--json" }).stdout)[1].groups[1] end
+
 describe("A group that Kafka throws out", function()
     it("is joined again after 2 s and goes on where it was; the exit says that a consumer failed", function()
         local s, mock, p = start()
@@ -33,8 +36,12 @@ describe("A group that Kafka throws out", function()
         s:wait("ended", { "a" })
         mock:fail("Heartbeat", "FENCED_INSTANCE_ID")
         p:wait_for('stopped and is started again .*code=EFATAL .*failures=1 +in="2 s"', WAIT_MS)
+        local rests = status(s)
+        assert.equal("resting", rests.state)
+        assert.matches("fenced", rests.error)
         s:publish { "c" }
         s:wait("ended", { "c" })
+        assert.same({ "joined", cjson.null }, { status(s).state, status(s).error })
         assert.equal(1, (app.drain(p)), p:transcript())
         assert.equal(1, s:count("began", "c"))
     end)

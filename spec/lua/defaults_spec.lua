@@ -84,14 +84,14 @@ describe("The autoscaler's rule", function()
     local function rule(source) return script.document(source .. " app:topic 'a'").autoscale end
 
     it("is a poll every 5 s, 2.0 and 0.5 of the capacity, 10 s of hysteresis and 30 s of cooldown by default", function()
-        local default = { poll_ms = 5000, up = 2, down = 0.5, hysteresis_ms = 10000, cooldown_ms = 30000 }
+        local default = { poll_ms = 5000, up = 2, down = 0.5, hysteresis_ms = 10000, cooldown_ms = 30000, strategy = false }
         assert.same(default, rule "")
         assert.same(default, rule "app:autoscale {}")
     end)
 
     it("is what the app says, and the default for what it does not", function()
-        assert.same({ poll_ms = 250, up = 1.5, down = 0.1, hysteresis_ms = 10000, cooldown_ms = 60000 },
-            rule "app:autoscale { poll = '250ms', up = 1.5, down = 0.1, cooldown = '1m' }")
+        assert.same({ poll_ms = 250, up = 1.5, down = 0.1, hysteresis_ms = 10000, cooldown_ms = 60000,
+            strategy = true }, rule "app:autoscale { poll = '250ms', up = 1.5, down = 0.1, cooldown = '1m', strategy = print }")
     end)
 end)
 

@@ -73,6 +73,15 @@ describe("The annotations have", function()
         assert.same(told "app:qqqqq()", methods)
     end)
 
+    -- The fields are C's (runtime/control/status.c).
+    it("every field of a group's state, and nothing else", function()
+        local fields = {}
+        local body = read "runtime/control/status.c":match "static json_t %*flow_status%b() (%b{})"
+        for name in body:gmatch '"([%l_]+)"' do fields[#fields + 1] = name end
+        table.sort(fields)
+        assert.same(fields, classes["shove.GroupState"])
+    end)
+
     it("every name of the module, and nothing else", function()
         local names = functions_of "shove"
         for name in read(META):gmatch "\nshove%.([%w_]+) =" do

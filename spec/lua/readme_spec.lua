@@ -55,6 +55,16 @@ describe("The README's tables have", function()
         end)
     end
 
+    it("every option of the autoscaler, and nothing else", function()
+        local section = read("README.md"):match "\n`app:autoscale { ... }`.-\n\n(|.-)\n\n"
+        local names = {}
+        for keys in section:gmatch "\n| (`[^|]*) |" do
+            for name in keys:gmatch "`([%w_]+)`" do names[#names + 1] = name end
+        end
+        table.sort(names)
+        assert.same(allowed "app:autoscale { qqqqq = 1 }", names)
+    end)
+
     it("the defaults of a group", function()
         local known = {
             prefetch = group.defaults.prefetch, concurrent = group.defaults.concurrent,

@@ -25,6 +25,11 @@ local ROWS = {
       "app:register(app:topic 'a', { prefetch = 5, concurrent = true }, print)", {} },
     { "nothing, for consumers that come and go", "app:register(app:topic 'a', { consumers = { min = 0, max = 4 } }, print)",
       {} },
+    { "a strategy that is never asked, as no group has consumers to gain",
+      "app:register(app:topic 'a', { consumers = { min = 2, max = 2 } }, print)\napp:autoscale { strategy = print }",
+      { "app.lua:3: autoscale: strategy: no group has a consumers.min below its consumers.max, so it is never asked" } },
+    { "nothing, for a strategy that is asked",
+      "app:autoscale { strategy = print }\napp:register(app:topic 'a', { consumers = { max = 2 } }, print)", {} },
     { "nothing to run", "app:topic 'a'",
       { "app.lua:1: registry: no handler is registered, so there is nothing to run" } },
 }

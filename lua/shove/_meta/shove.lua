@@ -167,6 +167,19 @@ function App:on_check(check) end
 ---@field hysteresis? shove.Duration
 ---How long after a change the group is left alone. Default `"30s"`.
 ---@field cooldown? shove.Duration
+---Is asked first, at each poll, in a worker, for each group whose `min` is below its `max`. It returns `"up"`, `"down"` (if a
+---consumer is idle), `"stay"`, a number of consumers, which is cut to `min` and `max`, or nothing: then `up`, `down` and
+---`hysteresis` decide. `cooldown` holds for all. It may wait, and has a second for all groups together. Where it raises, returns
+---anything else or takes longer, the rule decides at that poll, with a warning. One that never yields costs its worker process,
+---and is not asked for a minute.
+---```lua
+---strategy = function(group)
+---    local hour = tonumber(os.date "%H")
+---    if hour < 6 then return group.min end
+---    return group.ready and math.ceil(group.ready / 100) or "stay"
+---end
+---```
+---@field strategy? fun(group: shove.GroupState): "up"|"down"|"stay"|integer|nil
 
 ---Says when groups get a consumer more or less, between their `consumers.min` and `consumers.max`. Without it the
 ---defaults hold. Ready is what lies behind the committed offset and is not finished, on the partitions of this
@@ -176,6 +189,41 @@ function App:on_check(check) end
 ---```
 ---@param options shove.AutoscaleOptions
 function App:autoscale(options) end
+
+---A group of this `shove run`, as `shove status --json` shows it. While the script is loaded there are only `group`, `topic`,
+---`state`, `min` and `max`.
+---@class shove.GroupState
+---@field group string its id
+---@field topic string what it consumes: the queue, or its DLQ
+---`joined`; `resting`: it failed and is started again; `failed`; `leaving`: a reload has removed it; `left`; `declared`: the
+---script is being loaded.
+---@field state "joined"|"resting"|"failed"|"leaving"|"left"|"declared"
+---@field error? string what it failed with
+---@field paused boolean
+---@field consumers integer
+---@field min integer
+---@field max integer
+---@field capacity integer messages its consumers take at once
+---@field in_flight integer messages that handlers have
+---@field partitions integer of its topic, that this process has; 0: it stands by
+---@field ready? integer messages a consumer could take now, or has; nil: not known now
+---@field lag? integer messages behind the committed offset that are not finished; nil: not known now
+---@field waiting integer retries that wait where they are
+---@field storing integer retries and dead letters on their way to the broker
+---@field acked integer
+---@field delayed integer
+---@field dead_letters integer
+---@field discarded integer
+
+---The app's groups as they are now, at most 10 ms old. It waits for the answer: in handlers, in `app:on_start` and in the
+---autoscaler's `strategy`. While the script is loaded it does not wait, and lists what is declared so far.
+---```lua
+---for _, group in ipairs(app:groups()) do
+---    if group.paused then shove.log.info("paused", { group = group.group }) end
+---end
+---```
+---@return shove.GroupState[] groups in the order of registration; those that a reload has removed until they are gone
+function App:groups() end
 
 ---Runs once per `shove run`, in one worker, as a coroutine, when everything is being consumed: for seeding and for
 ---publishing on a schedule. An error in it is logged; the run goes on. A drain stops it where it waits.

@@ -19,7 +19,7 @@ local function topology_of(topics)
         topics[index] = topic
     end
     local text = cjson.encode { broker = "memory:", on_start = false, topics = topics,
-        autoscale = { poll_ms = 5000, up = 2, down = 0.5, hysteresis_ms = 10000, cooldown_ms = 30000 } }
+        autoscale = { poll_ms = 5000, up = 2, down = 0.5, hysteresis_ms = 10000, cooldown_ms = 30000, strategy = false } }
     text = text:sub(1, -2) .. ',"kafka":{},"warnings":[],"groups":[]}'
     text = text:gsub('"holds_ms":{}', '"holds_ms":[]')
     local topology, err = ffi.gc(ffi.new "struct shove_topology", C.shove_topology_release), ffi.new "struct shove_error"

@@ -27,7 +27,7 @@ end
 local function new_document(topics, groups)
     return {
         broker = "embedded:./orders.db", kafka = { ["session.timeout.ms"] = "6000" }, on_start = false,
-        autoscale = { poll_ms = 5000, up = 2, down = 0.5, hysteresis_ms = 10000, cooldown_ms = 30000 },
+        autoscale = { poll_ms = 5000, up = 2, down = 0.5, hysteresis_ms = 10000, cooldown_ms = 30000, strategy = false },
         warnings = { "app.lua:9: look here" }, topics = topics or { new_topic() }, groups = groups or { new_group() },
     }
 end

@@ -103,3 +103,44 @@ describe("The autoscaler", function()
         assert.are.equal(NONE, group { hysteresis_ms = 0 }.at(0, 2 ^ 40, 2 ^ 39))
     end)
 end)
+
+describe("The autoscaler's strategy", function()
+    local NONE_SAID, STAY, GO_UP, GO_DOWN, COUNT, FAILED = C.SHOVE_ADVICE_NONE, C.SHOVE_ADVICE_STAY, C.SHOVE_ADVICE_UP,
+        C.SHOVE_ADVICE_DOWN, C.SHOVE_ADVICE_COUNT, C.SHOVE_ADVICE_FAILED
+    local rule = ffi.new("struct shove_autoscale_rule", { hysteresis_ms = 10000, cooldown_ms = 30000 })
+
+    -- How many consumers a group of `now` within 1 to 4 gets at that second.
+    local function wanted(now, kind, count, seconds, state)
+        local advice = ffi.new("struct shove_advice", { kind, count or 0 })
+        local consumers = ffi.new("struct shove_consumers", { now, 1, 4 })
+        return C.shove_autoscale_heed(state or ffi.new "struct shove_autoscale", rule, advice, consumers, (seconds or 0) * 1000)
+    end
+
+    it("moves a group by one, at once, and leaves it", function()
+        assert.same({ 3, 1, 2 }, { wanted(2, GO_UP), wanted(2, GO_DOWN), wanted(2, STAY) })
+    end)
+
+    it("gives a group as many as it says", function()
+        assert.same({ 4, 1, 3 }, { wanted(2, COUNT, 4), wanted(2, COUNT, 1), wanted(3, COUNT, 3) })
+    end)
+
+    it("is kept within the bounds of the group", function()
+        assert.same({ 4, 1 }, { wanted(4, GO_UP), wanted(1, GO_DOWN) })
+        assert.same({ 4, 1, 1 }, { wanted(2, COUNT, 2 ^ 53), wanted(2, COUNT, 0), wanted(2, COUNT, -2 ^ 53) })
+    end)
+
+    it("changes nothing for 30 s after a change, whosever it was", function()
+        local state = ffi.new "struct shove_autoscale"
+        C.shove_autoscale_changed(state, 10000)
+        assert.same({ 2, 2, 2 },
+            { wanted(2, COUNT, 4, 39, state), wanted(2, GO_UP, 0, 39, state), wanted(2, GO_DOWN, 0, 39, state) })
+        assert.equal(4, wanted(2, COUNT, 4, 40, state))
+    end)
+
+    it("decides unless it said nothing or failed", function()
+        local function decides(kind) return C.shove_advice_decides(ffi.new("struct shove_advice", { kind })) end
+        for _, kind in ipairs { STAY, GO_UP, GO_DOWN, COUNT } do assert.is_true(decides(kind)) end
+        assert.is_false(decides(NONE_SAID))
+        assert.is_false(decides(FAILED))
+    end)
+end)

@@ -426,7 +426,8 @@ describe("ipc channel", function()
         end)
 
         it("refuses unknown types", function()
-            for _, kind in ipairs { 0, 8, 100, 0x7fff, 0x8000, 0x8008, 0xffff } do
+            local last = C.SHOVE_NOTE_STOPPING
+            for _, kind in ipairs { 0, last + 1, 100, 0x7fff, 0x8000, 0x8000 + last + 1, 0xffff } do
                 local pair, _, note = pair_with_one_note()
                 note.type = kind
                 assert.are.equal(C.SHOVE_ECORRUPT, (pair:next_note()), "type " .. kind)

@@ -10,8 +10,8 @@
 
 local ffi = require "ffi"
 local uv = require "luv"
-local C = require("spec.support.c").include("ipc/bell.h", "ipc/channel.h", "ipc/arena.h", "core/outcome.h", "core/histogram.h",
-    "base/record.h")
+local C = require("spec.support.c").include("ipc/bell.h", "ipc/channel.h", "ipc/arena.h", "core/outcome.h", "core/autoscale.h",
+    "core/histogram.h", "base/record.h")
 local cleanup = require "spec.support.cleanup"
 local tmp = require "spec.support.tmp"
 local wait = require "spec.support.wait"
@@ -93,7 +93,7 @@ end
 function M.start_file(path, options)
     options = options or {}
     local self = setmetatable({ out = {}, err = {}, open_streams = 0, settled = {}, durations = {},
-        published = {}, generations = {}, offsets = {}, next_slot = 0 }, Worker)
+        published = {}, questions = 0, advice = {}, advised = {}, generations = {}, offsets = {}, next_slot = 0 }, Worker)
     open_channel(self, options)
     spawn(self, path, options)
     cleanup.defer(function() self:close() end)
@@ -143,6 +143,15 @@ local function note_publish(self, note, payload)
     table.insert(self.published, one)
 end
 
+local function note_advice(self, note, payload)
+    local head = ffi.cast("const struct shove_advice_note *", payload)
+    local at = payload + ffi.sizeof "struct shove_advice_note"
+    local group_size = head.group_size
+    table.insert(self.advice, { generation = note.generation, kind = head.kind, consumers = tonumber(head.consumers),
+        group = ffi.string(at, group_size),
+        text = ffi.string(at + group_size, note.size - ffi.sizeof "struct shove_advice_note" - group_size) })
+end
+
 local function take(self, note, payload)
     local text = ffi.string(payload, note.size)
     if note.type == C.SHOVE_NOTE_SETTLED then
@@ -164,6 +173,12 @@ local function take(self, note, payload)
         self.is_ready = true
     elseif note.type == C.SHOVE_NOTE_STARTED then
         self.started = text
+    elseif note.type == C.SHOVE_NOTE_GROUPS then
+        self.questions = self.questions + 1
+    elseif note.type == C.SHOVE_NOTE_ADVICE then
+        note_advice(self, note, payload)
+    elseif note.type == C.SHOVE_NOTE_ADVISED then
+        self.advised[note.generation] = text
     elseif note.type == C.SHOVE_NOTE_STOPPING then
         self.is_stopping = true
     end
@@ -272,6 +287,14 @@ end
 
 function Worker:answer(publication, code)
     self:submit(C.SHOVE_SUBMIT_PUBLISHED, publication.request, -(code or 0))
+end
+
+-- Waits for the n-th question for the state of the groups and answers with that text.
+function Worker:tell_groups(n, text)
+    self:wait_until(function() return self.questions >= n end, "question " .. n)
+    local at = C.shove_arena_take(self.arena, #text)
+    ffi.copy(C.shove_channel_arena(self.channel) + at, text, #text)
+    self:submit(C.SHOVE_SUBMIT_GROUPS, 0, #text, at)
 end
 
 -- slot, generation of what is on the CPU; nil when nothing is.
