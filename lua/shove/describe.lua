@@ -5,6 +5,7 @@
 
 local cjson = require "cjson"
 
+local audit = require "shove.audit"
 local group = require "shove.group"
 local registry = require "shove.registry"
 local show = require "shove.show"
@@ -24,7 +25,7 @@ local TOPIC_FIELDS = {
 local GROUP_FIELDS = {
     "topic", "kind", "group_id", "consumers_min", "consumers_max", "prefetch", "concurrent", "max_retries",
     "max_crashes", "handler_timeout_ms", "timeout_outcome", "auto_offset_reset", "max_message_size_bytes",
-    "max_pending_per_key", "at",
+    "max_pending_per_key", "audit_timeout_ms", "at",
 }
 
 local function state_of(app)
@@ -52,6 +53,14 @@ local function topic_document(state, topic)
     }
 end
 
+-- The audit's own topic, and what dies of handling it, is not audited: it would never end.
+local function is_audited(state, registered)
+    local topic = registered.topic
+    local source = registered.kind == "dead_letters" and topic.dlq_name or topic.name
+    return state.audit and group.value_of(group.state_of(registered.group), "audit") and topic.name ~= audit.TOPIC
+        and source ~= audit.TOPIC
+end
+
 local function group_document(state, registered)
     local settings = group.state_of(registered.group)
     local function value_of(key)
@@ -73,6 +82,7 @@ local function group_document(state, registered)
         auto_offset_reset = value_of "auto_offset_reset",
         max_message_size_bytes = value_of "max_message_size",
         max_pending_per_key = value_of "max_pending_per_key",
+        audit_timeout_ms = is_audited(state, registered) and state.audit.timeout_ms or 0,
         at = registered.at,
     }
 end
@@ -148,7 +158,7 @@ function M.document(app)
         autoscale = autoscale_document(state.autoscale),
         files = files(),
         warnings = warnings_of(state),
-        topics = map(state.topics, topic_document, state),
+        topics = map(registry.topics(state), topic_document, state),
         groups = map(state.groups, group_document, state),
     }
 end
@@ -208,14 +218,15 @@ function M.encode(app)
     return "{" .. table.concat(parts, ",") .. "}"
 end
 
--- What runs for the group of each index (from 1): { handler =, codec =, topic = name, dead_letters = boolean
--- }.
+-- What runs for the group of each index (from 1): { handler =, codec =, topic = name, group_id =, dead_letters =
+-- boolean }.
 function M.handlers(app)
     return map(state_of(app).groups, function(_, registered)
         return {
             handler = registered.handler,
             codec = registered.topic.codec,
             topic = registered.topic.name,
+            group_id = registered.group_id,
             dead_letters = registered.kind == "dead_letters",
         }
     end)
@@ -235,6 +246,11 @@ function M.topic_codecs(app)
         }
     end
     return codecs
+end
+
+-- What audit.check made of the registry's option; nil: nothing is audited.
+function M.audit(app)
+    return state_of(app).audit
 end
 
 function M.on_check(app)

@@ -24,6 +24,7 @@ M.defaults = {
     auto_offset_reset = "earliest",
     max_message_size = 10 * MIB,
     max_pending_per_key = 1000,
+    audit = true,
 }
 
 M.handler_timeout = validate.duration(1, 24 * HOUR_MS)
@@ -60,7 +61,16 @@ local function check_consumers(value)
     return { min = min, max = max }
 end
 
+local function check_audit(value)
+    if value ~= false then
+        return nil, ("%s is not allowed; shove.registry { audit = ... } says what is audited, and audit = false leaves "
+            .. "a group out"):format(validate.show(value))
+    end
+    return value
+end
+
 local schema = {
+    audit = check_audit,
     consumers = check_consumers,
     prefetch = validate.integer(1, 100000),
     concurrent = validate.boolean,
@@ -104,6 +114,7 @@ local class = object.class {
         group_id = function(state) return state.given.group_id end,
         max_message_size = getter "max_message_size",
         max_pending_per_key = getter "max_pending_per_key",
+        audit = getter "audit",
         -- Seconds, as a number of a duration is; nil: the registry's, else 30 s.
         handler_timeout = function(state)
             return state.given.handler_timeout and state.given.handler_timeout / 1000

@@ -21,10 +21,12 @@ local function keys_of(...)
     return keys
 end
 
--- Raises that `noun` has no `kind` of that name. `known`: sorted list of names it has; `absent`: set of names
--- that a later release has, for which nothing else was meant.
+-- Raises that `noun` has no `kind` of that name. `known`: sorted list of names it has; `absent`: names for which none
+-- of these was meant: true, a later release has it; a text, what to do instead.
 function M.refuse_key(noun, kind, key, known, absent)
-    if absent and absent[key] then
+    if absent and type(absent[key]) == "string" then
+        validate.raise(("%s has no %s %s: %s"):format(noun, kind, show.value(key), absent[key]))
+    elseif absent and absent[key] then
         validate.raise(("%s has no %s %s in this release"):format(noun, kind, show.value(key)))
     end
     local near = suggest.nearest(key, known)
@@ -34,7 +36,7 @@ end
 
 -- A class of objects. definition: noun ("app"), methods (name -> function(self, ...)), getters (name ->
 -- function(state)), describe (function(state) -> text of tostring), kind ("method" or "field": what a missing
--- name is called), absent (set of names that a later release has). The class has new(state), and
+-- name is called), absent (as of refuse_key). The class has new(state), and
 -- state_of(value), which is nil for whatever is not of the class.
 function M.class(definition)
     local methods, getters = definition.methods or {}, definition.getters or {}

@@ -191,6 +191,17 @@ local function ask(topic, prepared)
     host.publish_ask(topic, prepared.payload, prepared.key, prepared.headers, prepared.partition, prepared.timestamp)
 end
 
+local function send(name, prepared)
+    host.publish_begin()
+    ask(name, prepared)
+    host.publish_wait()
+    local ordinal, text, code = host.publish_failure(1)
+    if ordinal then
+        return nil, string.format("publishing to %s: %s", show.value(name), text), code
+    end
+    return true
+end
+
 local function check_can_wait(what)
     local why = host.why_no_wait(what)
     if why then
@@ -208,15 +219,12 @@ function M.publish(topic, body, options)
         validate.fail(where, "%s is not a table of options", show.value(options))
     end
     check_names(where, options, is_option, OPTIONS)
-    local prepared = prepare(where, codecs[name] or other_topics, body, options)
-    host.publish_begin()
-    ask(name, prepared)
-    host.publish_wait()
-    local ordinal, text, code = host.publish_failure(1)
-    if ordinal then
-        return nil, ("publishing to %s: %s"):format(show.value(name), text), code
-    end
-    return true
+    return send(name, prepare(where, codecs[name] or other_topics, body, options))
+end
+
+-- The same for what is encoded already.
+function M.send(name, payload, key)
+    return send(name, { payload = payload, key = key, partition = -1, timestamp = -1 })
 end
 
 local function failures()

@@ -4,6 +4,7 @@
 -- last part is written: a topic against the topics before it, a group against the groups before it.
 -- describe.lua reads the state.
 
+local audit = require "shove.audit"
 local autoscale = require "shove.autoscale"
 local broker = require "shove.broker"
 local group = require "shove.group"
@@ -18,6 +19,7 @@ local M = {}
 local REPLICATION_MAX = 32767
 
 local schema = {
+    audit = audit.check,
     broker = broker.check,
     handler_timeout = group.handler_timeout,
     replication_factor = validate.integer(1, REPLICATION_MAX),
@@ -81,7 +83,7 @@ local class = object.class {
     noun = "app",
     kind = "method",
     methods = methods,
-    absent = { register_fifo = true, audit = true },
+    absent = { register_fifo = true, audit = "it is an option of shove.registry" },
     describe = function(state) return ("shove.registry at %s"):format(state.at) end,
 }
 
@@ -102,6 +104,8 @@ function M.registry(options)
         kafka = given.kafka or {},
         handler_timeout_ms = given.handler_timeout,
         replication_factor = given.replication_factor or 1,
+        audit = given.audit or nil,
+        audit_topic = given.audit and given.audit.to == true and topic.build(audit.TOPIC) or nil,
         topics = {}, -- topic states, in the order they were declared
         groups = {}, -- { topic =, group =, handler =, kind =, group_id =, at = }, in the order they were registered
         warnings = {},
@@ -190,6 +194,17 @@ local function queue_demand(state, name)
     return partitions, consumers, at
 end
 
+-- All topics: those that were declared, and the audit's own behind them, unless it is declared.
+function M.topics(state)
+    local topics, is_declared = {}, false
+    for i, declared in ipairs(state.topics) do
+        topics[i] = declared
+        is_declared = is_declared or declared.name == audit.TOPIC
+    end
+    topics[#topics + 1] = not is_declared and state.audit_topic or nil
+    return topics
+end
+
 -- How many partitions a queue gets: what was given, else the default or as many as a group has consumers at
 -- most.
 function M.partitions(state, name)
@@ -208,6 +223,10 @@ function methods:topic(name, options)
             check_shared(added, other)
         end
         check_collision(added, other)
+    end
+    if state.audit_topic and added.dlq_name == audit.TOPIC then
+        validate.fail(added.where, "dlq: %s is where the audit of the registry at %s writes its records",
+            validate.show(audit.TOPIC), state.at)
     end
     local _, consumers, at = queue_demand(state, added.name)
     if added.partitions and consumers and added.partitions < consumers then

@@ -8,6 +8,7 @@
 
 local host = require "shove.host"
 
+local auditing = require "shove.auditing"
 local codec = require "shove.codec"
 local describe = require "shove.describe"
 local groups = require "shove.groups"
@@ -31,6 +32,20 @@ local message_metatable = message.metatable
 -- first, which would cost more than the call otherwise.
 local function run(handler, id)
     return finish(id, xpcall(handler, describe_error, setmetatable({ id, body = nil }, message_metatable)))
+end
+
+-- The first finish keeps the outcome instead of telling it, and says so; the second tells it. For a handler that
+-- something in C has resumed it does not: the audit runs in another coroutine then.
+local function run_audited(handler, id)
+    local is_kept = finish(id, xpcall(handler, describe_error, setmetatable({ id, body = nil }, message_metatable)))
+    if is_kept then
+        finish(id, xpcall(auditing.run, describe_error, id))
+    end
+end
+
+-- The audit alone, where the handler's coroutine cannot go on.
+local function conclude(audit, id)
+    return finish(id, xpcall(audit, describe_error, id))
 end
 
 -- Of what runs beside messages: app:on_start, and the autoscaler's strategy.
@@ -114,15 +129,17 @@ end
 
 local function configure(app)
     local document = describe.document(app)
-    local handlers = {}
+    local handlers, group_ids = {}, {}
     for index, registered in ipairs(describe.handlers(app)) do
         local group = document.groups[index]
+        group_ids[index] = registered.group_id
         handlers[index] = {
             handler = registered.handler,
             decode = registered.codec.decode,
             is_json = registered.codec == codec.json,
             topic = groups.source_of(document.topics[group.topic + 1], group.kind),
             timeout_ms = group.handler_timeout_ms,
+            is_audited = group.audit_timeout_ms > 0,
             dead_letters = registered.dead_letters,
         }
     end
@@ -131,8 +148,16 @@ local function configure(app)
         assert(shove[name])
     end
     publish.configure(describe.topic_codecs(app))
+    local audit = describe.audit(app)
+    if audit then
+        auditing.configure(audit, group_ids)
+    end
     host.configure {
         run = run,
+        run_audited = run_audited,
+        conclude = conclude,
+        audit = auditing.run,
+        audit_timeout_ms = audit and audit.timeout_ms or 0,
         beside = beside,
         on_start = describe.on_start(app),
         strategy = strategy.runner(describe.strategy(app)),

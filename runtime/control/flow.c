@@ -24,6 +24,7 @@ static void point_at(struct shove_flow *flow, const struct shove_topology *topol
     flow->group_number = number;
     flow->topic = &topology->topics[group->topic];
     flow->timeouts_ms[set] = group->handler_timeout_ms;
+    flow->audits_ms[set] = group->audit_timeout_ms;
     flow->source = shove_topology_source(topology, group);
     flow->policy = shove_topology_policy(topology, group);
     flow->topics[0] = flow->source;

@@ -180,6 +180,17 @@ static void settled(struct shove_worker *worker, const struct shove_note *note,
     shove_settle(worker->control, delivery, outcome, (const char *)payload, note->size);
 }
 
+static void audit_late(struct shove_worker *worker, const struct shove_note *note,
+                       const uint8_t *payload) {
+    const struct shove_delivery *delivery =
+        shove_pool_delivery(worker, note->slot, note->generation);
+    if (!delivery || !is_a_workers_outcome(note->outcome))
+        distrust(worker, "it audited a message that it was not given");
+    else
+        shove_settle_report_audit(delivery, (enum shove_outcome)note->outcome,
+                                  (const char *)payload, note->size);
+}
+
 static void described(struct shove_worker *worker, const struct shove_note *note,
                       const uint8_t *payload) {
     const struct shove_control *control = worker->control;
@@ -248,6 +259,9 @@ static void handle_note(struct shove_worker *worker, const struct shove_note *no
     switch (note->type) {
     case SHOVE_NOTE_SETTLED:
         settled(worker, note, payload);
+        break;
+    case SHOVE_NOTE_AUDIT_LATE:
+        audit_late(worker, note, payload);
         break;
     case SHOVE_NOTE_PUBLISH:
         publish_asked(worker, note, payload);

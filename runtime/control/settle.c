@@ -66,6 +66,23 @@ static bool is_worth_a_line(enum shove_outcome outcome, const struct shove_hop *
            (hop->kind == SHOVE_HOP_DEAD && outcome != SHOVE_OUTCOME_REJECT);
 }
 
+void shove_settle_report_audit(const struct shove_delivery *delivery, enum shove_outcome outcome,
+                               const char *text, size_t size) {
+    struct shove_flow *flow = delivery->flow;
+    if (!shove_flow_may_log(flow))
+        return;
+    const struct shove_envelope *envelope = shove_delivery_envelope(delivery);
+    char partition[16];
+    char offset[32];
+    char why[256];
+    snprintf(partition, sizeof(partition), "%d", (int)envelope->partition);
+    snprintf(offset, sizeof(offset), "%" PRId64, envelope->offset);
+    snprintf(why, sizeof(why), "%.*s", (int)size, text);
+    shove_log_fields(SHOVE_LOG_WARN, "audit not finished in time: the outcome stands", "outcome",
+                     shove_outcome_name(outcome), "topic", flow->source, "partition", partition,
+                     "offset", offset, "why", why, NULL);
+}
+
 static void report(const struct shove_delivery *delivery, enum shove_outcome outcome,
                    const struct shove_hop *hop) {
     struct shove_flow *flow = delivery->flow;

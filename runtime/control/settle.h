@@ -11,6 +11,10 @@
 void shove_settle(struct shove_control *control, struct shove_delivery *delivery,
                   enum shove_outcome outcome, const char *text, size_t text_size);
 
+/* A line about an audit that had no end in time; the delivery's outcome stands. */
+void shove_settle_report_audit(const struct shove_delivery *delivery, enum shove_outcome outcome,
+                               const char *text, size_t size);
+
 /* Takes a delivery out of its worker's slot: it runs there no more. */
 void shove_settle_leave_worker(struct shove_delivery *delivery);
 

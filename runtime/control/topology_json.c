@@ -144,6 +144,7 @@ static void read_group(struct shove_json_reader *reader, json_t *object,
                                         "auto_offset_reset",
                                         "max_message_size_bytes",
                                         "max_pending_per_key",
+                                        "audit_timeout_ms",
                                         "at",
                                         NULL};
     static const char *const kinds[] = {
@@ -164,6 +165,8 @@ static void read_group(struct shove_json_reader *reader, json_t *object,
     group->max_crashes = shove_json_get_count(reader, object, "max_crashes", 0);
     group->handler_timeout_ms =
         shove_json_get_whole(reader, object, "handler_timeout_ms", 1, INT64_MAX);
+    group->audit_timeout_ms =
+        shove_json_get_whole(reader, object, "audit_timeout_ms", 0, SHOVE_AUDIT_TIMEOUT_MAX_MS);
     group->timeout_outcome = get_timeout_outcome(reader, object);
     group->reset =
         (enum shove_reset)shove_json_get_choice(reader, object, "auto_offset_reset", resets, 3, -1);

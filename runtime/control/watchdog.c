@@ -11,11 +11,14 @@ static int64_t timeout_ms(const struct shove_flow *flow, const struct shove_work
     return flow->timeouts_ms[shove_pool_set_of(worker)];
 }
 
+/* With its audit, of which control sees nothing. */
 static int64_t longest_timeout_ms(const struct shove_worker *worker) {
     const struct shove_control *control = worker->control;
     int64_t longest_ms = 0;
     for (uint32_t i = 0; i < control->flow_count; i++) {
-        const int64_t this_ms = timeout_ms(&control->flows[i], worker);
+        const struct shove_flow *flow = &control->flows[i];
+        const int64_t this_ms =
+            timeout_ms(flow, worker) + flow->audits_ms[worker->index / control->set_size];
         longest_ms = this_ms > longest_ms ? this_ms : longest_ms;
     }
     return longest_ms;

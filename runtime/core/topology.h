@@ -18,6 +18,7 @@
 
 #define SHOVE_TOPIC_NAME_MAX 249 /* Kafka's limit; [a-zA-Z0-9._-]+, not "." or ".." */
 #define SHOVE_NAME_SIZE (SHOVE_TOPIC_NAME_MAX + 1)
+#define SHOVE_AUDIT_TIMEOUT_MAX_MS ((int64_t)24 * 60 * 60 * 1000)
 /* Retries, and crashes, that can be counted: the ledger keeps a byte of each. */
 #define SHOVE_ATTEMPTS_MAX 255
 
@@ -54,6 +55,7 @@ struct shove_group {
     uint32_t max_retries;
     uint32_t max_crashes;
     int64_t handler_timeout_ms;
+    int64_t audit_timeout_ms; /* 0: its messages are not audited */
     enum shove_outcome timeout_outcome;
     enum shove_reset reset;
     int64_t max_message_size_bytes;

@@ -97,6 +97,11 @@ static int check_group_numbers(const struct shove_group *group, struct shove_err
         return shove_error_set(error, SHOVE_ECONFIG,
                                "handler_timeout of group '%s' is %lld ms: it must be longer than 0",
                                id, (long long)group->handler_timeout_ms);
+    if (group->audit_timeout_ms < 0 || group->audit_timeout_ms > SHOVE_AUDIT_TIMEOUT_MAX_MS)
+        return shove_error_set(error, SHOVE_ECONFIG,
+                               "the audit's timeout for group '%s' is %lld ms: it can be at most a "
+                               "day",
+                               id, (long long)group->audit_timeout_ms);
     if (group->max_retries > SHOVE_ATTEMPTS_MAX)
         return shove_error_set(error, SHOVE_ECONFIG,
                                "max_retries of group '%s' is %u: it can be at most %d", id,

@@ -92,6 +92,8 @@ enum shove_note_type {
     SHOVE_NOTE_ADVICE,      /* generation; payload: struct shove_advice_note + its parts */
     SHOVE_NOTE_ADVISED,     /* generation: the strategy has ended, once for each SUBMIT_ADVISE;
                                payload: error text or empty */
+    SHOVE_NOTE_AUDIT_LATE,  /* slot, generation, outcome: the audit of what is settled next had no
+                               end in time; payload: why */
     SHOVE_NOTE_STOPPING     /* exiting by itself: nothing runs any more, or memory is used up */
 };
 #define SHOVE_NOTE_MORE                                                                            \

@@ -9,9 +9,9 @@
 #include "worker/tasks.h"
 
 static const luaL_Reg *const bindings[] = {
-    shove_coroutine_binding, shove_groups_binding,  shove_log_binding,
-    shove_message_binding,   shove_outcome_binding, shove_process_binding,
-    shove_publish_binding,   shove_sleep_binding,   shove_strategy_binding,
+    shove_audit_binding,   shove_coroutine_binding, shove_groups_binding,  shove_log_binding,
+    shove_message_binding, shove_outcome_binding,   shove_process_binding, shove_publish_binding,
+    shove_sleep_binding,   shove_strategy_binding,
 };
 
 int shove_open_host(lua_State *L) {

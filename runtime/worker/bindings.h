@@ -21,6 +21,7 @@ static inline struct shove_host *shove_host_of(lua_State *L) {
 int shove_open_host(lua_State *L);
 
 /* NULL-terminated lists of functions, each in its file. */
+extern const luaL_Reg shove_audit_binding[];
 extern const luaL_Reg shove_coroutine_binding[];
 extern const luaL_Reg shove_groups_binding[];
 extern const luaL_Reg shove_log_binding[];

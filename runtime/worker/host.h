@@ -63,11 +63,17 @@ struct shove_task {
                           else NULL */
     bool has_foreign_yield; /* somebody else may hold the coroutine: it is not used again */
     uint64_t begun_ns;      /* while measuring: when its handler was called */
-    bool is_timed;          /* a member of its group's list of timeouts */
+    struct shove_deadlines *deadlines; /* the list it is a member of; NULL: none */
     int64_t deadline_mono_ms;
-    struct shove_task *previous; /* in the list of timeouts */
+    struct shove_task *previous; /* in the list of deadlines */
     struct shove_task *next;     /* there, or in the list of free tasks */
     uv_timer_t sleep;            /* data: the task */
+
+    uint8_t verdict;     /* audit.h: the outcome that is kept while the audit runs; else 0 */
+    uint16_t duration;   /* of the handler, while measuring: what the note will say */
+    uint64_t called_ns;  /* of an audited message, monotonic: when its handler was called */
+    uint64_t handler_ns; /* how long it took */
+    struct shove_buffer verdict_text;
 
     uint32_t publishing; /* answers that are still to come */
     uint32_t published;  /* messages asked for in this call */
@@ -81,15 +87,21 @@ struct shove_publish_failure {
     int code;
 };
 
-struct shove_handler_group { /* one registration of the script, under control's group index */
+/* Waiting tasks that may take equally long, in the order of their deadlines. */
+struct shove_deadlines {
     int64_t timeout_ms;
+    struct shove_task *first;
+    struct shove_task *last;
+};
+
+struct shove_handler_group { /* one registration of the script, under control's group index */
+    struct shove_deadlines deadlines;
     int handler_ref;
     int decode_ref;
     bool is_json; /* decode_ref is that of the codec "json" */
     char *topic;  /* what it consumes: the queue, or the DLQ for dead letters */
     bool is_dead_letters;
-    struct shove_task *timed_first; /* waiting tasks in the order of their deadlines */
-    struct shove_task *timed_last;
+    bool is_audited;
 };
 
 struct shove_publish_request { /* one message control was asked to publish */
@@ -105,10 +117,14 @@ struct shove_host {
     uv_loop_t loop;
     uv_poll_t wake;
     uv_prepare_t about_to_block;
-    uv_timer_t timeout;         /* for the earliest deadline of all groups */
+    uv_timer_t timeout;         /* for the earliest deadline of all */
     int64_t timeout_at_mono_ms; /* what it is set to; INT64_MAX: not set */
     lua_State *L;
-    int run_ref;           /* Lua: function(handler, id), the body of every message's coroutine */
+    int run_ref;         /* Lua: function(handler, id), the body of every message's coroutine */
+    int run_audited_ref; /* Lua: the same with the audit behind it */
+    int conclude_ref;    /* Lua: function(audit, id), that of an audit alone */
+    int audit_ref;       /* Lua: function(id) */
+    struct shove_deadlines audits; /* of all groups */
     int beside_ref;        /* Lua: function(function, id), that of what runs beside messages */
     int start_handler_ref; /* LUA_NOREF: the app has none */
     int strategy_ref;      /* the same */

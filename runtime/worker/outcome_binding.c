@@ -1,11 +1,13 @@
 /* outcome_binding.c: what a handler's return value or error means. Worker only.
  *
- * host.finish is the last thing a message's coroutine calls, whoever resumed it last. It ignores
- * messages that are settled already: a handler that timed out and went on all the same.
+ * host.finish is the last thing a message's coroutine calls, whoever resumed it last; that of an
+ * audited message calls it for its handler and then for the audit. It ignores messages that are
+ * settled already: a handler that timed out and went on all the same.
  */
 #include <stdlib.h>
 #include <string.h>
 
+#include "worker/audit.h"
 #include "worker/bindings.h"
 #include "worker/scheduler.h"
 #include "worker/tasks.h"
@@ -31,6 +33,19 @@ void shove_push_shown(lua_State *L, int index) {
     }
 }
 
+/* To control; where the group is audited, to the audit. A handler that something in C has resumed
+ * is not on the CPU by its state, so its audit runs elsewhere. */
+static void tell(struct shove_task *task, enum shove_outcome outcome, const char *text,
+                 size_t size) {
+    if (!shove_audit_is_due(task)) {
+        shove_scheduler_settle(task, outcome, text, size);
+    } else if (task->state == SHOVE_TASK_WAITING) {
+        shove_scheduler_end(task, outcome, text, size, true);
+    } else {
+        shove_audit_keep(task, outcome, text, size);
+    }
+}
+
 /* Control writes the line, as for every error: it knows where the message goes now, and how many
  * such lines there were this second. */
 static void settle_nonsense(lua_State *L, struct shove_task *task, int index) {
@@ -40,7 +55,7 @@ static void settle_nonsense(lua_State *L, struct shove_task *task, int index) {
                         "the handler returned %s: return shove.ack, shove.retry, shove.reject, "
                         "shove.defer or nothing",
                         lua_tostring(L, -1));
-    shove_scheduler_settle(task, SHOVE_OUTCOME_ERROR, text, strlen(text));
+    tell(task, SHOVE_OUTCOME_ERROR, text, strlen(text));
 }
 
 /* An outcome that was called with a reason. False when the table is no outcome. */
@@ -66,20 +81,20 @@ static bool settle_outcome(lua_State *L, struct shove_task *task, int index) {
         shove_push_text(L, -1);
         reason = lua_tolstring(L, -1, &size);
     }
-    shove_scheduler_settle(task, (enum shove_outcome)code, reason, size);
+    tell(task, (enum shove_outcome)code, reason, size);
     return true;
 }
 
 static void settle_result(lua_State *L, struct shove_task *task, int index) {
     if (lua_isnoneornil(L, index)) {
-        shove_scheduler_settle(task, SHOVE_OUTCOME_ACK, NULL, 0);
+        tell(task, SHOVE_OUTCOME_ACK, NULL, 0);
         return;
     }
     if (lua_istable(L, index)) {
         const void *table = lua_topointer(L, index);
         for (int code = SHOVE_OUTCOME_ACK; code <= SHOVE_OUTCOME_DEFER; code++) {
             if (table == task->host->outcomes[code]) {
-                shove_scheduler_settle(task, (enum shove_outcome)code, NULL, 0);
+                tell(task, (enum shove_outcome)code, NULL, 0);
                 return;
             }
         }
@@ -97,31 +112,56 @@ static void settle_error(lua_State *L, struct shove_task *task, int index) {
         index = lua_gettop(L);
     }
     const char *text = lua_tolstring(L, index, &size);
-    shove_scheduler_settle(task, SHOVE_OUTCOME_ERROR, text, size);
+    tell(task, SHOVE_OUTCOME_ERROR, text, size);
     task->host->is_out_of_memory |= strstr(text, "not enough memory") != NULL;
 }
 
-/* finish(id, is_ok, result): what the protected call of the handler gave. */
+static void settle_handler(lua_State *L, struct shove_task *task) {
+    if (task->undecodable != NULL) {
+        tell(task, SHOVE_OUTCOME_UNDECODABLE, task->undecodable, strlen(task->undecodable));
+    } else if (!lua_toboolean(L, 2)) {
+        settle_error(L, task, 3);
+    } else if (task->kind != SHOVE_TASK_MESSAGE) {
+        tell(task, SHOVE_OUTCOME_ACK, NULL, 0);
+    } else {
+        settle_result(L, task, 3);
+    }
+}
+
+/* The audit fails by what it raises and by what it returns. */
+static void settle_audit(lua_State *L, struct shove_task *task) {
+    if (lua_toboolean(L, 2) && lua_isnoneornil(L, 3)) {
+        shove_audit_pass(task);
+        return;
+    }
+    size_t size;
+    shove_push_text(L, 3);
+    const char *text = lua_tolstring(L, -1, &size);
+    task->host->is_out_of_memory |= strstr(text, "not enough memory") != NULL;
+    shove_audit_fail(task, text, size);
+}
+
+/* finish(id, is_ok, result): what the protected call of the handler gave, or, where its outcome is
+ * kept, that of the audit. Returns true when it is kept now, and the audit's turn; else nothing. */
 static int finish(lua_State *L) {
     struct shove_task *task = shove_task_find(shove_host_of(L), lua_tonumber(L, 1));
     if (task == NULL) {
         return 0;
     }
-    if (task->undecodable != NULL) {
-        shove_scheduler_settle(task, SHOVE_OUTCOME_UNDECODABLE, task->undecodable,
-                               strlen(task->undecodable));
-    } else if (!lua_toboolean(L, 2)) {
-        settle_error(L, task, 3);
-    } else if (task->kind != SHOVE_TASK_MESSAGE) {
-        shove_scheduler_settle(task, SHOVE_OUTCOME_ACK, NULL, 0);
+    if (task->verdict != 0) {
+        settle_audit(L, task);
     } else {
-        settle_result(L, task, 3);
+        settle_handler(L, task);
     }
     if (task->state == SHOVE_TASK_WAITING) {
         /* Resumed by foreign C code, which leaves no trace here: nobody else will free the task. */
         shove_scheduler_end(task, SHOVE_OUTCOME_ERROR, NULL, 0, true);
     }
-    return 0;
+    if (task->is_settled || task->state != SHOVE_TASK_ON_CPU) {
+        return 0;
+    }
+    lua_pushboolean(L, 1);
+    return 1;
 }
 
 /* describe_error(error): the message handler of the protected call: text and traceback of any error

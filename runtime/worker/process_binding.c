@@ -20,7 +20,9 @@ static void read_group(lua_State *L, int table, struct shove_handler_group *grou
     lua_getfield(L, table, "is_json");
     group->is_json = lua_toboolean(L, -1) != 0;
     lua_getfield(L, table, "timeout_ms");
-    group->timeout_ms = (int64_t)luaL_checknumber(L, -1);
+    group->deadlines.timeout_ms = (int64_t)luaL_checknumber(L, -1);
+    lua_getfield(L, table, "is_audited");
+    group->is_audited = lua_toboolean(L, -1) != 0;
     lua_getfield(L, table, "dead_letters");
     group->is_dead_letters = lua_toboolean(L, -1) != 0;
     lua_getfield(L, table, "topic");
@@ -28,7 +30,7 @@ static void read_group(lua_State *L, int table, struct shove_handler_group *grou
     if (group->topic == NULL) {
         luaL_error(L, "not enough memory");
     }
-    lua_pop(L, 4);
+    lua_pop(L, 5);
 }
 
 static void read_groups(lua_State *L, struct shove_host *host) {
@@ -48,12 +50,19 @@ static void read_groups(lua_State *L, struct shove_host *host) {
     }
 }
 
-/* configure { run, beside, on_start, strategy, json_decode, outcomes = { [code] = constant
- * }, groups = { { handler, decode, is_json, topic, timeout_ms, dead_letters }, ... } } */
+/* configure { run, run_audited, conclude, audit, audit_timeout_ms, beside, on_start, strategy,
+ * json_decode, outcomes = { [code] = constant }, groups = { { handler, decode, is_json, topic,
+ * timeout_ms, is_audited, dead_letters }, ... } } */
 static int configure(lua_State *L) {
     struct shove_host *host = shove_host_of(L);
     luaL_checktype(L, 1, LUA_TTABLE);
     host->run_ref = take_ref(L, 1, "run");
+    host->run_audited_ref = take_ref(L, 1, "run_audited");
+    host->conclude_ref = take_ref(L, 1, "conclude");
+    host->audit_ref = take_ref(L, 1, "audit");
+    lua_getfield(L, 1, "audit_timeout_ms");
+    host->audits.timeout_ms = (int64_t)luaL_checknumber(L, -1);
+    lua_pop(L, 1);
     host->beside_ref = take_ref(L, 1, "beside");
     host->start_handler_ref = take_ref(L, 1, "on_start");
     host->strategy_ref = take_ref(L, 1, "strategy");

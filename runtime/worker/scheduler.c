@@ -20,9 +20,11 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/utf8.h"
 #include "core/histogram.h"
+#include "worker/audit.h"
 #include "worker/groups.h"
 #include "worker/memory.h"
 #include "worker/publishing.h"
@@ -79,6 +81,13 @@ static const uint8_t ending_note[] = {
     [SHOVE_TASK_START] = SHOVE_NOTE_STARTED,
     [SHOVE_TASK_STRATEGY] = SHOVE_NOTE_ADVISED,
 };
+uint16_t shove_scheduler_duration(struct shove_task *task) {
+    const struct shove_host *host = task->host;
+    read_clock(task->host);
+    return host->measured_ns > task->begun_ns
+               ? shove_duration_pack(host->measured_ns - task->begun_ns)
+               : 0;
+}
 
 void shove_scheduler_settle(struct shove_task *task, enum shove_outcome outcome, const char *text,
                             size_t size) {
@@ -87,9 +96,9 @@ void shove_scheduler_settle(struct shove_task *task, enum shove_outcome outcome,
                               .slot = task->slot,
                               .generation = task->generation};
     struct shove_part part = {.data = text, .size = size};
-    read_clock(task->host);
-    if (task->host->measured_ns > task->begun_ns) {
-        note.duration = shove_duration_pack(task->host->measured_ns - task->begun_ns);
+    note.duration = shove_scheduler_duration(task);
+    if (task->verdict != 0) {
+        note.duration = task->duration; /* without its audit */
     }
     if (size > SHOVE_OUTCOME_TEXT_MAX) {
         part.size = shove_utf8_cut(text, size, SHOVE_OUTCOME_TEXT_MAX);
@@ -101,7 +110,12 @@ void shove_scheduler_settle(struct shove_task *task, enum shove_outcome outcome,
 
 void shove_scheduler_end(struct shove_task *task, enum shove_outcome outcome, const char *text,
                          size_t size, bool is_coroutine_spent) {
-    if (!task->is_settled) {
+    struct shove_task *audit = NULL;
+    if (!task->is_settled && shove_audit_is_due(task)) {
+        audit = shove_audit_move(task, outcome, text, size);
+    } else if (!task->is_settled && task->verdict != 0) {
+        shove_audit_fail(task, text, size);
+    } else if (!task->is_settled) {
         shove_scheduler_settle(task, outcome, text, size);
     }
     shove_timeouts_remove(task);
@@ -110,6 +124,9 @@ void shove_scheduler_end(struct shove_task *task, enum shove_outcome outcome, co
     }
     task->host->beside_count -= task->kind != SHOVE_TASK_MESSAGE;
     shove_task_give(task, is_coroutine_spent);
+    if (audit != NULL) {
+        shove_scheduler_call(audit, audit->host->conclude_ref, audit->host->audit_ref);
+    }
 }
 
 void shove_scheduler_yielded(struct shove_task *task) {
@@ -150,11 +167,10 @@ static void run(struct shove_task *task, int argument_count) {
     if (status != 0) {
         /* An error got past the body: no memory for the call itself, or a broken stack. */
         text = lua_tolstring(thread, -1, &size);
-    }
-    shove_scheduler_end(task, SHOVE_OUTCOME_ERROR, text, size, status != 0);
-    if (status == 0) {
+    } else {
         lua_settop(thread, 0);
     }
+    shove_scheduler_end(task, SHOVE_OUTCOME_ERROR, text, size, status != 0);
     if (status == LUA_ERRMEM || host->is_out_of_memory) {
         shove_memory_recover(host);
         read_clock(host);
@@ -165,11 +181,12 @@ void shove_scheduler_resume(struct shove_task *task, int result_count) {
     run(task, result_count);
 }
 
-static void push_call(struct shove_task *task, int body_ref, int handler_ref) {
+void shove_scheduler_call(struct shove_task *task, int body_ref, int function_ref) {
     lua_State *thread = task->thread;
     lua_rawgeti(thread, LUA_REGISTRYINDEX, body_ref);
-    lua_rawgeti(thread, LUA_REGISTRYINDEX, handler_ref);
+    lua_rawgeti(thread, LUA_REGISTRYINDEX, function_ref);
     lua_pushnumber(thread, shove_task_id(task));
+    run(task, 2);
 }
 
 static void refuse_message(struct shove_host *host, const struct shove_submit *entry) {
@@ -196,8 +213,11 @@ static void begin_message(struct shove_host *host, const struct shove_submit *en
     task->generation = entry->generation;
     task->group = envelope->group;
     task->begun_ns = host->measured_ns;
-    push_call(task, host->run_ref, group->handler_ref);
-    run(task, 2);
+    if (group->is_audited) {
+        task->called_ns = shove_clock_mono_ns();
+    }
+    shove_scheduler_call(task, group->is_audited ? host->run_audited_ref : host->run_ref,
+                         group->handler_ref);
 }
 
 /* Begins what runs beside messages. */
@@ -218,8 +238,7 @@ static void begin_beside(struct shove_host *host, enum shove_task_kind kind, int
     task->generation = entry->generation;
     task->begun_ns = host->measured_ns;
     host->beside_count++;
-    push_call(task, host->beside_ref, function_ref);
-    run(task, 2);
+    shove_scheduler_call(task, host->beside_ref, function_ref);
 }
 
 /* A message, or what runs beside messages. Of the strategy alone control expects a word still. */

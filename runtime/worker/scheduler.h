@@ -13,6 +13,9 @@ bool shove_scheduler_portion(struct shove_host *host);
  * call in which it waited. */
 void shove_scheduler_resume(struct shove_task *task, int result_count);
 
+/* Calls `body_ref`(`function_ref`, id of the task) in the task's coroutine. */
+void shove_scheduler_call(struct shove_task *task, int body_ref, int function_ref);
+
 /* What to restore when the task leaves the CPU again. */
 struct shove_cpu_mark {
     struct shove_task *previous;
@@ -24,7 +27,8 @@ void shove_scheduler_leave(struct shove_host *host, const struct shove_cpu_mark 
 void shove_scheduler_yielded(struct shove_task *task);
 
 /* The coroutine of the task has ended, or must end here: settles it with `text` when nothing else
- * was said, and frees the task. */
+ * was said, and frees the task. Where the group is audited and its audit did not begin yet, that
+ * runs first, in another task (audit.h). */
 void shove_scheduler_end(struct shove_task *task, enum shove_outcome outcome, const char *text,
                          size_t size, bool is_coroutine_spent);
 
@@ -33,6 +37,9 @@ void shove_scheduler_end(struct shove_task *task, enum shove_outcome outcome, co
 #define SHOVE_OUTCOME_TEXT_MAX 4096
 void shove_scheduler_settle(struct shove_task *task, enum shove_outcome outcome, const char *text,
                             size_t size);
+
+/* How long the handler of the task has taken, as a note says it; 0 while nothing is measured. */
+uint16_t shove_scheduler_duration(struct shove_task *task);
 
 /* Publishes notes and releases submits. */
 void shove_scheduler_flush(struct shove_host *host);

@@ -111,6 +111,7 @@ static bool grow(struct shove_host *host) {
     task->index = host->task_count;
     task->thread_ref = LUA_NOREF;
     shove_buffer_init(&task->failed);
+    shove_buffer_init(&task->verdict_text);
     uv_timer_init(&host->loop, &task->sleep);
     task->sleep.data = task;
     host->tasks[host->task_count++] = task;
@@ -136,6 +137,7 @@ struct shove_task *shove_task_take(struct shove_host *host) {
     task->is_settled = false;
     task->undecodable = NULL;
     task->has_foreign_yield = false;
+    task->verdict = 0;
     host->busy_count++;
     return task;
 }
@@ -157,6 +159,7 @@ void shove_task_give(struct shove_task *task, bool is_coroutine_spent) {
 void shove_tasks_release(struct shove_host *host) {
     for (uint32_t i = 0; i < host->task_count; i++) {
         shove_buffer_release(&host->tasks[i]->failed);
+        shove_buffer_release(&host->tasks[i]->verdict_text);
         free(host->tasks[i]);
     }
     free(host->tasks);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "base/clock.h"
+#include "worker/audit.h"
 #include "worker/scheduler.h"
 
 static void on_timeout(uv_timer_t *timer);
@@ -26,44 +27,46 @@ void shove_timeouts_init(struct shove_host *host) {
 }
 
 void shove_timeouts_add(struct shove_task *task) {
-    if (task->kind != SHOVE_TASK_MESSAGE || task->is_timed) {
+    if (task->kind != SHOVE_TASK_MESSAGE || task->deadlines != NULL) {
         return;
     }
-    struct shove_handler_group *group = &task->host->groups[task->group];
-    task->is_timed = true;
-    task->deadline_mono_ms = shove_clock_mono_ms() + group->timeout_ms;
+    struct shove_host *host = task->host;
+    struct shove_deadlines *list =
+        task->verdict != 0 ? &host->audits : &host->groups[task->group].deadlines;
+    task->deadlines = list;
+    task->deadline_mono_ms = shove_clock_mono_ms() + list->timeout_ms;
     task->next = NULL;
-    task->previous = group->timed_last;
-    if (group->timed_last != NULL) {
-        group->timed_last->next = task;
+    task->previous = list->last;
+    if (list->last != NULL) {
+        list->last->next = task;
     } else {
-        group->timed_first = task;
-        arm(task->host, task->deadline_mono_ms);
+        list->first = task;
+        arm(host, task->deadline_mono_ms);
     }
-    group->timed_last = task;
+    list->last = task;
 }
 
 void shove_timeouts_remove(struct shove_task *task) {
-    if (!task->is_timed) {
+    struct shove_deadlines *list = task->deadlines;
+    if (list == NULL) {
         return;
     }
-    struct shove_handler_group *group = &task->host->groups[task->group];
     if (task->previous != NULL) {
         task->previous->next = task->next;
     } else {
-        group->timed_first = task->next;
+        list->first = task->next;
     }
     if (task->next != NULL) {
         task->next->previous = task->previous;
     } else {
-        group->timed_last = task->previous;
+        list->last = task->previous;
     }
-    task->is_timed = false;
+    task->deadlines = NULL;
     task->previous = NULL;
     task->next = NULL;
 }
 
-static void cancel(struct shove_task *task, int64_t timeout_ms) {
+static void cancel(struct shove_task *task) {
     static const char *const waits[] = {
         [SHOVE_WAIT_FOREIGN] = "it yielded outside shove and was not resumed",
         [SHOVE_WAIT_SLEEP] = "it was in shove.sleep",
@@ -71,25 +74,36 @@ static void cancel(struct shove_task *task, int64_t timeout_ms) {
         [SHOVE_WAIT_GROUPS] = "it was in app:groups",
     };
     char text[160];
-    int size = snprintf(text, sizeof text, "the handler did not finish within %g s: %s",
-                        (double)timeout_ms / 1000.0, waits[task->wait]);
+    const bool is_audit = task->verdict != 0;
+    int size = snprintf(text, sizeof text, "the %s did not finish within %g s: %s",
+                        is_audit ? "audit" : "handler",
+                        (double)task->deadlines->timeout_ms / 1000.0, waits[task->wait]);
+    if (is_audit) {
+        shove_audit_give_up(task, text, (size_t)size);
+    }
     shove_scheduler_end(task, SHOVE_OUTCOME_TIMEOUT, text, (size_t)size, true);
 }
 
+/* Cancels what is late. Returns the earliest deadline of the others; INT64_MAX: there are none. */
+static int64_t look_at(const struct shove_deadlines *list, int64_t now_ms) {
+    while (list->first != NULL && list->first->deadline_mono_ms <= now_ms) {
+        cancel(list->first);
+    }
+    return list->first != NULL ? list->first->deadline_mono_ms : INT64_MAX;
+}
+
+/* A handler's end may begin its audit, which may wait and arm the timer meanwhile. */
 static void on_timeout(uv_timer_t *timer) {
     struct shove_host *host = timer->data;
     int64_t now_ms = shove_clock_mono_ms();
+    host->timeout_at_mono_ms = INT64_MAX;
     int64_t next_ms = INT64_MAX;
     for (uint32_t i = 0; i < host->group_count; i++) {
-        struct shove_handler_group *group = &host->groups[i];
-        while (group->timed_first != NULL && group->timed_first->deadline_mono_ms <= now_ms) {
-            cancel(group->timed_first, group->timeout_ms);
-        }
-        if (group->timed_first != NULL && group->timed_first->deadline_mono_ms < next_ms) {
-            next_ms = group->timed_first->deadline_mono_ms;
-        }
+        int64_t at_ms = look_at(&host->groups[i].deadlines, now_ms);
+        next_ms = at_ms < next_ms ? at_ms : next_ms;
     }
-    host->timeout_at_mono_ms = INT64_MAX;
+    int64_t at_ms = look_at(&host->audits, now_ms);
+    next_ms = at_ms < next_ms ? at_ms : next_ms;
     if (next_ms != INT64_MAX) {
         arm(host, next_ms);
     }

@@ -41,7 +41,8 @@ describe("A group that is given nothing", function()
         { "topic", 0 }, { "kind", "consumer" }, { "group_id", nil }, { "consumers_min", 1 }, { "consumers_max", 1 },
         { "prefetch", 10 }, { "concurrent", false }, { "max_retries", 10 }, { "max_crashes", 3 },
         { "handler_timeout_ms", 30000 }, { "timeout_outcome", "retry" }, { "auto_offset_reset", "earliest" },
-        { "max_message_size_bytes", 10 * 1024 * 1024 }, { "max_pending_per_key", 1000 }, { "at", "app.lua:3" },
+        { "max_message_size_bytes", 10 * 1024 * 1024 }, { "max_pending_per_key", 1000 },
+        { "audit_timeout_ms", 0 }, { "at", "app.lua:3" },
     } do
         it(("has %s = %s"):format(row[1], tostring(row[2])), function()
             assert.equal(row[2], group_of("{}")[row[1]])
@@ -95,6 +96,63 @@ describe("The autoscaler's rule", function()
     end)
 end)
 
+describe("An audit", function()
+    -- The topics, and how long the audit of each group may take, of an app with this option.
+    local function audited(option, more)
+        local document = script.document(("app = shove.registry { broker = 'memory:', audit = %s }\n"):format(option)
+            .. "local o = app:topic('o', { hold = { 1 }, dlq = true }); app:register(o, {}, print)\n"
+            .. "app:dead_letters(o, print); app:register(app:topic 'left-out', { audit = false }, print)\n" .. (more or ""))
+        local names, timeouts = {}, {}
+        for i, topic in ipairs(document.topics) do names[i] = topic.name .. " " .. topic.at end
+        for i, group in ipairs(document.groups) do timeouts[i] = group.audit_timeout_ms end
+        return names, timeouts
+    end
+
+    it("to the topic declares it behind the others, at the registry's line", function()
+        for _, option in ipairs { "true", "{}", "{ to = true }" } do
+            local names, timeouts = audited(option)
+            assert.same({ "o app.lua:3", "left-out app.lua:4", "shove-audit-log app.lua:2" }, names)
+            assert.same({ 5000, 5000, 0 }, timeouts)
+        end
+    end)
+
+    it("to a function declares nothing", function()
+        for _, option in ipairs { "print", "{ to = print }" } do
+            local names, timeouts = audited(option)
+            assert.same({ "o app.lua:3", "left-out app.lua:4" }, names)
+            assert.same({ 5000, 5000, 0 }, timeouts)
+        end
+    end)
+
+    it("has the time that it says", function()
+        local _, timeouts = audited "{ timeout = '250ms' }"
+        assert.same({ 250, 250, 0 }, timeouts)
+    end)
+
+    it("that is false is none", function()
+        local names, timeouts = audited "false"
+        assert.same({ { "o app.lua:3", "left-out app.lua:4" }, { 0, 0, 0 } }, { names, timeouts })
+    end)
+
+    it("leaves the audit log alone, which is as the app declares it: its handler, its dead letters, its other groups", function()
+        for _, option in ipairs { "true", "print" } do
+            local names, timeouts = audited(option, [[
+                local log = app:topic("shove-audit-log", { partitions = 3, hold = { 1 }, dlq = true })
+                app:register(log, {}, print); app:dead_letters(log, print)
+                app:register(app:topic("shove-audit-log", { for_group = "g" }), {}, print)
+            ]])
+            assert.same({ "o app.lua:3", "left-out app.lua:4", "shove-audit-log app.lua:5", "shove-audit-log app.lua:7" }, names)
+            assert.same({ 5000, 5000, 0, 0, 0, 0 }, timeouts)
+        end
+    end)
+
+    it("to a function leaves a DLQ of that name alone, not the queue behind it", function()
+        local _, timeouts = audited("print", "local p = app:topic('p', { hold = { 1 }, dlq = 'shove-audit-log' })\n"
+            .. "app:register(p, {}, print); app:dead_letters(p, print)")
+        assert.same({ 5000, 5000, 0, 5000, 0 }, timeouts)
+    end)
+end)
+
 describe("What a group says", function()
     for _, row in ipairs {
         { "min alone raises max", "{ consumers = { min = 4 } }", "consumers_max", 4 },
@@ -144,21 +202,21 @@ describe("A group object", function()
         local group = shove.group {
             consumers = { min = 2, max = 8 }, prefetch = 20, concurrent = true, max_retries = 4, max_crashes = 2,
             handler_timeout = "1500ms", on_timeout = "ack", auto_offset_reset = "latest", group_id = "x",
-            max_message_size = "1KiB", max_pending_per_key = 7,
+            max_message_size = "1KiB", max_pending_per_key = 7, audit = false,
         }
-        assert.same({ 2, 8, 20, 20, true, 4, 2, 1.5, "ack", "latest", "x", 1024, 7 }, {
+        assert.same({ 2, 8, 20, 20, true, 4, 2, 1.5, "ack", "latest", "x", 1024, 7, false }, {
             group.min_consumers, group.max_consumers, group.prefetch_count, group.effective_prefetch,
             group.concurrent_processing, group.max_retries, group.max_crashes, group.handler_timeout, group.on_timeout,
-            group.auto_offset_reset, group.group_id, group.max_message_size, group.max_pending_per_key,
+            group.auto_offset_reset, group.group_id, group.max_message_size, group.max_pending_per_key, group.audit,
         })
     end)
 
     it("tells the defaults, and nil where the registry or the queue decides", function()
         local group = shove.group {}
-        assert.same({ 1, 1, 10, 1, false, 10, 3, "retry", "earliest", 10 * 1024 * 1024, 1000 }, {
+        assert.same({ 1, 1, 10, 1, false, 10, 3, "retry", "earliest", 10 * 1024 * 1024, 1000, true }, {
             group.min_consumers, group.max_consumers, group.prefetch_count, group.effective_prefetch,
             group.concurrent_processing, group.max_retries, group.max_crashes, group.on_timeout,
-            group.auto_offset_reset, group.max_message_size, group.max_pending_per_key,
+            group.auto_offset_reset, group.max_message_size, group.max_pending_per_key, group.audit,
         })
         assert.is_nil(group.handler_timeout)
         assert.is_nil(group.group_id)

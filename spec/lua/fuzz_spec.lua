@@ -11,7 +11,7 @@ local KEYS = {
     "broker", "handler_timeout", "replication_factor", "kafka", "hold", "dlq", "sequenced", "key", "shards", "partitions",
     "codec", "for_group", "external", "retention", "allow_message_loss", "consumers", "prefetch", "concurrent",
     "max_retries", "max_crashes", "on_timeout", "auto_offset_reset", "group_id", "max_message_size", "max_pending_per_key",
-    "holds", "Prefetch", "", "\0", ("k"):rep(300), 1, 0, -1, 1.5, math.huge, true, false, print,
+    "audit", "to", "timeout", "holds", "Prefetch", "", "\0", ("k"):rep(300), 1, 0, -1, 1.5, math.huge, true, false, print,
 }
 
 local hostile = setmetatable({}, {

@@ -57,6 +57,7 @@ describe("The annotations have", function()
     -- what | class | a script that makes the library tell
     for _, row in ipairs {
         { "every option of a registry", "shove.RegistryOptions", "shove.registry { qqqqq = 1 }" },
+        { "every option of an audit", "shove.AuditOptions", "shove.registry { broker = 'memory:', audit = { qqqqq = 1 } }" },
         { "every option of a topic", "shove.TopicOptions", "app:topic('o', { qqqqq = 1 })" },
         { "every option of a group", "shove.GroupOptions", "shove.group { qqqqq = 1 }" },
         { "every field of a group", "shove.Group", "local g = shove.group {}; g = g.qqqqq" },

@@ -73,6 +73,7 @@ describe("The README's tables have", function()
             auto_offset_reset = ('`"%s"`'):format(group.defaults.auto_offset_reset),
             max_message_size = ('`"%dMiB"`'):format(group.defaults.max_message_size / 1024 / 1024),
             consumers = "`{ min = 1, max = 1 }`", group_id = "`{queue}-consumer`", handler_timeout = "registry's",
+            audit = "the registry's",
         }
         for _, row in ipairs(rows_below "`shove.group { ... }`") do
             for i, name in ipairs(row.names) do assert.equal(tostring(known[name]), row.defaults[i], name) end

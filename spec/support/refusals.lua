@@ -5,7 +5,7 @@
 local DURATION = 'write "500ms", "5s", "5m", "1h" or a number of seconds'
 local BROKER = 'write "kafka://host1:9092,host2:9092", "embedded:PATH" or "memory:"'
 local TOPIC_KEYS = "allow_message_loss, codec, dlq, external, for_group, hold, key, partitions, retention, sequenced, shards"
-local GROUP_KEYS = "auto_offset_reset, concurrent, consumers, group_id, handler_timeout, max_crashes, max_message_size, "
+local GROUP_KEYS = "audit, auto_offset_reset, concurrent, consumers, group_id, handler_timeout, max_crashes, max_message_size, "
     .. "max_pending_per_key, max_retries, on_timeout, prefetch"
 local long_name = ("n"):rep(250)
 
@@ -20,14 +20,14 @@ return {
       'app.lua:2: registry: "memory:" is not a table of options' },
     { "an unknown option of a registry",
       [[local a = shove.registry { broker = "memory:", handler_timout = "5s" }]],
-      'app.lua:2: registry: unknown key "handler_timout" (did you mean "handler_timeout"?); allowed: broker, '
+      'app.lua:2: registry: unknown key "handler_timout" (did you mean "handler_timeout"?); allowed: audit, broker, '
       .. "handler_timeout, kafka, replication_factor" },
     { "an option that belongs to a topic", [[local a = shove.registry { broker = "memory:", dlq = true }]],
       'app.lua:2: registry: unknown key "dlq": it is an option of app:topic' },
     { "an option that belongs to a group", [[local a = shove.registry { broker = "memory:", prefetch = 2 }]],
       'app.lua:2: registry: unknown key "prefetch": it is an option of shove.group' },
     { "a value without a key", [[local a = shove.registry { "memory:" }]],
-      "app.lua:2: registry: unknown key 1; allowed: broker, handler_timeout, kafka, replication_factor" },
+      "app.lua:2: registry: unknown key 1; allowed: audit, broker, handler_timeout, kafka, replication_factor" },
     { "options behind a metatable",
       [[local a = shove.registry(setmetatable({}, { __index = { broker = "memory:" } }))]],
       "app.lua:2: registry: the table of options has a metatable, whose values would not be seen; give a plain table" },
@@ -61,6 +61,33 @@ return {
     { "Kafka properties that are no table",
       [[local a = shove.registry { broker = "kafka://h", kafka = "session.timeout.ms=6000" }]],
       'app.lua:2: registry: kafka: the properties are not a plain table; write { ["session.timeout.ms"] = "6000", ... }' },
+
+    -- ---- audit
+    { "an audit that is a topic's name", [[local a = shove.registry { broker = "memory:", audit = "audit-log" }]],
+      'app.lua:2: registry: audit: "audit-log" is not allowed; write true, a function(record), or '
+      .. '{ to = true, timeout = "5s" }' },
+    { "an unknown option of the audit", [[local a = shove.registry { broker = "memory:", audit = { timout = "5s" } }]],
+      'app.lua:2: registry: audit: unknown key "timout" (did you mean "timeout"?); allowed: timeout, to' },
+    { "a topic of the audit's own", [[local a = shove.registry { broker = "memory:", audit = { topic = "x" } }]],
+      'app.lua:2: registry: audit: unknown key "topic": records go to the topic "shove-audit-log"; for another, write a '
+      .. "function that publishes there" },
+    { "an audit that goes to a topic's name", [[local a = shove.registry { broker = "memory:", audit = { to = "x" } }]],
+      'app.lua:2: registry: audit: to: "x" is not allowed; write true, for the topic "shove-audit-log", or a '
+      .. "function(record)" },
+    { "an audit that goes nowhere", [[local a = shove.registry { broker = "memory:", audit = { to = false } }]],
+      'app.lua:2: registry: audit: to: false is not allowed; write true, for the topic "shove-audit-log", or a '
+      .. "function(record)" },
+    { "an audit without time", [[local a = shove.registry { broker = "memory:", audit = { timeout = 0 } }]],
+      "app.lua:2: registry: audit: timeout: 0 is not allowed; write a duration from 1ms to 24h" },
+    { "an audit behind a metatable", [[local a = shove.registry { broker = "memory:", audit = setmetatable({}, {}) }]],
+      "app.lua:2: registry: audit: the table of options has a metatable, whose values would not be seen; give a plain "
+      .. "table" },
+    { "a group that asks for the audit", [[shove.group { audit = true }]],
+      "app.lua:2: group: audit: true is not allowed; shove.registry { audit = ... } says what is audited, and "
+      .. "audit = false leaves a group out" },
+    { "dead letters among the audit's records",
+      "app = shove.registry { broker = 'memory:', audit = true }\napp:topic('o', { hold = { 1 }, dlq = 'shove-audit-log' })",
+      'app.lua:3: topic "o": dlq: "shove-audit-log" is where the audit of the registry at app.lua:2 writes its records' },
 
     -- ---- brokers
     { "a broker that is no string", [[local a = shove.registry { broker = 9092 }]],
@@ -360,7 +387,8 @@ return {
     { "a method that an app does not have", [[app:registr()]],
       'app.lua:2: app has no method "registr" (did you mean "register"?)' },
     { "a method of a later release", [[app:register_fifo()]], 'app.lua:2: app has no method "register_fifo" in this release' },
-    { "another method of a later release", [[app:audit(print)]], 'app.lua:2: app has no method "audit" in this release' },
+    { "an option of the registry as a method", [[app:audit(print)]],
+      'app.lua:2: app has no method "audit": it is an option of shove.registry' },
     { "on_check without a function", [[app:on_check(true)]], "app.lua:2: on_check: true is not a function" },
     { "on_check twice", "app:on_check(print)\napp:on_check(print)", "app.lua:3: on_check: it was given before, at app.lua:2" },
     { "the autoscaler's rule without a table", [[app:autoscale "fast"]],

@@ -47,6 +47,50 @@ local shove = {}
 ---          ["sasl.username"] = shove.env "KAFKA_USER", ["sasl.password"] = shove.env "KAFKA_PASSWORD" }
 ---```
 ---@field kafka? table<string, string|number|boolean>
+---A record of every handled message, each attempt: `true` writes it to the topic `shove-audit-log`, a function is given it.
+---When that fails, the message is retried; when it takes longer than `timeout`, the outcome stands. Default false.
+---```lua
+---audit = function(record)
+---    local ok, err = shove.publish("trail", { id = record.trace_id, outcome = record.outcome })
+---    if not ok then return false, err end
+---end
+---```
+---@field audit? boolean|shove.Audit|shove.AuditOptions
+
+---@class shove.AuditOptions
+---Default true: the topic.
+---@field to? true|shove.Audit
+---How long it may take once it waits, beyond the handler's own timeout. Default `"5s"`.
+---@field timeout? shove.Duration
+
+---May wait as a handler may. An error, `false`, or nil and a reason says that it failed.
+---@alias shove.Audit fun(record: shove.AuditRecord): any, any
+
+---In the topic it is JSON, under `trace_id` as key: headers are a list of `[name, value]`, and a string that is not UTF-8 is
+---`{"base64": "..."}`.
+---@class shove.AuditRecord
+---The header `x-trace-id`, or else the message's id: the same on every attempt.
+---@field trace_id string
+---@field topic string what the group consumes: the queue, or the DLQ in `app:dead_letters`
+---@field group string
+---@field payload? string The bytes. nil for a tombstone.
+---@field metadata shove.AuditMetadata
+---`error` is raised, or a return value that is no outcome; `undecodable`: the codec has refused the payload.
+---@field outcome "ack"|"retry"|"reject"|"defer"|"error"|"timeout"|"undecodable"
+---@field reason? string
+---@field duration number seconds that the handler took
+---@field timestamp integer milliseconds since 1970, when the handler was done
+
+---As of the message.
+---@class shove.AuditMetadata
+---@field id string
+---@field key? string
+---@field headers shove.Headers
+---@field partition integer
+---@field offset integer
+---@field timestamp integer
+---@field retry_count integer
+---@field redelivered boolean
 
 ---Begins an app. The script declares topics and registers handlers on it, and returns it.
 ---
@@ -265,6 +309,8 @@ function App:on_start(start) end
 ---@field max_message_size? shove.Size
 ---How many messages of one key may wait behind the first, on a sequenced topic. Default 1000.
 ---@field max_pending_per_key? integer
+---`false` leaves the group out of the registry's audit.
+---@field audit? false
 
 ---Builds a group's configuration: checked on this line, immutable, usable for several topics.
 ---```lua
@@ -292,6 +338,7 @@ function shove.group(options) end
 ---@field group_id? string nil: derived from the queue
 ---@field max_message_size integer bytes
 ---@field max_pending_per_key integer
+---@field audit boolean false: left out of the registry's audit
 
 -- ---- outcomes
 

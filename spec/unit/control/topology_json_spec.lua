@@ -18,7 +18,8 @@ local function new_group(changes)
     local group = {
         topic = 0, kind = "consumer", group_id = NULL, consumers_min = 1, consumers_max = 8, prefetch = 20,
         concurrent = true, max_retries = 10, max_crashes = 3, handler_timeout_ms = 30000, timeout_outcome = "retry",
-        auto_offset_reset = "earliest", max_message_size_bytes = 10485760, max_pending_per_key = 1000, at = "app.lua:20",
+        auto_offset_reset = "earliest", max_message_size_bytes = 10485760, max_pending_per_key = 1000, audit_timeout_ms = 0,
+        at = "app.lua:20",
     }
     for key, value in pairs(changes or {}) do group[key] = value end
     return group
@@ -91,6 +92,8 @@ describe("The description of an app", function()
             group.max_retries, group.max_crashes, group.max_pending_per_key, text_of(group.at),
         })
         assert.is_true(group.handler_timeout_ms == 30000 and group.max_message_size_bytes == 10485760)
+        assert.is_true(group.audit_timeout_ms == 0)
+        assert.is_true(parsed(new_document(nil, { new_group { audit_timeout_ms = 5000 } })).groups[0].audit_timeout_ms == 5000)
     end)
 
     it("carries every choice there is", function()

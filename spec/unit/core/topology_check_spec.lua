@@ -43,6 +43,7 @@ function App:fill_group(group, fields)
         topic = 0, kind = C.SHOVE_GROUP_CONSUMER, consumers_min = 1, consumers_max = 1, prefetch = 10, max_retries = 10,
         max_crashes = 3, handler_timeout_ms = 30000, timeout_outcome = C.SHOVE_OUTCOME_RETRY,
         reset = C.SHOVE_RESET_EARLIEST, max_message_size_bytes = 10485760, max_pending_per_key = 1000,
+        audit_timeout_ms = 0,
     }
     for name, value in pairs(defaults) do group[name] = fields[name] == nil and value or fields[name] end
     if fields.group_id ~= false then group.group_id = self:text(fields.group_id or "orders-consumer") end
@@ -172,6 +173,12 @@ describe("A group", function()
         group_refused("max_message_size", { max_message_size_bytes = 0 })
         group_refused("max_message_size", { max_message_size_bytes = -1 })
         group_refused("max_pending_per_key", { max_pending_per_key = 0 })
+    end)
+
+    it("has an audit of at most a day, or none", function()
+        group_refused("the audit's timeout for group 'orders-consumer'", { audit_timeout_ms = -1 })
+        group_refused("audit's timeout", { audit_timeout_ms = 86400001 })
+        assert.is_true(check({ {} }, { { audit_timeout_ms = 86400000 } }))
     end)
 
     it("has no more retries and crashes than can be counted durably", function()

@@ -92,7 +92,7 @@ end
 -- options: memory ("200MiB"), parent (whose child the worker shall be), arguments (list), cwd, outbound_bytes.
 function M.start_file(path, options)
     options = options or {}
-    local self = setmetatable({ out = {}, err = {}, open_streams = 0, settled = {}, durations = {},
+    local self = setmetatable({ out = {}, err = {}, open_streams = 0, settled = {}, durations = {}, late = {},
         published = {}, questions = 0, advice = {}, advised = {}, generations = {}, offsets = {}, next_slot = 0 }, Worker)
     open_channel(self, options)
     spawn(self, path, options)
@@ -163,6 +163,9 @@ local function take(self, note, payload)
         local offset = self.offsets[note.slot]
         ffi.fill(C.shove_channel_arena(self.channel) + offset.at, offset.size, GARBAGE)
         C.shove_arena_give(self.arena, offset.at)
+    elseif note.type == C.SHOVE_NOTE_AUDIT_LATE then
+        assert(self.generations[note.slot] == note.generation and not self.settled[note.slot], "late for none")
+        self.late[note.slot] = { ffi.string(C.shove_outcome_name(note.outcome)), text }
     elseif note.type == C.SHOVE_NOTE_PUBLISH then
         note_publish(self, note, payload)
     elseif note.type == C.SHOVE_NOTE_DESCRIPTION then
