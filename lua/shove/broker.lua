@@ -1,11 +1,17 @@
--- broker.lua: which broker an app runs on, and the librdkafka properties it may set.
+-- broker.lua: which broker an app, or a topic of it, is on, and the librdkafka properties it may set.
 --
 -- Values are never shown here: a broker's address or a property may hold a password, and messages end up in
 -- logs.
 
 local show = require "shove.show"
+local suggest = require "shove.suggest"
+local validate = require "shove.validate"
 
 local M = {}
+
+local REPLICATION_MAX = 32767
+
+M.copies = validate.integer(1, REPLICATION_MAX) -- a checker, of a replication factor
 
 M.ALLOWED = 'write "kafka://host1:9092,host2:9092", "embedded:PATH" or "memory:"'
 
@@ -140,6 +146,54 @@ function M.properties(properties)
             return nil, text
         end
         checked[name] = value
+    end
+    return checked
+end
+
+local CHECKERS = { url = M.check, kafka = M.properties, replication_factor = M.copies }
+local OPTIONS = { "url", "kafka", "replication_factor" } -- in the order they are checked
+
+local function unknown_key(value)
+    for name in next, value do
+        if not CHECKERS[name] then
+            local near = suggest.nearest(name, OPTIONS)
+            return ("unknown key %s%s; allowed: kafka, replication_factor, url"):format(show.value(name),
+                near and (' (did you mean "%s"?)'):format(near) or "")
+        end
+    end
+    return nil
+end
+
+-- A checker: a broker, or { url =, kafka =, replication_factor = }; always a table afterwards.
+function M.option(value)
+    if type(value) ~= "table" then
+        local url, text = M.check(value)
+        return url and { url = url }, text
+    elseif getmetatable(value) ~= nil then
+        return nil, "the table has a metatable, whose values would not be seen; give a plain table"
+    end
+    local unknown = unknown_key(value)
+    if unknown then
+        return nil, unknown
+    end
+    local checked = {}
+    for _, name in ipairs(OPTIONS) do
+        local given = rawget(value, name)
+        local text
+        if given ~= nil or name == "url" then
+            checked[name], text = CHECKERS[name](given)
+        end
+        if text then
+            return nil, text, "." .. name
+        end
+    end
+    if M.is_kafka(checked.url) then
+        return checked
+    elseif checked.kafka and next(checked.kafka) then
+        return nil, ("%s has no librdkafka properties; leave it out"):format(show.value(checked.url)), ".kafka"
+    elseif (checked.replication_factor or 1) > 1 then
+        return nil, ("%s keeps one copy of each record, not %d; leave it out"):format(show.value(checked.url),
+            checked.replication_factor), ".replication_factor"
     end
     return checked
 end

@@ -6,6 +6,7 @@
 local cjson = require "cjson"
 
 local audit = require "shove.audit"
+local clusters = require "shove.clusters"
 local group = require "shove.group"
 local registry = require "shove.registry"
 local show = require "shove.show"
@@ -17,9 +18,11 @@ local AUTOSCALE_FIELDS = { "poll_ms", "up", "down", "hysteresis_ms", "cooldown_m
 
 local scalar_text = cjson.new().encode
 
+local BROKER_FIELDS = { "url", "kafka", "at" }
+
 local TOPIC_FIELDS = {
-    "name", "for_group", "holds_ms", "dlq", "partitions", "replication_factor", "retention_ms", "sequenced", "codec",
-    "external", "allow_message_loss", "at",
+    "name", "broker", "for_group", "holds_ms", "dlq", "partitions", "replication_factor", "retention_ms", "sequenced",
+    "codec", "external", "allow_message_loss", "at",
 }
 
 local GROUP_FIELDS = {
@@ -36,14 +39,19 @@ function M.is_app(value)
     return registry.state_of(value) ~= nil
 end
 
+local function broker_document(_, cluster)
+    return { url = cluster.url, kafka = cluster.kafka or {}, at = cluster.at }
+end
+
 local function topic_document(state, topic)
     return {
         name = topic.name,
+        broker = topic.cluster.index,
         for_group = topic.for_group,
         holds_ms = topic.holds_ms,
         dlq = topic.dlq or false,
         partitions = registry.partitions(state, topic.name),
-        replication_factor = state.replication_factor,
+        replication_factor = topic.cluster.replication_factor or 1,
         retention_ms = topic.retention_ms or 0,
         sequenced = topic.sequenced,
         codec = topic.codec.name,
@@ -151,8 +159,7 @@ function M.document(app)
         error(("%s: registry: no topic is declared, so there is nothing to run"):format(state.at), 0)
     end
     return {
-        broker = state.broker,
-        kafka = state.kafka,
+        brokers = map(clusters.ordered(state.clusters, registry.topics(state)), broker_document, state),
         at = state.at,
         on_start = state.on_start ~= nil,
         autoscale = autoscale_document(state.autoscale),
@@ -201,12 +208,21 @@ local function sorted_keys(object)
     return keys
 end
 
+local function broker_text(one)
+    local parts = {}
+    for i, key in ipairs(BROKER_FIELDS) do
+        local value = one[key]
+        local text = key == "kafka" and object_text(value, sorted_keys(value)) or scalar(value)
+        parts[i] = scalar_text(key) .. ":" .. text
+    end
+    return "{" .. table.concat(parts, ",") .. "}"
+end
+
 -- The app as JSON text.
 function M.encode(app)
     local document = M.document(app)
     local parts = {
-        '"broker":' .. scalar(document.broker),
-        '"kafka":' .. object_text(document.kafka, sorted_keys(document.kafka)),
+        '"brokers":' .. list_text(document.brokers, broker_text),
         '"at":' .. scalar(document.at),
         '"on_start":' .. scalar(document.on_start),
         '"autoscale":' .. object_text(document.autoscale, AUTOSCALE_FIELDS),
@@ -233,12 +249,15 @@ function M.handlers(app)
 end
 
 -- What publishing to a declared topic needs: topic name -> { encode =, decode =, key = function or nil,
--- sequenced = boolean }.
+-- sequenced = boolean, broker = index from 0 }.
 function M.topic_codecs(app)
+    local state = state_of(app)
+    clusters.ordered(state.clusters, registry.topics(state))
     local codecs = {}
-    for _, topic in ipairs(state_of(app).topics) do
+    for _, topic in ipairs(state.topics) do
         local known = codecs[topic.name]
         codecs[topic.name] = {
+            broker = topic.cluster.index,
             encode = topic.codec.encode,
             decode = topic.codec.decode,
             key = topic.key or (known and known.key),
@@ -251,6 +270,18 @@ end
 -- What audit.check made of the registry's option; nil: nothing is audited.
 function M.audit(app)
     return state_of(app).audit
+end
+
+-- On which broker the holds and DLQs are: topic name -> index from 0; false where the name is one on several.
+function M.derived_brokers(app)
+    local brokers = {}
+    for _, topic in ipairs(state_of(app).topics) do
+        for _, one in ipairs(topic.derived) do
+            local known = brokers[one.name]
+            brokers[one.name] = (known == nil or known == topic.cluster.index) and topic.cluster.index
+        end
+    end
+    return brokers
 end
 
 function M.on_check(app)

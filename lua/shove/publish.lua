@@ -33,12 +33,25 @@ for _, name in ipairs(ITEM_FIELDS) do
     is_item_field[name] = true
 end
 
-local codecs = {} -- topic name -> { encode =, key = }, of the topics that the app declares
-local other_topics = { encode = codec.json.encode }
+local codecs = {} -- topic name -> { encode =, key =, broker = }, of the topics that the app declares
+local other_topics = { encode = codec.json.encode, broker = 0 }
+local derived_brokers = {} -- name of a hold or DLQ -> on which broker it is; false: one on several
 
 -- Called once, when the script is loaded.
-function M.configure(topic_codecs)
-    codecs = topic_codecs
+function M.configure(topic_codecs, brokers)
+    codecs, derived_brokers = topic_codecs, brokers
+end
+
+-- What is known of a topic, and which broker it is on: the registry's, when the app does not know the name.
+local function look_up(where, name)
+    local known = codecs[name] or other_topics
+    if known ~= other_topics or derived_brokers[name] == nil then
+        return known, known.broker
+    elseif derived_brokers[name] == false then
+        validate.fail(where, "%s is a topic on several brokers; declare it with app:topic to say which is meant",
+            show.value(name))
+    end
+    return known, derived_brokers[name]
 end
 
 local function topic_name(where, topic)
@@ -187,13 +200,14 @@ local function prepare(where, known, body, options)
     }
 end
 
-local function ask(topic, prepared)
-    host.publish_ask(topic, prepared.payload, prepared.key, prepared.headers, prepared.partition, prepared.timestamp)
+local function ask(topic, broker, prepared)
+    host.publish_ask(topic, prepared.payload, prepared.key, prepared.headers, prepared.partition, prepared.timestamp,
+        broker)
 end
 
-local function send(name, prepared)
+local function send(name, broker, prepared)
     host.publish_begin()
-    ask(name, prepared)
+    ask(name, broker, prepared)
     host.publish_wait()
     local ordinal, text, code = host.publish_failure(1)
     if ordinal then
@@ -219,12 +233,14 @@ function M.publish(topic, body, options)
         validate.fail(where, "%s is not a table of options", show.value(options))
     end
     check_names(where, options, is_option, OPTIONS)
-    return send(name, prepare(where, codecs[name] or other_topics, body, options))
+    local known, broker = look_up(where, name)
+    return send(name, broker, prepare(where, known, body, options))
 end
 
 -- The same for what is encoded already.
 function M.send(name, payload, key)
-    return send(name, { payload = payload, key = key, partition = -1, timestamp = -1 })
+    local _, broker = look_up("publish", name)
+    return send(name, broker, { payload = payload, key = key, partition = -1, timestamp = -1 })
 end
 
 local function failures()
@@ -250,7 +266,7 @@ function M.publish_batch(topic, items)
     if type(items) ~= "table" then
         validate.fail("shove.publish_batch", "%s is not a list of { body =, key = }", show.value(items))
     end
-    local known = codecs[name] or other_topics
+    local known, broker = look_up("shove.publish_batch", name)
     local prepared = {}
     for i, item in ipairs(items) do
         local where = string.format("shove.publish_batch: [%d]", i)
@@ -273,7 +289,7 @@ function M.publish_batch(topic, items)
             host.publish_wait()
             count, bytes = 1, #(one.payload or "")
         end
-        ask(name, one)
+        ask(name, broker, one)
     end
     host.publish_wait()
     local failed = failures()

@@ -7,6 +7,7 @@
 local audit = require "shove.audit"
 local autoscale = require "shove.autoscale"
 local broker = require "shove.broker"
+local clusters = require "shove.clusters"
 local group = require "shove.group"
 local groups = require "shove.groups"
 local names = require "shove.names"
@@ -16,13 +17,11 @@ local validate = require "shove.validate"
 
 local M = {}
 
-local REPLICATION_MAX = 32767
-
 local schema = {
     audit = audit.check,
     broker = broker.check,
     handler_timeout = group.handler_timeout,
-    replication_factor = validate.integer(1, REPLICATION_MAX),
+    replication_factor = broker.copies,
     kafka = broker.properties,
 }
 
@@ -54,19 +53,19 @@ local function warn(state, at, where, text)
     state.warnings[#state.warnings + 1] = ("%s: %s: %s"):format(at, where, text)
 end
 
--- Settings of Kafka under another broker: refused where the script says both, a warning where the command
--- chose.
-local function check_kafka_only(state, given, is_overridden)
-    if broker.is_kafka(state.broker) then
-        return
+-- Settings of Kafka beside another broker: refused where the script says both, a warning where the command
+-- chose. What is left of them.
+local function check_kafka_only(state, given, url, is_overridden)
+    if broker.is_kafka(url) then
+        return { url = url, kafka = given.kafka, replication_factor = given.replication_factor }
     end
     local texts = {}
     if given.kafka and next(given.kafka) then
-        texts[1] = ("kafka: %s has no librdkafka properties"):format(validate.show(state.broker))
+        texts[1] = ("kafka: %s has no librdkafka properties"):format(validate.show(url))
     end
     if (given.replication_factor or 1) > 1 then
         texts[#texts + 1] = ("replication_factor: %s keeps one copy of each record, not %d"):format(
-            validate.show(state.broker), given.replication_factor)
+            validate.show(url), given.replication_factor)
     end
     for _, text in ipairs(texts) do
         if not is_overridden then
@@ -74,7 +73,7 @@ local function check_kafka_only(state, given, is_overridden)
         end
         warn(state, state.at, "registry", text)
     end
-    state.kafka, state.replication_factor = {}, 1
+    return { url = url }
 end
 
 local methods = {}
@@ -100,10 +99,8 @@ function M.registry(options)
     end
     local state = {
         at = validate.position() or "?",
-        broker = override or given.broker,
-        kafka = given.kafka or {},
+        clusters = {}, -- clusters.lua; the first is the registry's broker
         handler_timeout_ms = given.handler_timeout,
-        replication_factor = given.replication_factor or 1,
         audit = given.audit or nil,
         audit_topic = given.audit and given.audit.to == true and topic.build(audit.TOPIC) or nil,
         topics = {}, -- topic states, in the order they were declared
@@ -117,7 +114,11 @@ function M.registry(options)
         on_start = nil,
         on_start_at = nil,
     }
-    check_kafka_only(state, given, override ~= nil)
+    clusters.add(state.clusters, "registry",
+        check_kafka_only(state, given, override or given.broker, override ~= nil))
+    if state.audit_topic then
+        state.audit_topic.cluster = state.clusters[1]
+    end
     return class.new(state)
 end
 
@@ -159,8 +160,12 @@ local function check_not_queue(added, owner, queue)
     end
 end
 
--- A hold is made for one topic; a DLQ may be shared where one of two topics calls it by its name.
+-- A hold is made for one topic; a DLQ may be shared where one of two topics calls it by its name. Names on different
+-- brokers are different topics.
 local function check_collision(added, other)
+    if added.cluster ~= other.cluster then
+        return
+    end
     check_not_queue(added, added, other)
     check_not_queue(added, other, added)
     for _, one in ipairs(added.derived) do
@@ -215,8 +220,12 @@ end
 function methods:topic(name, options)
     local state = state_for(self, "topic")
     local added = topic.build(name, options)
+    added.cluster = added.broker and clusters.add(state.clusters, added.where, added.broker) or state.clusters[1]
     for _, other in ipairs(state.topics) do
-        if other.name == added.name and other.for_group == added.for_group then
+        if other.name == added.name and other.cluster ~= added.cluster then
+            validate.fail(added.where, "broker: the topic of this name at %s is on another broker; messages are "
+                .. "published to a name, so an app has each once", other.at)
+        elseif other.name == added.name and other.for_group == added.for_group then
             validate.fail(added.where, "declared before, at %s; use that topic, or for_group for a second group",
                 other.at)
         elseif other.name == added.name then
@@ -274,7 +283,7 @@ local function check_groups_before(state, added, where)
             end
             validate.fail(where, "registered before, at %s; a second group needs a topic of its own, with for_group",
                 other.at)
-        elseif other.group_id == added.group_id then
+        elseif other.group_id == added.group_id and other.topic.cluster == added.topic.cluster then
             validate.fail(where, "the group id %s is taken by the group at %s; give one of them a group_id",
                 validate.show(added.group_id), other.at)
         end

@@ -147,7 +147,7 @@ local function configure(app)
     for _, name in ipairs { "log", "sleep", "publish", "publish_batch" } do
         assert(shove[name])
     end
-    publish.configure(describe.topic_codecs(app))
+    publish.configure(describe.topic_codecs(app), describe.derived_brokers(app))
     local audit = describe.audit(app)
     if audit then
         auditing.configure(audit, group_ids)

@@ -3,6 +3,7 @@
 -- Checks one topic alone; registry.lua checks it against the app's others. Names of holds, DLQ and groups are
 -- only tried for length and collisions here (names.lua): control derives them.
 
+local broker = require "shove.broker"
 local codec = require "shove.codec"
 local names = require "shove.names"
 local object = require "shove.object"
@@ -71,6 +72,7 @@ local function check_dlq(value)
 end
 
 local schema = {
+    broker = broker.option,
     hold = check_holds,
     dlq = check_dlq,
     sequenced = validate.one_of { "skip", "fail_all" },
@@ -82,10 +84,6 @@ local schema = {
     external = validate.boolean,
     retention = validate.duration(1000, RETENTION_MS_MAX),
     allow_message_loss = validate.boolean,
-}
-
-local absent = {
-    broker = "a topic is on its registry's broker in this release",
 }
 
 local class = object.class {
@@ -173,11 +171,12 @@ function M.build(name, options)
     if not checked_name then
         validate.fail("topic", "%s", text)
     end
-    local given = validate.options(where_of(name), options, schema, absent)
+    local given = validate.options(where_of(name), options, schema)
     local state = {
         name = name,
         for_group = given.for_group,
         where = where_of(name, given.for_group),
+        broker = given.broker, -- nil: the registry's
         holds_ms = given.hold or {},
         dlq = given.dlq or nil,
         sequenced = given.sequenced,

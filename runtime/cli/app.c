@@ -101,6 +101,20 @@ static int complain(const struct shove_app *app, const char *name, struct shove_
     return code;
 }
 
+/* Nothing else has the DLQ's name, on another broker. */
+static int check_unambiguous(const struct shove_topology *topology, const struct shove_topic *owner,
+                             struct shove_error *error) {
+    for (uint32_t i = 0; i < topology->topic_count; i++) {
+        const struct shove_topic *other = &topology->topics[i];
+        if (other->broker != owner->broker && other->dlq != NULL &&
+            strcmp(other->dlq, owner->dlq) == 0)
+            return shove_error_set(error, SHOVE_EUSAGE,
+                                   "'%s' is a DLQ on several brokers: name its queue, '%s' or '%s'",
+                                   owner->dlq, owner->name, other->name);
+    }
+    return 0;
+}
+
 int shove_app_find_topic(const struct shove_app *app, const char *name,
                          enum shove_app_topic_kind *kind, const struct shove_topic **topic,
                          struct shove_error *error) {
@@ -120,7 +134,7 @@ int shove_app_find_topic(const struct shove_app *app, const char *name,
         return complain(app, name, error);
     *kind = SHOVE_APP_DLQ;
     *topic = owner;
-    return 0;
+    return check_unambiguous(topology, owner, error);
 }
 
 int64_t shove_app_max_message_size(const struct shove_app *app, const char *queue) {

@@ -51,18 +51,19 @@ static const struct shove_transport_events events = {
 static int open_transport(struct shove_client *client, const struct shove_app *app,
                           const struct shove_client_options *options, struct shove_error *error) {
     const char *address;
-    int code = shove_transport_find(app->topology.broker, &client->ops, &address, error);
+    const struct shove_broker *broker = &app->topology.brokers[options->broker];
+    int code = shove_transport_find(broker->url, &client->ops, &address, error);
     if (code != 0)
         return code;
     if ((client->ops->capabilities & SHOVE_CAN_PUBLISH_OUTSIDE) == 0)
         return shove_error_set(error, SHOVE_ECONFIG,
                                "cannot %s: the messages of '%s' are visible only inside the one "
                                "process that runs the app; use embedded: or kafka://",
-                               options->purpose, app->topology.broker);
+                               options->purpose, broker->url);
     struct shove_transport_config config = {
         .address = address,
-        .properties = app->topology.properties,
-        .property_count = app->topology.property_count,
+        .properties = broker->properties,
+        .property_count = broker->property_count,
         .loop = &client->loop,
         .events = &events,
         .ctx = client,

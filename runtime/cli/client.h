@@ -22,6 +22,7 @@ struct shove_client_options { /* borrowed for the call */
     int64_t timeout_ms;
     int64_t max_message_size_bytes;
     bool must_exist;     /* the storage: it is not made here */
+    uint32_t broker;     /* index: which of the app's */
     const char *purpose; /* "publish": for errors */
 };
 
@@ -42,8 +43,9 @@ struct shove_client {
     bool is_readable;
 };
 
-/* Opens the app's broker. 0; SHOVE_ECONFIG for a broker that no other process can reach (memory:);
- * what transport->open returns. shove_client_close in any case. `produced` may be NULL. */
+/* Opens a broker of the app. 0; SHOVE_ECONFIG for a broker that no other process can reach
+ * (memory:); what transport->open returns. shove_client_close in any case. `produced` may be NULL.
+ */
 int shove_client_open(struct shove_client *client, const struct shove_app *app,
                       const struct shove_client_options *options, shove_client_produced *produced,
                       void *ctx, struct shove_error *error);

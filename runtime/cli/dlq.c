@@ -92,12 +92,13 @@ static int check_filters(struct shove_dlq *dlq) {
 
 /* --- Which DLQ */
 
-/* Different queues that share the DLQ. */
-static uint32_t count_queues(const struct shove_topology *topology, const char *dlq) {
+/* Different queues that share the DLQ of that name on a broker. */
+static uint32_t count_queues(const struct shove_topology *topology, uint32_t broker,
+                             const char *dlq) {
     uint32_t count = 0;
     for (uint32_t i = 0; i < topology->topic_count; i++) {
         const struct shove_topic *topic = &topology->topics[i];
-        bool is_new = topic->dlq != NULL && strcmp(topic->dlq, dlq) == 0;
+        bool is_new = topic->broker == broker && topic->dlq != NULL && strcmp(topic->dlq, dlq) == 0;
         for (uint32_t j = 0; j < i && is_new; j++)
             is_new = topology->topics[j].dlq == NULL || strcmp(topology->topics[j].dlq, dlq) != 0 ||
                      strcmp(topology->topics[j].name, topic->name) != 0;
@@ -132,10 +133,6 @@ static const struct shove_topic *with_dlq(const struct shove_topology *topology,
     return topic;
 }
 
-static bool is_dlq(const struct shove_topology *topology, const char *name) {
-    return count_queues(topology, name) > 0;
-}
-
 static int resolve(struct shove_dlq *dlq, const char *name) {
     const struct shove_topology *topology = &dlq->app.topology;
     struct shove_error error;
@@ -144,15 +141,17 @@ static int resolve(struct shove_dlq *dlq, const char *name) {
     if (shove_app_find_topic(&dlq->app, name, &kind, &topic, &error) != 0)
         return shove_report_error(&error);
     topic = with_dlq(topology, topic);
-    if (kind == SHOVE_APP_QUEUE && topic->dlq == NULL && !is_dlq(topology, name))
+    if (kind == SHOVE_APP_QUEUE && topic->dlq == NULL &&
+        count_queues(topology, topic->broker, name) == 0)
         return shove_report(SHOVE_EXIT_USAGE,
                             "'%s' has no DLQ (%s): what it cannot handle is discarded; declare it "
                             "with dlq = true",
                             name, topic->at);
     /* A queue that is itself a DLQ and has none: its name can only mean that. */
     bool is_by_queue = kind == SHOVE_APP_QUEUE && topic->dlq != NULL;
+    dlq->broker = topic->broker;
     dlq->name = is_by_queue ? topic->dlq : name;
-    bool is_shared = count_queues(topology, dlq->name) > 1;
+    bool is_shared = count_queues(topology, dlq->broker, dlq->name) > 1;
     if (is_by_queue) {
         dlq->queue = topic->name;
         dlq->only_queue = is_shared ? topic->name : NULL;
@@ -161,7 +160,8 @@ static int resolve(struct shove_dlq *dlq, const char *name) {
             return exit_code;
     } else if (!is_shared) {
         for (uint32_t i = 0; i < topology->topic_count; i++) {
-            if (topology->topics[i].dlq != NULL && strcmp(topology->topics[i].dlq, name) == 0)
+            if (topology->topics[i].broker == dlq->broker && topology->topics[i].dlq != NULL &&
+                strcmp(topology->topics[i].dlq, name) == 0)
                 dlq->queue = topology->topics[i].name;
         }
     }
@@ -190,6 +190,7 @@ static int open_client(struct shove_dlq *dlq) {
         .timeout_ms = dlq->options.common.connect_timeout_ms,
         .max_message_size_bytes = shove_app_max_message_size(&dlq->app, dlq->name),
         .must_exist = true,
+        .broker = dlq->broker,
         .purpose = "look into the DLQ",
     };
     struct shove_error error;

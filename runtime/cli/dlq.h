@@ -41,6 +41,7 @@ struct shove_dlq {
     struct shove_app app;
     struct shove_client client;
     const char *name;  /* of the DLQ */
+    uint32_t broker;   /* index: where it is */
     const char *queue; /* where a letter goes that does not say where it came from; NULL: unclear */
     const char *only_queue; /* only letters of this queue are meant; NULL: all */
     char triage[SHOVE_NAME_SIZE + 16];

@@ -30,7 +30,7 @@ struct replay {
     struct target *targets; /* as many as the app has topics, some unused */
     uint32_t target_count;
     struct shove_buffer headers;
-    uint64_t homeless; /* letters whose queue the app does not have */
+    uint64_t homeless; /* letters whose queue the app does not have on the DLQ's broker */
     /* of the batch at hand */
     bool *is_done;
     const struct shove_letter *letters;
@@ -71,6 +71,8 @@ static int list_targets(struct replay *replay) {
         return shove_report(SHOVE_EXIT_FAILURE, "out of memory");
     for (uint32_t i = 0; i < topology->topic_count; i++) {
         const char *name = topology->topics[i].name;
+        if (topology->topics[i].broker != replay->dlq->broker)
+            continue;
         if (find_target(replay, name, strlen(name)) == NULL)
             replay->targets[replay->target_count++].name = name;
     }
@@ -80,8 +82,8 @@ static int list_targets(struct replay *replay) {
 /* Before the first letter goes there: the queue exists, and how many partitions it has. */
 static int open_target(struct replay *replay, struct target *target, struct shove_error *error) {
     const struct shove_client *client = &replay->dlq->client;
-    int code =
-        shove_declare_topic(client->transport, &replay->dlq->app.topology, target->name, error);
+    int code = shove_declare_topic(client->transport, &replay->dlq->app.topology,
+                                   replay->dlq->broker, target->name, error);
     if (code != 0)
         return code;
     long count =

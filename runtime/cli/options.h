@@ -66,7 +66,7 @@ struct shove_common_options {
 #define SHOVE_BROKER_OPTION                                                                        \
     {                                                                                              \
         .name = "broker", .kind = SHOVE_OPTION_TEXT, .argument = "URL",                            \
-        .help = "this broker, not the one the script names",                                       \
+        .help = "this broker, not the one the registry names",                                     \
         .at = offsetof(struct shove_common_options, broker)                                        \
     }
 #define SHOVE_CONNECT_OPTION                                                                       \

@@ -27,6 +27,7 @@ struct publish_command {
     struct publish_options options;
     struct shove_app app;
     struct shove_publishing publishing;
+    uint32_t broker; /* index: of the topic */
 };
 
 static const struct shove_option options[] = {
@@ -116,6 +117,7 @@ static int check_topic(struct publish_command *command, const char *name) {
         command->options.key == NULL)
         return shove_report(SHOVE_EXIT_USAGE,
                             "'%s' is sequenced: its order is kept per key, so give --key", name);
+    command->broker = topic->broker;
     publishing->topic = name;
     publishing->checks_json = topic->codec == SHOVE_CODEC_JSON && !is_raw;
     publishing->skips_empty = publishing->checks_json;
@@ -145,6 +147,7 @@ static int open_client(struct publish_command *command) {
     struct shove_client_options how = {
         .timeout_ms = command->options.common.connect_timeout_ms,
         .max_message_size_bytes = (int64_t)publishing->most_bytes,
+        .broker = command->broker,
         .purpose = "publish",
     };
     struct shove_error error;
@@ -153,8 +156,8 @@ static int open_client(struct publish_command *command) {
                           &error) != 0)
         return shove_report_error(&error);
     client->timeout_ms = command->options.timeout_ms;
-    if (shove_declare_topic(client->transport, &command->app.topology, publishing->topic, &error) !=
-        0)
+    if (shove_declare_topic(client->transport, &command->app.topology, command->broker,
+                            publishing->topic, &error) != 0)
         return shove_report_error(&error);
     if (shove_uuid_init(&publishing->ids) != 0)
         return shove_report(SHOVE_EXIT_FAILURE, "the system gives no random numbers for ids");

@@ -47,7 +47,7 @@ static void add_number(struct shove_text_table *table, const json_t *object, con
         shove_text_table_add(table, "%s", "-");
 }
 
-static void add_group(struct shove_text_table *table, const json_t *group) {
+static void add_group(struct shove_text_table *table, const json_t *group, bool has_brokers) {
     const bool is_paused = json_is_true(json_object_get(group, "paused"));
     shove_text_table_add(table, "%s", text_of(group, "group"));
     shove_text_table_add(table, "%s", is_paused ? "paused" : text_of(group, "state"));
@@ -60,19 +60,22 @@ static void add_group(struct shove_text_table *table, const json_t *group) {
                                           "delayed",   "dead_letters", "discarded"};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         add_number(table, group, numbers[i]);
+    if (has_brokers)
+        shove_text_table_add(table, "%s", text_of(group, "broker"));
 }
 
-static void print_groups(const json_t *groups) {
-    struct shove_text_table table = {.columns = 10};
-    static const char *const titles[] = {"GROUP", "STATE", "CONSUMERS", "IN FLIGHT", "READY",
-                                         "LAG",   "ACKED", "DELAYED",   "DEAD",      "DISCARDED"};
+static void print_groups(const json_t *groups, bool has_brokers) {
+    static const char *const titles[] = {"GROUP", "STATE",     "CONSUMERS", "IN FLIGHT",
+                                         "READY", "LAG",       "ACKED",     "DELAYED",
+                                         "DEAD",  "DISCARDED", "BROKER"};
+    struct shove_text_table table = {.columns = sizeof titles / sizeof *titles - !has_brokers};
     for (size_t i = 0; i < table.columns; i++) {
         shove_text_table_add(&table, "%s", titles[i]);
-        table.is_number[i] = i > 2;
+        table.is_number[i] = i > 2 && i < 10;
     }
     size_t index;
     json_t *group;
-    json_array_foreach(groups, index, group) add_group(&table, group);
+    json_array_foreach(groups, index, group) add_group(&table, group, has_brokers);
     shove_text_table_print(&table, stdout);
     shove_text_table_release(&table);
 }
@@ -89,15 +92,27 @@ static void print_workers(const json_t *workers) {
     fputc('\n', stdout);
 }
 
+/* "kafka://a, embedded:./b.db (cannot be reached)" */
+static void print_brokers(const json_t *brokers) {
+    size_t index;
+    json_t *broker;
+    json_array_foreach(brokers, index, broker)
+        printf("%s%s%s", index > 0 ? ", " : "", text_of(broker, "broker"),
+               json_is_false(json_object_get(broker, "reached")) ? " (cannot be reached)" : "");
+}
+
 static void print_run(const json_t *run) {
+    const json_t *brokers = json_object_get(run, "brokers");
     const json_int_t uptime_s = json_integer_value(json_object_get(run, "uptime_ms")) / 1000;
     printf("%s: %s for %" JSON_INTEGER_FORMAT " s, pid %" JSON_INTEGER_FORMAT
-           ", generation %" JSON_INTEGER_FORMAT ", on %s\n",
+           ", generation %" JSON_INTEGER_FORMAT ", on ",
            text_of(run, "app"), text_of(run, "phase"), uptime_s,
            json_integer_value(json_object_get(run, "pid")),
-           json_integer_value(json_object_get(run, "generation")), text_of(run, "broker"));
+           json_integer_value(json_object_get(run, "generation")));
+    print_brokers(brokers);
+    fputc('\n', stdout);
     print_workers(json_object_get(run, "workers"));
-    print_groups(json_object_get(run, "groups"));
+    print_groups(json_object_get(run, "groups"), json_array_size(brokers) > 1);
 }
 
 static void print(const json_t *runs, const struct status_options *given) {

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "control/cluster.h"
 #include "control/metrics.h"
 #include "control/reload.h"
 
@@ -34,15 +35,19 @@ struct shove_admin {
 
 static bool is_flow_ready(const struct shove_flow *flow, struct shove_buffer *out) {
     const char *group = flow->group->group_id;
+    const char *label = shove_cluster_label(flow->cluster);
+    const char *on = label != NULL ? " on " : "";
+    const char *broker = label != NULL ? label : "";
     if (flow->state == SHOVE_FLOW_JOINED && flow->assigned_ms != 0)
         return true;
     if (flow->state == SHOVE_FLOW_JOINED)
-        shove_buffer_printf(out, "group '%s' waits for its partitions\n", group);
+        shove_buffer_printf(out, "group '%s'%s%s waits for its partitions\n", group, on, broker);
     else if (flow->state == SHOVE_FLOW_RESTING)
-        shove_buffer_printf(out, "group '%s' failed and is started again in %" PRId64 " s\n", group,
+        shove_buffer_printf(out, "group '%s'%s%s failed and is started again in %" PRId64 " s\n",
+                            group, on, broker,
                             (flow->join_at_ms - flow->control->now_ms + 999) / 1000);
     else
-        shove_buffer_printf(out, "group '%s' stopped%s\n", group,
+        shove_buffer_printf(out, "group '%s'%s%s stopped%s\n", group, on, broker,
                             flow->tally.is_failed ? " with an error" : "");
     return false;
 }
@@ -56,6 +61,11 @@ static bool is_ready(struct shove_control *control, struct shove_buffer *out) {
     bool all_are = !shove_reload_awaits_group(control);
     if (!all_are)
         shove_buffer_append_text(out, "a group of the reloaded app has not joined yet\n");
+    for (uint32_t i = 0; i < control->cluster_count; i++) {
+        if (control->clusters[i].is_away)
+            shove_buffer_printf(out, "broker '%s' cannot be reached\n", control->clusters[i].url);
+        all_are &= !control->clusters[i].is_away;
+    }
     for (uint32_t i = 0; i < control->flow_count; i++)
         all_are &= control->flows[i].is_removed || is_flow_ready(&control->flows[i], out);
     if (all_are)

@@ -15,8 +15,8 @@
 
 /* -1: nothing is deleted while it is open. */
 static int64_t retention_ms(const struct shove_flow *flow) {
-    const struct shove_control *control = flow->control;
-    int64_t known_ms = control->ops->retention_ms(control->transport, flow->source);
+    const struct shove_cluster *cluster = flow->cluster;
+    int64_t known_ms = cluster->ops->retention_ms(cluster->transport, flow->source);
     if (known_ms != 0)
         return known_ms;
     return flow->topic->retention_ms > 0 ? flow->topic->retention_ms : RETENTION_DEFAULT_MS;

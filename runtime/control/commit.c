@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "control/abort_point.h"
+#include "control/cluster.h"
 #include "control/delivery.h"
 #include "control/feed.h"
 #include "control/flow.h"
@@ -65,7 +66,7 @@ static void watch_coverage(struct shove_partition *partition) {
 static void add(struct built *built, struct shove_partition *partition) {
     char *metadata = built->metadata[built->count];
     const struct shove_control *control = partition->flow->control;
-    shove_ledger_metadata(&partition->ledger, metadata, control->metadata_max,
+    shove_ledger_metadata(&partition->ledger, metadata, partition->flow->cluster->metadata_max,
                           &partition->coverage);
     partition->metadata_size = strlen(metadata);
     if (partition->coverage.may_repeat == 0)
@@ -89,10 +90,10 @@ static void refused(struct shove_partition *partition, int code) {
 }
 
 static void submit(struct shove_flow *flow, struct built *built) {
-    struct shove_control *control = flow->control;
+    const struct shove_cluster *cluster = flow->cluster;
     if (built->count == 0)
         return;
-    int rc = control->ops->commit(control->transport, flow->subscription, built->commits,
+    int rc = cluster->ops->commit(cluster->transport, flow->subscription, built->commits,
                                   built->count, NULL);
     if (rc == 0) {
         shove_abort_point(SHOVE_STEP_COMMITTED);
@@ -169,19 +170,20 @@ static void report(struct shove_partition *partition, const struct shove_commit 
 /* A smaller text is offered at once. What was refused decides, not what is the limit now: of
  * several refusals in one answer each would halve it. */
 static void shrink_metadata(struct shove_partition *partition) {
-    struct shove_control *control = partition->flow->control;
+    struct shove_cluster *cluster = partition->flow->cluster;
     const size_t half = partition->metadata_size / 2;
     partition->commit_after_ms = 0;
-    if (control->metadata_max <= half)
+    if (cluster->metadata_max <= half)
         return;
-    control->metadata_max = half;
+    cluster->metadata_max = half;
     char size[24];
     snprintf(size, sizeof(size), "%zu", half);
     shove_log_fields(SHOVE_LOG_WARN,
                      "the broker takes less metadata with a commit than shove would give it: after "
                      "a crash more messages are handled again, and attempts that are not in a hold "
                      "may be forgotten; raise its offset.metadata.max.bytes to 4096",
-                     "characters from now on", size, NULL);
+                     "characters from now on", size, shove_cluster_label(cluster) ? "broker" : NULL,
+                     cluster->url, NULL);
 }
 
 /* Crash counts that are on the broker now: their messages may run again. */

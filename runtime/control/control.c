@@ -22,9 +22,9 @@
 #include "control/abort_point.h"
 #include "control/admin.h"
 #include "control/age.h"
+#include "control/cluster.h"
 #include "control/commit.h"
 #include "control/control_end.h"
-#include "control/declare.h"
 #include "control/delivery.h"
 #include "control/drain.h"
 #include "control/exit_code.h"
@@ -49,7 +49,6 @@
 #define WATCH_INTERVAL_MS 250
 #define REPORT_INTERVAL_MS 1000
 #define START_WAIT_MS 10000
-#define CLOSE_TIMEOUT_MS 3000
 #define MIN_SLOTS 1024u
 #define MAX_SLOTS (1u << 20)
 #define MIN_ARENA_BYTES ((size_t)64 << 20)
@@ -91,8 +90,7 @@ static void round_of_work(struct shove_control *control) {
     shove_pool_round(control);
     if (control->hops.first)
         shove_hop_round(control);
-    if (control->publishes_first)
-        shove_publish_round(control);
+    shove_publish_round(control);
     if (control->phase >= SHOVE_PHASE_RUNNING)
         shove_feed_round(control);
     shove_partitions_step(control);
@@ -167,6 +165,8 @@ static void on_report_timer(uv_timer_t *timer) {
     struct shove_control *control = timer->data;
     for (uint32_t i = 0; i < control->flow_count; i++)
         shove_flow_log_left_out(&control->flows[i]);
+    control->now_ms = (int64_t)uv_now(&control->loop);
+    shove_hop_watch(control);
     shove_remote_tick(control);
     if (control->phase == SHOVE_PHASE_DRAINING || control->phase == SHOVE_PHASE_LEAVING)
         shove_drain_report(control);
@@ -238,86 +238,6 @@ static void on_hangup(uv_signal_t *signal, int number) {
     else if (shove_reload_ask(control, "SIGHUP", &error) != 0)
         shove_log(SHOVE_LOG_WARN, "SIGHUP reloads nothing: %s", error.text);
 }
-
-/* ---- what the transport says ---- */
-
-static void count_error(struct shove_control *control, int code) {
-    if (code < 0 && code > -SHOVE_BACKEND_ERROR_KINDS)
-        control->backend_errors[-code]++;
-}
-
-static void on_assigned(void *ctx, struct shove_subscription *subscription,
-                        struct shove_claim **claims, size_t count) {
-    (void)ctx;
-    shove_partitions_assigned(subscription->user, claims, count);
-}
-
-static void on_revoking(void *ctx, struct shove_subscription *subscription,
-                        struct shove_claim **claims, size_t count) {
-    (void)ctx;
-    shove_partitions_revoking(subscription->user, claims, count);
-}
-
-static void on_lost(void *ctx, struct shove_subscription *subscription, struct shove_claim **claims,
-                    size_t count) {
-    (void)ctx;
-    shove_partitions_lost(subscription->user, claims, count);
-}
-
-static void on_readable(void *ctx) {
-    struct shove_control *control = ctx;
-    for (uint32_t i = 0; i < control->flow_count; i++) {
-        for (struct shove_partition *p = control->flows[i].partitions; p; p = p->next)
-            p->is_dry = false;
-    }
-}
-
-static void on_produced(void *ctx, const struct shove_produced *results, size_t count) {
-    struct shove_control *control = ctx;
-    shove_metrics_tick(control);
-    for (size_t i = 0; i < count; i++) {
-        struct shove_ticket *ticket = results[i].opaque;
-        count_error(control, results[i].code);
-        if (ticket->kind == SHOVE_TICKET_PUBLISH) {
-            shove_publish_answered(control, (struct shove_publish_request *)(void *)ticket,
-                                   results[i].code);
-        } else {
-            char *start = (char *)ticket - offsetof(struct shove_delivery, ticket);
-            shove_hop_answered(control, (struct shove_delivery *)(void *)start, &results[i]);
-        }
-    }
-}
-
-static void on_committed(void *ctx, struct shove_subscription *subscription,
-                         const struct shove_commit *commits, size_t count, void *opaque) {
-    (void)opaque;
-    for (size_t i = 0; i < count; i++)
-        count_error(ctx, commits[i].code);
-    shove_commit_answered(subscription->user, commits, count);
-}
-
-static void on_ended(void *ctx, struct shove_subscription *subscription, int code,
-                     const char *text) {
-    count_error(ctx, code);
-    shove_flow_ended(subscription->user, code, text);
-}
-
-static void on_notice(void *ctx, int code, const char *text) {
-    count_error(ctx, code);
-    shove_log_fields(code ? SHOVE_LOG_WARN : SHOVE_LOG_INFO, text, "code",
-                     code ? shove_error_name(code) : "recovered", NULL);
-}
-
-static const struct shove_transport_events EVENTS = {
-    .assigned = on_assigned,
-    .revoking = on_revoking,
-    .lost = on_lost,
-    .readable = on_readable,
-    .produced = on_produced,
-    .committed = on_committed,
-    .ended = on_ended,
-    .notice = on_notice,
-};
 
 /* ---- start-up ---- */
 
@@ -398,26 +318,6 @@ static void size_workers(struct shove_control *control) {
     control->arena_bytes = wanted > MIN_ARENA_BYTES ? wanted : MIN_ARENA_BYTES;
 }
 
-static int open_transport(struct shove_control *control, struct shove_error *error) {
-    const char *address;
-    int rc = shove_transport_find(control->topology.broker, &control->ops, &address, error);
-    if (rc != 0)
-        return rc;
-    struct shove_transport_config config = {
-        .address = address,
-        .properties = control->topology.properties,
-        .property_count = control->topology.property_count,
-        .loop = &control->loop,
-        .events = &EVENTS,
-        .ctx = control,
-        .timeout_ms = control->options->connect_timeout_ms,
-        .max_message_size_bytes = shove_topology_largest_message(&control->topology),
-        .instance = "shove",
-    };
-    rc = control->ops->open(&config, &control->transport, error);
-    return rc != 0 ? rc : shove_declare_topology(control->transport, &control->topology, error);
-}
-
 static int load(struct shove_control *control, struct shove_error *error) {
     const struct shove_run_options *options = control->options;
     struct shove_load_options what = {
@@ -456,8 +356,10 @@ static int start(struct shove_control *control, struct shove_error *error) {
     if (rc != 0)
         return rc;
     size_workers(control);
-    if ((rc = shove_flows_init(control, error)) != 0 ||
-        (rc = listen_if_asked(control, error)) != 0 || (rc = open_transport(control, error)) != 0 ||
+    if ((rc = shove_clusters_init(control, error)) != 0 ||
+        (rc = shove_flows_init(control, error)) != 0 ||
+        (rc = listen_if_asked(control, error)) != 0 ||
+        (rc = shove_clusters_open(control, error)) != 0 ||
         (rc = shove_flows_add_former_holds(control, error)) != 0)
         return rc;
     start_handles(control);
@@ -475,10 +377,13 @@ static int start(struct shove_control *control, struct shove_error *error) {
     control->phase = SHOVE_PHASE_RUNNING;
     char workers[16];
     char groups[16];
+    char brokers[SHOVE_ERROR_TEXT_SIZE];
     snprintf(workers, sizeof(workers), "%" PRIu32, control->set_size);
     snprintf(groups, sizeof(groups), "%" PRIu32, control->flow_count);
-    shove_log_fields(SHOVE_LOG_INFO, "running", "app", control->options->script, "broker",
-                     control->topology.broker, "groups", groups, "workers", workers, NULL);
+    shove_log_fields(SHOVE_LOG_INFO, "running", "app", control->options->script,
+                     control->cluster_count > 1 ? "brokers" : "broker",
+                     shove_clusters_list(control, brokers, sizeof(brokers)), "groups", groups,
+                     "workers", workers, NULL);
     return 0;
 }
 
@@ -486,14 +391,13 @@ static void end(struct shove_control *control) {
     shove_pool_kill(control);
     while (!shove_pool_is_gone(control) && uv_run(&control->loop, UV_RUN_ONCE))
         continue;
-    if (control->transport) {
-        shove_partitions_release_all(control);
-        control->ops->close(control->transport, CLOSE_TIMEOUT_MS);
-    }
+    shove_partitions_release_all(control);
+    shove_clusters_close(control);
     shove_delivery_pool_release(control);
     shove_pool_release(control);
     shove_flows_release(control);
     release_loop(control);
+    shove_clusters_release(control);
     shove_buffer_release(&control->scratch);
     shove_groups_release(control);
     shove_topology_release(&control->topology);
@@ -509,7 +413,6 @@ int shove_control_run(const struct shove_run_options *options) {
     control->options = options;
     catch_early_signals();
     control->bell.listen_fd = -1;
-    control->metadata_max = SHOVE_LEDGER_METADATA_MAX;
     shove_buffer_init(&control->scratch);
     struct shove_error error;
     int rc = init_loop(control, &error);

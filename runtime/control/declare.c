@@ -65,8 +65,8 @@ static void add_topic(struct shove_topic_spec *specs, size_t *count,
     }
 }
 
-int shove_declare_specs(const struct shove_topology *topology, struct shove_topic_spec **out,
-                        size_t *count, struct shove_error *error) {
+int shove_declare_specs(const struct shove_topology *topology, uint32_t broker,
+                        struct shove_topic_spec **out, size_t *count, struct shove_error *error) {
     size_t most = 1; /* never an allocation of nothing */
     for (uint32_t i = 0; i < topology->topic_count; i++)
         most += 2 + topology->topics[i].hold_count;
@@ -74,17 +74,19 @@ int shove_declare_specs(const struct shove_topology *topology, struct shove_topi
     if (specs == NULL)
         return shove_error_set(error, SHOVE_ENOMEM, "out of memory listing the app's topics");
     *count = 0;
-    for (uint32_t i = 0; i < topology->topic_count; i++)
-        add_topic(specs, count, &topology->topics[i]);
+    for (uint32_t i = 0; i < topology->topic_count; i++) {
+        if (topology->topics[i].broker == broker)
+            add_topic(specs, count, &topology->topics[i]);
+    }
     *out = specs;
     return 0;
 }
 
 static int declare(struct shove_transport *transport, const struct shove_topology *topology,
-                   const char *only, struct shove_error *error) {
+                   uint32_t broker, const char *only, struct shove_error *error) {
     struct shove_topic_spec *specs = NULL;
     size_t count = 0;
-    int code = shove_declare_specs(topology, &specs, &count, error);
+    int code = shove_declare_specs(topology, broker, &specs, &count, error);
     if (code != 0)
         return code;
     size_t from = 0;
@@ -102,11 +104,11 @@ static int declare(struct shove_transport *transport, const struct shove_topolog
 }
 
 int shove_declare_topology(struct shove_transport *transport, const struct shove_topology *topology,
-                           struct shove_error *error) {
-    return declare(transport, topology, NULL, error);
+                           uint32_t broker, struct shove_error *error) {
+    return declare(transport, topology, broker, NULL, error);
 }
 
 int shove_declare_topic(struct shove_transport *transport, const struct shove_topology *topology,
-                        const char *name, struct shove_error *error) {
-    return declare(transport, topology, name, error);
+                        uint32_t broker, const char *name, struct shove_error *error) {
+    return declare(transport, topology, broker, name, error);
 }

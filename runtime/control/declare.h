@@ -9,17 +9,18 @@
 #include "core/topology.h"
 #include "transport/transport.h"
 
-/* The topics of the app, each name once: queues, their holds, their DLQs, in the order of the
- * script. gives *out (one block, free() it; the names borrow the topology). 0 or SHOVE_ENOMEM. */
-int shove_declare_specs(const struct shove_topology *topology, struct shove_topic_spec **out,
-                        size_t *count, struct shove_error *error);
+/* The topics of the app on one of its brokers, each name once: queues, their holds, their DLQs, in
+ * the order of the script. gives *out (one block, free() it; the names borrow the topology). 0 or
+ * SHOVE_ENOMEM. */
+int shove_declare_specs(const struct shove_topology *topology, uint32_t broker,
+                        struct shove_topic_spec **out, size_t *count, struct shove_error *error);
 
 /* Declares all of them. What transport->declare returns. */
 int shove_declare_topology(struct shove_transport *transport, const struct shove_topology *topology,
-                           struct shove_error *error);
+                           uint32_t broker, struct shove_error *error);
 
-/* Declares the one called `name`; SHOVE_EINVAL when the app has no such topic. */
+/* Declares the one called `name`; SHOVE_EINVAL when the app has no such topic on that broker. */
 int shove_declare_topic(struct shove_transport *transport, const struct shove_topology *topology,
-                        const char *name, struct shove_error *error);
+                        uint32_t broker, const char *name, struct shove_error *error);
 
 #endif

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "control/cluster.h"
 #include "control/commit.h"
 #include "control/delivery.h"
 #include "control/flow.h"
@@ -53,7 +54,7 @@ static void leave(struct shove_control *control) {
         if (flow->state != SHOVE_FLOW_JOINED)
             continue;
         flow->state = SHOVE_FLOW_LEAVING;
-        control->ops->unsubscribe(control->transport, flow->subscription);
+        flow->cluster->ops->unsubscribe(flow->cluster->transport, flow->subscription);
     }
 }
 
@@ -85,9 +86,13 @@ void shove_drain_begin(struct shove_control *control, const char *why) {
 
 /* What becomes of the messages that a stop leaves unfinished. */
 static const char *fate_of_open(const struct shove_control *control) {
-    return control->ops->capabilities & SHOVE_CAN_PERSIST
-               ? "will be handled again by the next run"
-               : "is gone: the memory broker keeps nothing";
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < control->cluster_count; i++)
+        kept += (control->clusters[i].ops->capabilities & SHOVE_CAN_PERSIST) != 0;
+    if (kept == control->cluster_count)
+        return "will be handled again by the next run";
+    return kept > 0 ? "will be handled again by the next run, except for what the memory broker had"
+                    : "is gone: the memory broker keeps nothing";
 }
 
 void shove_drain_abort(struct shove_control *control) {
@@ -246,6 +251,7 @@ void shove_drain_summary(struct shove_control *control) {
         shove_log_fields(SHOVE_LOG_INFO, "handled", "group", flow->group->group_id, "acked", done,
                          "retried or deferred", delayed, "dead letters", dead, "discarded",
                          discarded, "reasons", describe_reasons(tally, reasons, sizeof(reasons)),
+                         shove_cluster_label(flow->cluster) ? "broker" : NULL, flow->cluster->url,
                          NULL);
     }
 }

@@ -154,8 +154,8 @@ static void feed_again(struct shove_flow *flow) {
 /* With the first batch the end of the log is known: what was restored cannot speak of records
  * beyond it (the topic may have been truncated and written anew since). */
 static void clip(struct shove_partition *partition) {
-    struct shove_control *control = partition->flow->control;
-    int64_t backlog = control->ops->backlog(control->transport, partition->claim);
+    const struct shove_cluster *cluster = partition->flow->cluster;
+    int64_t backlog = cluster->ops->backlog(cluster->transport, partition->claim);
     if (backlog < 0)
         return;
     const struct shove_record *last = &partition->batch.records[partition->batch.count - 1];
@@ -164,12 +164,12 @@ static void clip(struct shove_partition *partition) {
 }
 
 static bool refill(struct shove_partition *partition) {
-    struct shove_control *control = partition->flow->control;
+    const struct shove_cluster *cluster = partition->flow->cluster;
     shove_partition_drop_batch(partition);
     if (partition->is_dry)
         return false;
     long count =
-        control->ops->take(control->transport, partition->claim, SHOVE_TAKE_MAX, &partition->batch);
+        cluster->ops->take(cluster->transport, partition->claim, SHOVE_TAKE_MAX, &partition->batch);
     if (count < 0) {
         shove_log_fields(SHOVE_LOG_ERROR, "a partition cannot be read any more", "topic",
                          partition->topic, "code", shove_error_name((int)count), NULL);

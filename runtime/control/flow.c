@@ -35,6 +35,7 @@ static void point_at(struct shove_flow *flow, const struct shove_topology *topol
 static int init_flow(struct shove_control *control, struct shove_flow *flow, uint32_t number) {
     const struct shove_group *group = &control->topology.groups[number];
     flow->control = control;
+    flow->cluster = &control->clusters[shove_topology_broker_of(&control->topology, group)];
     flow->index = (uint32_t)(flow - control->flows);
     flow->consumers = group->consumers_min;
     flow->topic_count = 1 + shove_topology_policy(&control->topology, group).hold_count;
@@ -93,7 +94,7 @@ void shove_flows_part(struct shove_control *control) {
             flow->hopping_count > 0)
             continue;
         flow->state = SHOVE_FLOW_LEAVING;
-        control->ops->unsubscribe(control->transport, flow->subscription);
+        flow->cluster->ops->unsubscribe(flow->cluster->transport, flow->subscription);
     }
 }
 
@@ -116,14 +117,19 @@ void shove_flows_release(struct shove_control *control) {
 
 /* ---- holds of earlier runs ---- */
 
-/* What the names of all queues that are consumed begin with, so that the broker is asked once.
- * False: there are none. */
+static bool may_have_former_holds(const struct shove_flow *flow,
+                                  const struct shove_cluster *cluster) {
+    return flow->cluster == cluster && flow->group->kind == SHOVE_GROUP_CONSUMER;
+}
+
+/* What the names of all queues begin with that are consumed from there, so that the broker is asked
+ * once. False: there are none. */
 static bool common_prefix(const struct shove_flow *flows, uint32_t count,
-                          char prefix[SHOVE_NAME_SIZE]) {
+                          const struct shove_cluster *cluster, char prefix[SHOVE_NAME_SIZE]) {
     bool has_any = false;
     for (uint32_t i = 0; i < count; i++) {
         const struct shove_flow *flow = &flows[i];
-        if (flow->group->kind != SHOVE_GROUP_CONSUMER)
+        if (!may_have_former_holds(flow, cluster))
             continue;
         if (!has_any)
             snprintf(prefix, SHOVE_NAME_SIZE, "%s", flow->source);
@@ -136,9 +142,11 @@ static bool common_prefix(const struct shove_flow *flows, uint32_t count,
     return has_any;
 }
 
-static bool is_declared(const struct shove_topology *topology, const char *name) {
+static bool is_declared(const struct shove_topology *topology, uint32_t broker, const char *name) {
     for (uint32_t i = 0; i < topology->topic_count; i++) {
         const struct shove_topic *topic = &topology->topics[i];
+        if (topic->broker != broker)
+            continue;
         if (strcmp(topic->name, name) == 0 || (topic->dlq && strcmp(topic->dlq, name) == 0))
             return true;
         for (uint32_t h = 0; h < topic->hold_count; h++) {
@@ -150,18 +158,18 @@ static bool is_declared(const struct shove_topology *topology, const char *name)
 }
 
 /* Tried, because a group ends when one of its topics may not be read. */
-static bool can_read(struct shove_control *control, const char *name) {
+static bool can_read(const struct shove_cluster *cluster, const char *name) {
     struct shove_error error;
     struct shove_batch batch;
     int64_t low;
     int64_t high;
-    long rc = control->ops->watermarks(control->transport, name, 0, &low, &high, FORMER_TIMEOUT_MS,
+    long rc = cluster->ops->watermarks(cluster->transport, name, 0, &low, &high, FORMER_TIMEOUT_MS,
                                        &error);
     if (rc == 0)
-        rc = control->ops->read(control->transport, name, 0, low, 1, FORMER_TIMEOUT_MS, &batch,
+        rc = cluster->ops->read(cluster->transport, name, 0, low, 1, FORMER_TIMEOUT_MS, &batch,
                                 &error);
     if (rc > 0)
-        control->ops->batch_release(control->transport, &batch);
+        cluster->ops->batch_release(cluster->transport, &batch);
     if (rc < 0)
         shove_log_fields(
             SHOVE_LOG_WARN,
@@ -189,7 +197,8 @@ static int add_former_holds(struct shove_flow *flow, const struct shove_buffer *
     for (const char *name = (const char *)names->data; rc == 0 && name < end;
          name += strlen(name) + 1) {
         if (shove_topology_hold_delay_ms(flow->source, flow->topic->for_group, name) == 0 ||
-            is_declared(&control->topology, name) || !can_read(control, name))
+            is_declared(&control->topology, flow->topic->broker, name) ||
+            !can_read(flow->cluster, name))
             continue;
         shove_buffer_printf(&added, "%s%s", added.size > 0 ? ", " : "", name);
         rc = add_topic(flow, name);
@@ -206,23 +215,23 @@ static int add_former_holds(struct shove_flow *flow, const struct shove_buffer *
 }
 
 /* 0 or SHOVE_ENOMEM. */
-static int find_former_holds(struct shove_control *control, struct shove_flow *flows,
+static int find_former_holds(const struct shove_cluster *cluster, struct shove_flow *flows,
                              uint32_t count) {
     char prefix[SHOVE_NAME_SIZE];
-    if (!common_prefix(flows, count, prefix))
+    if (!common_prefix(flows, count, cluster, prefix))
         return 0;
     struct shove_error words;
     struct shove_buffer names;
     shove_buffer_init(&names);
     int rc =
-        control->ops->topic_names(control->transport, prefix, &names, FORMER_TIMEOUT_MS, &words);
+        cluster->ops->topic_names(cluster->transport, prefix, &names, FORMER_TIMEOUT_MS, &words);
     if (rc != 0)
         shove_log_fields(SHOVE_LOG_WARN,
                          "holds that are not declared any more are not looked for in this run",
                          "code", shove_error_name(rc), "error", words.text, NULL);
     int failed = 0;
     for (uint32_t i = 0; rc == 0 && failed == 0 && i < count; i++) {
-        if (flows[i].group->kind == SHOVE_GROUP_CONSUMER)
+        if (may_have_former_holds(&flows[i], cluster))
             failed = add_former_holds(&flows[i], &names);
     }
     shove_buffer_release(&names);
@@ -230,15 +239,17 @@ static int find_former_holds(struct shove_control *control, struct shove_flow *f
 }
 
 int shove_flows_add_former_holds(struct shove_control *control, struct shove_error *error) {
-    return find_former_holds(control, control->flows, control->flow_count) == 0
-               ? 0
-               : shove_error_set(error, SHOVE_ENOMEM, "out of memory");
+    for (uint32_t i = 0; i < control->cluster_count; i++) {
+        if (find_former_holds(&control->clusters[i], control->flows, control->flow_count) != 0)
+            return shove_error_set(error, SHOVE_ENOMEM, "out of memory");
+    }
+    return 0;
 }
 
 /* ---- joining, and who has how much ---- */
 
 int shove_flow_join(struct shove_flow *flow, struct shove_error *error) {
-    struct shove_control *control = flow->control;
+    const struct shove_cluster *cluster = flow->cluster;
     struct shove_subscribe what = {
         .group_id = flow->group->group_id,
         .topics = flow->topics,
@@ -247,7 +258,7 @@ int shove_flow_join(struct shove_flow *flow, struct shove_error *error) {
         .hold_count = flow->topic_count - 1,
         .user = flow,
     };
-    int rc = control->ops->subscribe(control->transport, &what, &flow->subscription, error);
+    int rc = cluster->ops->subscribe(cluster->transport, &what, &flow->subscription, error);
     if (rc == 0)
         flow->state = SHOVE_FLOW_JOINED;
     return rc;
@@ -259,6 +270,7 @@ static void succeed(struct shove_flow *flow) {
     for (uint32_t i = 0; i < flow->index; i++) {
         struct shove_flow *before = &flow->control->flows[i];
         if (!before->is_removed || before->is_succeeded || before->state != SHOVE_FLOW_ENDED ||
+            before->cluster != flow->cluster ||
             strcmp(before->group->group_id, flow->group->group_id) != 0 ||
             strcmp(before->source, flow->source) != 0)
             continue;
@@ -283,7 +295,7 @@ int shove_flow_add(struct shove_control *control, uint32_t number, struct shove_
     if (rc == 0)
         rc = shove_metrics_start_flow(flow);
     if (rc == 0)
-        rc = find_former_holds(control, flow, 1);
+        rc = find_former_holds(flow->cluster, flow, 1);
     if (rc == 0)
         return shove_flow_join(flow, error);
     flow->state = SHOVE_FLOW_ENDED;

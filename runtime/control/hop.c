@@ -1,8 +1,9 @@
 /* hop.c: see hop.h. Control only, loop's thread.
  *
  * Kafka refuses a whole batch for its size, and the client does not take it apart. So what was
- * refused for its size is offered again alone: one such record is on its way at a time. Refused
- * again, it leaves out the error text, the largest of what shove adds; only then it is too large.
+ * refused for its size is offered again alone: one such record is on its way to a broker at a time.
+ * Refused again, it leaves out the error text, the largest of what shove adds; only then it is too
+ * large.
  */
 #include "control/hop.h"
 
@@ -22,6 +23,7 @@
 #define BACKOFF_MAX_MS 10000
 #define BACKOFF_DOUBLINGS 7
 #define TRIMMED 2
+#define ARENA_PATIENCE_MS 1000
 
 static struct shove_text text_of(const char *text) {
     return (struct shove_text){text, text ? strlen(text) : 0};
@@ -98,7 +100,8 @@ static int offer(struct shove_control *control, struct shove_delivery *delivery)
      * hop_headers.h. */
     if (delivery->hop.kind == SHOVE_HOP_HOLD)
         produce.record.timestamp_ms = -1;
-    int rc = control->ops->produce(control->transport, &produce);
+    const struct shove_cluster *cluster = delivery->flow->cluster;
+    int rc = cluster->ops->produce(cluster->transport, &produce);
     if (rc == 0) {
         control->hops_in_flight++;
         shove_abort_point(delivery->hop.kind == SHOVE_HOP_HOLD ? SHOVE_STEP_HELD
@@ -195,9 +198,8 @@ static void failed(struct shove_control *control, struct shove_delivery *deliver
     set_aside(control, delivery);
 }
 
-static bool waits_for_its_turn(const struct shove_control *control,
-                               const struct shove_delivery *delivery) {
-    return delivery->size_refusals > 0 && control->lone_hop;
+static bool waits_for_its_turn(const struct shove_delivery *delivery) {
+    return delivery->size_refusals > 0 && delivery->flow->cluster->lone_hop;
 }
 
 static void attempt(struct shove_control *control, struct shove_delivery *delivery) {
@@ -205,7 +207,7 @@ static void attempt(struct shove_control *control, struct shove_delivery *delive
     if (rc != 0)
         failed(control, delivery, rc, NULL);
     else if (delivery->size_refusals > 0)
-        control->lone_hop = delivery;
+        delivery->flow->cluster->lone_hop = delivery;
 }
 
 void shove_hop_start(struct shove_control *control, struct shove_delivery *delivery,
@@ -230,8 +232,8 @@ static void abandon(struct shove_control *control, struct shove_delivery *delive
 void shove_hop_answered(struct shove_control *control, struct shove_delivery *delivery,
                         const struct shove_produced *result) {
     control->hops_in_flight--;
-    if (control->lone_hop == delivery)
-        control->lone_hop = NULL;
+    if (delivery->flow->cluster->lone_hop == delivery)
+        delivery->flow->cluster->lone_hop = NULL;
     if (!delivery->partition) {
         abandon(control, delivery);
         return;
@@ -258,7 +260,7 @@ void shove_hop_round(struct shove_control *control) {
     while ((delivery = shove_delivery_list_pop(&due))) {
         if (!delivery->partition)
             abandon(control, delivery);
-        else if (delivery->due_ms <= control->now_ms && !waits_for_its_turn(control, delivery))
+        else if (delivery->due_ms <= control->now_ms && !waits_for_its_turn(delivery))
             attempt(control, delivery);
         else
             shove_delivery_list_push(&control->hops, delivery);
@@ -268,8 +270,26 @@ void shove_hop_round(struct shove_control *control) {
 int64_t shove_hop_next_due_ms(const struct shove_control *control) {
     int64_t due_ms = INT64_MAX;
     for (const struct shove_delivery *d = control->hops.first; d; d = d->next) {
-        if (d->due_ms < due_ms && !waits_for_its_turn(control, d))
+        if (d->due_ms < due_ms && !waits_for_its_turn(d))
             due_ms = d->due_ms;
     }
     return due_ms;
+}
+
+static void leave_arena(struct shove_partition *partition, int64_t since_ms) {
+    for (struct shove_ledger_entry *e = partition->ledger.first; e; e = e->next) {
+        struct shove_delivery *delivery = (struct shove_delivery *)e;
+        if (delivery->state == SHOVE_DELIVERY_HOPPING && delivery->submitted_ms <= since_ms)
+            (void)shove_delivery_detach(delivery); /* no memory: at the next look */
+    }
+}
+
+void shove_hop_watch(struct shove_control *control) {
+    for (uint32_t i = 0; i < control->flow_count; i++) {
+        const struct shove_flow *flow = &control->flows[i];
+        if (flow->hopping_count == 0)
+            continue;
+        for (struct shove_partition *p = flow->partitions; p; p = p->next)
+            leave_arena(p, control->now_ms - ARENA_PATIENCE_MS);
+    }
 }

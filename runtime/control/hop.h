@@ -27,6 +27,10 @@ const char *shove_hop_target(const struct shove_delivery *delivery);
 /* Offers what was refused or failed and is due again. */
 void shove_hop_round(struct shove_control *control);
 
+/* Takes the bytes of those that have not been stored for a while out of the workers' arenas, which
+ * other groups need: a broker may be away for long. Each second. */
+void shove_hop_watch(struct shove_control *control);
+
 /* Loop time at which the next failed hop is due; INT64_MAX: none waits. */
 int64_t shove_hop_next_due_ms(const struct shove_control *control);
 

@@ -168,15 +168,23 @@ static int describe(struct loading *loading) {
 }
 
 /* What only the broker's library can judge of the script; no broker is asked. */
-static int check_properties(const struct shove_topology *topology, struct shove_error *error) {
+static int check_broker(const struct shove_broker *broker, const char *whose,
+                        struct shove_error *error) {
     const struct shove_transport_ops *ops;
     const char *address;
-    int code = shove_transport_find(topology->broker, &ops, &address, error);
+    int code = shove_transport_find(broker->url, &ops, &address, error);
     if (code != 0 || ops->check_properties == NULL)
         return code;
-    code = ops->check_properties(topology->properties, topology->property_count, error);
-    if (code != 0 && topology->at != NULL)
-        shove_error_prefix(error, "%s: registry", topology->at);
+    code = ops->check_properties(broker->properties, broker->property_count, error);
+    if (code != 0 && broker->at != NULL)
+        shove_error_prefix(error, "%s: %s", broker->at, whose);
+    return code;
+}
+
+static int check_brokers(const struct shove_topology *topology, struct shove_error *error) {
+    int code = 0;
+    for (uint32_t i = 0; code == 0 && i < topology->broker_count; i++)
+        code = check_broker(&topology->brokers[i], i == 0 ? "registry" : "broker", error);
     return code;
 }
 
@@ -186,7 +194,7 @@ static int finish(struct loading *loading, struct shove_topology *out) {
         shove_topology_parse(loading->description, loading->description_size, out, loading->error);
     if (code != 0)
         return code;
-    code = check_properties(out, loading->error);
+    code = check_brokers(out, loading->error);
     if (code != 0) {
         shove_topology_release(out);
         return code;

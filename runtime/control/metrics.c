@@ -12,9 +12,10 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "control/cluster.h"
 #include "control/scaling.h"
 
-#define LABELS_MAX 3
+#define LABELS_MAX 4
 #define OTHER "other" /* may be a topic's name; then its own series is called the same */
 
 struct label {
@@ -45,14 +46,16 @@ static void write_label(struct shove_buffer *out, const char *name, const char *
     shove_buffer_append_text(out, "\"");
 }
 
-/* The name and the labels; a label without a value ends them. `bound` NULL: none. */
+/* The name and the labels that have a value. `bound` NULL: none. */
 static void write_head(const struct writer *writer, const char *suffix, const struct label *labels,
                        const char *bound) {
     struct shove_buffer *out = writer->out;
     shove_buffer_printf(out, "%s%s%s", writer->prefix, writer->name, suffix);
     size_t count = 0;
-    for (; count < LABELS_MAX && labels[count].value; count++)
-        write_label(out, labels[count].name, labels[count].value, count == 0);
+    for (size_t i = 0; i < LABELS_MAX; i++) {
+        if (labels[i].value)
+            write_label(out, labels[i].name, labels[i].value, count++ == 0);
+    }
     if (bound)
         write_label(out, "le", bound, count++ == 0);
     shove_buffer_append_text(out, count > 0 ? "} " : " ");
@@ -97,10 +100,12 @@ static void write_durations(const struct writer *writer, const struct label *lab
 
 /* ---- families of a group ---- */
 
+/* The same group and topic may be there on another broker. */
+#define BROKER_LABEL(cluster)                                                                      \
+    { "broker", shove_cluster_label(cluster) }
 #define GROUP_LABELS(flow)                                                                         \
-    {"topic", (flow)->source}, {                                                                   \
-        "consumer_group", (flow)->group->group_id                                                  \
-    }
+    {"topic", (flow)->source}, {"consumer_group", (flow)->group->group_id},                        \
+        BROKER_LABEL((flow)->cluster)
 
 static void write_consumed(const struct writer *writer, const struct shove_flow *flow) {
     for (int outcome = SHOVE_OUTCOME_ACK; outcome < SHOVE_OUTCOME_COUNT_; outcome++) {
@@ -151,13 +156,15 @@ static void write_lag(const struct writer *writer, const struct shove_flow *flow
 }
 
 static void write_consumers(const struct writer *writer, const struct shove_flow *flow) {
-    const struct label labels[LABELS_MAX] = {{"consumer_group", flow->group->group_id}};
+    const struct label labels[LABELS_MAX] = {{"consumer_group", flow->group->group_id},
+                                             BROKER_LABEL(flow->cluster)};
     write_count(writer, labels, flow->consumers);
 }
 
 static void write_decisions(const struct writer *writer, const struct shove_flow *flow) {
     struct label labels[LABELS_MAX] = {{"consumer_group", flow->group->group_id},
-                                       {"direction", "up"}};
+                                       {"direction", "up"},
+                                       BROKER_LABEL(flow->cluster)};
     write_count(writer, labels, flow->scaled_up);
     labels[1].value = "down";
     write_count(writer, labels, flow->scaled_down);
@@ -219,13 +226,19 @@ static void write_lateness(const struct writer *writer, const struct shove_contr
                     &control->metrics->hold_lateness);
 }
 
-static void write_backend_errors(const struct writer *writer, const struct shove_control *control) {
+static void write_cluster_errors(const struct writer *writer, const struct shove_cluster *cluster) {
     for (int i = 1; i < SHOVE_BACKEND_ERROR_KINDS; i++) {
-        const struct label labels[LABELS_MAX] = {{"backend", control->ops->scheme},
-                                                 {"kind", shove_error_name(-i)}};
-        if (control->backend_errors[i] > 0)
-            write_count(writer, labels, control->backend_errors[i]);
+        const struct label labels[LABELS_MAX] = {{"backend", cluster->ops->scheme},
+                                                 {"kind", shove_error_name(-i)},
+                                                 BROKER_LABEL(cluster)};
+        if (cluster->errors[i] > 0)
+            write_count(writer, labels, cluster->errors[i]);
     }
+}
+
+static void write_backend_errors(const struct writer *writer, const struct shove_control *control) {
+    for (uint32_t i = 0; i < control->cluster_count; i++)
+        write_cluster_errors(writer, &control->clusters[i]);
 }
 
 static void write_deaths(const struct writer *writer, const struct shove_control *control) {

@@ -126,9 +126,9 @@ void shove_partition_rewind(struct shove_partition *partition, int64_t offset) {
 }
 
 void shove_partition_drop_batch(struct shove_partition *partition) {
-    struct shove_control *control = partition->flow->control;
+    const struct shove_cluster *cluster = partition->flow->cluster;
     if (partition->has_batch)
-        control->ops->batch_release(control->transport, &partition->batch);
+        cluster->ops->batch_release(cluster->transport, &partition->batch);
     partition->has_batch = false;
 }
 
@@ -159,7 +159,7 @@ static void give_up(struct shove_partition *partition) {
     shove_ledger_release(&partition->ledger);
     struct shove_claim *claim = partition->claim;
     free(partition);
-    control->ops->release(control->transport, &claim, 1);
+    flow->cluster->ops->release(flow->cluster->transport, &claim, 1);
     control->has_progress = true;
 }
 
@@ -189,7 +189,7 @@ void shove_partitions_revoking(struct shove_flow *flow, struct shove_claim **cla
         if (partition)
             stop_feeding(partition);
         else
-            flow->control->ops->release(flow->control->transport, &claims[i], 1);
+            flow->cluster->ops->release(flow->cluster->transport, &claims[i], 1);
     }
     flow->control->has_progress = true;
 }
@@ -204,7 +204,7 @@ void shove_partitions_lost(struct shove_flow *flow, struct shove_claim **claims,
         if (partition)
             give_up(partition);
         else
-            flow->control->ops->release(flow->control->transport, &claims[i], 1);
+            flow->cluster->ops->release(flow->cluster->transport, &claims[i], 1);
     }
 }
 

@@ -1,10 +1,11 @@
 /* publish.c: see publish.h. Control only, loop's thread.
  *
- * What the transport has no room for is copied and waits. When all of it together is too large,
- * nothing more is read from workers for as long as the transport goes on taking; when it does not,
- * what comes is refused: behind it are outcomes, and a worker that waits for room in its ring
- * handles nothing. Answers that a worker does not take are bounded too; one that goes on asking all
- * the same is none of ours.
+ * What a transport has no room for is copied and waits, for each broker apart, so that one which
+ * takes nothing delays nothing of another's. When all of it together is too large, nothing more is
+ * read from workers for as long as the transport goes on taking; when it does not, what comes is
+ * refused: behind it are outcomes, and a worker that waits for room in its ring handles nothing.
+ * Answers that a worker does not take are bounded too; one that goes on asking all the same is none
+ * of ours.
  */
 #include "control/publish.h"
 
@@ -20,7 +21,7 @@
 
 /* Checks the sizes a worker wrote and points a produce at the parts. */
 static int parse(const uint8_t *payload, size_t size, char topic[SHOVE_NAME_SIZE],
-                 struct shove_produce *out) {
+                 struct shove_produce *out, uint16_t *broker) {
     struct shove_publish_note head;
     if (size < sizeof(head))
         return SHOVE_ECORRUPT;
@@ -43,6 +44,7 @@ static int parse(const uint8_t *payload, size_t size, char topic[SHOVE_NAME_SIZE
         continue;
     if (rc < 0)
         return SHOVE_ECORRUPT;
+    *broker = head.broker;
     *out = (struct shove_produce){
         .topic = topic,
         .partition = head.partition,
@@ -69,7 +71,7 @@ static void queue(struct shove_publish_request **first, struct shove_publish_req
 }
 
 static void drop_copy(struct shove_publish_request *request) {
-    request->worker->control->publish_bytes -= request->copy_size;
+    request->cluster->publish_bytes -= request->copy_size;
     free(request->copy);
     request->copy = NULL;
     request->copy_size = 0;
@@ -77,19 +79,21 @@ static void drop_copy(struct shove_publish_request *request) {
 
 static void request_free(struct shove_publish_request *request) {
     drop_copy(request);
-    request->worker->control->publish_bytes -= sizeof(*request);
+    request->cluster->publish_bytes -= sizeof(*request);
     free(request);
 }
 
-static struct shove_publish_request *request_new(struct shove_worker *worker, uint32_t number) {
+static struct shove_publish_request *request_new(struct shove_worker *worker,
+                                                 struct shove_cluster *cluster, uint32_t number) {
     struct shove_publish_request *request = calloc(1, sizeof(*request));
     if (!request)
         return NULL;
     request->ticket.kind = SHOVE_TICKET_PUBLISH;
     request->worker = worker;
+    request->cluster = cluster;
     request->incarnation = worker->incarnation;
     request->request = number;
-    worker->control->publish_bytes += sizeof(*request);
+    cluster->publish_bytes += sizeof(*request);
     return request;
 }
 
@@ -121,42 +125,47 @@ static void drop_first_answer(struct shove_worker *worker) {
 }
 
 /* 0 when the transport has it or it was answered; SHOVE_EAGAIN: later. */
-static int offer(struct shove_control *control, struct shove_publish_request *request,
-                 struct shove_produce *produce) {
+static int offer(struct shove_publish_request *request, struct shove_produce *produce) {
+    struct shove_cluster *cluster = request->cluster;
     produce->opaque = &request->ticket;
-    int rc = control->ops->produce(control->transport, produce);
+    int rc = cluster->ops->produce(cluster->transport, produce);
     if (rc == SHOVE_EAGAIN)
         return rc;
     drop_copy(request);
     if (rc == 0)
         return 0;
-    control->publishes_in_flight--;
+    cluster->control->publishes_in_flight--;
     request->code = rc;
     answer(request);
     return 0;
 }
 
-static bool is_full(const struct shove_control *control) {
-    return control->publish_bytes >= control->arena_bytes;
+static bool is_full(const struct shove_cluster *cluster) {
+    return cluster->publish_bytes >= cluster->control->arena_bytes;
 }
 
 bool shove_publish_waits(const struct shove_control *control) {
-    return is_full(control) && control->now_ms - control->publish_moved_ms < STALL_MS;
+    for (uint32_t i = 0; i < control->cluster_count; i++) {
+        const struct shove_cluster *cluster = &control->clusters[i];
+        if (is_full(cluster) && control->now_ms - cluster->publish_moved_ms < STALL_MS)
+            return true;
+    }
+    return false;
 }
 
-static int keep(struct shove_control *control, struct shove_publish_request *request,
-                const uint8_t *payload, size_t size) {
-    if (is_full(control))
+static int keep(struct shove_publish_request *request, const uint8_t *payload, size_t size) {
+    struct shove_cluster *cluster = request->cluster;
+    if (is_full(cluster))
         return SHOVE_EBACKLOG;
     request->copy = malloc(size);
     if (!request->copy)
         return SHOVE_ENOMEM;
     memcpy(request->copy, payload, size);
     request->copy_size = size;
-    control->publish_bytes += size;
-    if (!control->publishes_first)
-        control->publish_moved_ms = control->now_ms;
-    queue(&control->publishes_first, &control->publishes_last, request);
+    cluster->publish_bytes += size;
+    if (!cluster->publishes_first)
+        cluster->publish_moved_ms = cluster->control->now_ms;
+    queue(&cluster->publishes_first, &cluster->publishes_last, request);
     return 0;
 }
 
@@ -165,20 +174,24 @@ int shove_publish_asked(struct shove_worker *worker, const struct shove_note *no
     struct shove_control *control = worker->control;
     char topic[SHOVE_NAME_SIZE];
     struct shove_produce produce;
-    int rc = parse(payload, note->size, topic, &produce);
+    uint16_t broker;
+    int rc = parse(payload, note->size, topic, &produce, &broker);
     if (rc != 0)
         return rc;
-    if (control->publish_bytes > 2 * control->arena_bytes)
+    if (broker >= control->cluster_count)
+        return SHOVE_ECORRUPT;
+    struct shove_cluster *cluster = &control->clusters[broker];
+    if (cluster->publish_bytes > 2 * control->arena_bytes)
         return SHOVE_EBACKLOG;
-    struct shove_publish_request *request = request_new(worker, note->slot);
+    struct shove_publish_request *request = request_new(worker, cluster, note->slot);
     if (!request)
         return SHOVE_ENOMEM;
     request->metrics = shove_metrics_publish_to(control, topic);
     request->asked_ns = control->metrics ? control->metrics->now_ns : 0;
     control->publishes_in_flight++;
-    if (!control->publishes_first && offer(control, request, &produce) == 0)
+    if (!cluster->publishes_first && offer(request, &produce) == 0)
         return 0;
-    request->code = keep(control, request, payload, note->size);
+    request->code = keep(request, payload, note->size);
     if (request->code != 0) {
         control->publishes_in_flight--;
         answer(request);
@@ -194,21 +207,28 @@ void shove_publish_answered(struct shove_control *control, struct shove_publish_
     shove_drain_check(control);
 }
 
-void shove_publish_round(struct shove_control *control) {
+static void offer_waiting(struct shove_cluster *cluster) {
+    struct shove_control *control = cluster->control;
     struct shove_publish_request *request;
-    while ((request = control->publishes_first)) {
+    while ((request = cluster->publishes_first)) {
         char topic[SHOVE_NAME_SIZE];
         struct shove_produce produce;
+        uint16_t broker;
         struct shove_publish_request *next = request->next;
-        parse(request->copy, request->copy_size, topic, &produce);
-        if (offer(control, request, &produce) == SHOVE_EAGAIN)
+        parse(request->copy, request->copy_size, topic, &produce, &broker);
+        if (offer(request, &produce) == SHOVE_EAGAIN)
             return;
-        control->publishes_first = next;
+        cluster->publishes_first = next;
         if (!next)
-            control->publishes_last = NULL;
-        control->publish_moved_ms = control->now_ms;
+            cluster->publishes_last = NULL;
+        cluster->publish_moved_ms = control->now_ms;
         control->has_progress = true;
     }
+}
+
+void shove_publish_round(struct shove_control *control) {
+    for (uint32_t i = 0; i < control->cluster_count; i++)
+        offer_waiting(&control->clusters[i]);
 }
 
 void shove_publish_answer_waiting(struct shove_worker *worker) {

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "control/declare.h"
+#include "control/cluster.h"
 #include "control/file_watch.h"
 #include "control/flow.h"
 #include "control/metrics.h"
@@ -122,11 +122,13 @@ static void take_over(struct shove_control *control, struct shove_topology *next
 }
 
 /* One of that group that finishes what it has, or leaves. */
-static bool is_leaving(const struct shove_control *control, const char *group_id) {
+static bool is_leaving(const struct shove_control *control, const struct shove_group *group) {
+    const struct shove_cluster *cluster =
+        &control->clusters[shove_topology_broker_of(&control->topology, group)];
     for (uint32_t i = 0; i < control->flow_count; i++) {
         const struct shove_flow *flow = &control->flows[i];
-        if (flow->is_removed && flow->state != SHOVE_FLOW_ENDED &&
-            strcmp(flow->group->group_id, group_id) == 0)
+        if (flow->is_removed && flow->state != SHOVE_FLOW_ENDED && flow->cluster == cluster &&
+            strcmp(flow->group->group_id, group->group_id) == 0)
             return true;
     }
     return false;
@@ -137,8 +139,7 @@ static void join_added(struct shove_control *control) {
     for (uint32_t i = 0; i < control->topology.group_count; i++) {
         const struct shove_group *group = &control->topology.groups[i];
         struct shove_error error;
-        if (flow_of(control, &control->topology, group) != NULL ||
-            is_leaving(control, group->group_id))
+        if (flow_of(control, &control->topology, group) != NULL || is_leaving(control, group))
             continue;
         const int rc = shove_flow_add(control, i, &error);
         if (rc != 0)
@@ -212,8 +213,8 @@ static void finish(struct shove_control *control) {
         rc = shove_topology_check_change(&control->topology, &next, &error);
     if (rc == 0)
         rc = check_room(control, &next, &error);
-    if (rc == 0 && shove_topology_has_new_topics(&control->topology, &next))
-        rc = shove_declare_topology(control->transport, &next, &error);
+    if (rc == 0)
+        rc = shove_clusters_declare_new(control, &next, &error);
     if (rc == 0)
         switch_to(control, &next);
     else

@@ -41,17 +41,28 @@ static struct shove_flow *find_flow(struct shove_control *control, const json_t 
     const char *name = json_string_value(json_object_get(request, "group"));
     const char *names[64];
     size_t count = 0;
+    struct shove_flow *found = NULL;
     for (uint32_t i = 0; name != NULL && i < control->flow_count; i++) {
         struct shove_flow *flow = &control->flows[i];
         const char *id = flow->group->group_id;
         if (!flow->is_removed && strcmp(id, name) == 0) {
-            if (flow->state == SHOVE_FLOW_JOINED)
-                return flow;
-            shove_error_set(error, SHOVE_ECLOSED, "group '%s' is not consuming", name);
-            return NULL;
+            if (found != NULL) {
+                shove_error_set(error, SHOVE_EINVAL,
+                                "there is a group '%s' on '%s' and another on '%s': give one of "
+                                "them a group_id of its own",
+                                name, found->cluster->url, flow->cluster->url);
+                return NULL;
+            }
+            found = flow;
         }
         if (!flow->is_removed && count < sizeof names / sizeof *names)
             names[count++] = id;
+    }
+    if (found != NULL && found->state == SHOVE_FLOW_JOINED)
+        return found;
+    if (found != NULL) {
+        shove_error_set(error, SHOVE_ECLOSED, "group '%s' is not consuming", name);
+        return NULL;
     }
     const char *meant = name != NULL ? shove_suggest(name, names, count) : NULL;
     if (name == NULL)

@@ -93,7 +93,7 @@ static int64_t due_in_batch(const struct shove_partition *partition) {
 }
 
 int64_t shove_scaling_ready(const struct shove_flow *flow) {
-    struct shove_control *control = flow->control;
+    const struct shove_cluster *cluster = flow->cluster;
     int64_t ready =
         (int64_t)flow->in_flight_total + (int64_t)flow->again.count + (int64_t)flow->suspects.count;
     for (struct shove_partition *p = flow->partitions; p; p = p->next) {
@@ -103,7 +103,7 @@ int64_t shove_scaling_ready(const struct shove_flow *flow) {
             ready += p->has_batch ? due_in_batch(p) : 0;
             continue;
         }
-        const int64_t unread = control->ops->backlog(control->transport, p->claim);
+        const int64_t unread = cluster->ops->backlog(cluster->transport, p->claim);
         if (unread < 0)
             return unread;
         ready += unread + unfed(p);
@@ -112,8 +112,8 @@ int64_t shove_scaling_ready(const struct shove_flow *flow) {
 }
 
 int64_t shove_scaling_partition_lag(const struct shove_partition *partition) {
-    struct shove_control *control = partition->flow->control;
-    const int64_t unread = control->ops->backlog(control->transport, partition->claim);
+    const struct shove_cluster *cluster = partition->flow->cluster;
+    const int64_t unread = cluster->ops->backlog(cluster->transport, partition->claim);
     if (unread < 0)
         return unread;
     /* The record under the cursor may be open already. */

@@ -3,7 +3,7 @@
  * Everything here lives on the loop's thread. The picture:
  *
  *   shove_control
- *     +- transport                     one broker
+ *     +- clusters[]                    one per broker of the app: a transport each
  *     +- workers[]                     processes; each with a channel, an arena and a table of
  * slots
  *     +- flows[]                       one per group of the app: a subscription and its partitions
@@ -40,6 +40,7 @@
 #define SHOVE_WORKER_SETS 4u /* codes of so many generations can run at once (reload.h) */
 
 struct shove_admin;
+struct shove_cluster;
 struct shove_control;
 struct shove_flow;
 struct shove_flow_metrics;
@@ -160,6 +161,7 @@ enum shove_flow_state {
 
 struct shove_flow { /* a group that is consumed */
     struct shove_control *control;
+    struct shove_cluster *cluster; /* where its topics are */
     const struct shove_group *group;
     const struct shove_topic *topic;
     const char *source;  /* the topic its group consumes */
@@ -260,6 +262,7 @@ struct shove_worker {
 struct shove_publish_request { /* a publish of a handler, on its way */
     struct shove_ticket ticket;
     struct shove_worker *worker;
+    struct shove_cluster *cluster;
     uint32_t incarnation; /* of the worker that asked: an answer goes to nobody else */
     uint32_t request;
     int code;
@@ -307,6 +310,21 @@ struct shove_strategy {          /* strategy.h */
 
 #define SHOVE_BACKEND_ERROR_KINDS 64
 
+struct shove_cluster { /* cluster.h */
+    struct shove_control *control;
+    char *url; /* owned */
+    const struct shove_transport_ops *ops;
+    struct shove_transport *transport; /* NULL: not open */
+    bool is_away;                      /* it cannot be reached at the moment */
+    size_t metadata_max; /* characters it takes with a commit, as far as it has refused any */
+    const struct shove_delivery *lone_hop; /* on its way, with none beside it that was too large */
+    struct shove_publish_request *publishes_first; /* refused by the transport for now */
+    struct shove_publish_request *publishes_last;
+    size_t publish_bytes;     /* of all requests there are, copies included */
+    int64_t publish_moved_ms; /* loop time when the transport last took one that had waited */
+    uint64_t errors[SHOVE_BACKEND_ERROR_KINDS]; /* by -SHOVE_E* */
+};
+
 struct shove_control {
     const struct shove_run_options *options;
     uv_loop_t loop;
@@ -317,8 +335,8 @@ struct shove_control {
     struct shove_topology topology;
     char *description; /* JSON the topology came from: what each worker must describe again */
     size_t description_size;
-    const struct shove_transport_ops *ops;
-    struct shove_transport *transport;
+    struct shove_cluster *clusters; /* as topology.brokers, in all generations */
+    uint32_t cluster_count;
 
     struct shove_worker *workers; /* sets of set_size, one of them current */
     uint32_t worker_count;        /* of all sets: places, not processes */
@@ -341,16 +359,10 @@ struct shove_control {
     struct shove_delivery *free_deliveries;
     struct shove_delivery **delivery_slabs;
     size_t delivery_slab_count;
-    struct shove_delivery_list hops;               /* HOPPING, refused by the transport for now */
-    struct shove_publish_request *publishes_first; /* refused by the transport for now */
-    struct shove_publish_request *publishes_last;
+    struct shove_delivery_list hops; /* HOPPING, refused by the transport for now */
     uint32_t publishes_in_flight;
-    size_t publish_bytes;     /* of all requests there are, copies included */
-    int64_t publish_moved_ms; /* loop time when the transport last took one that had waited */
     uint32_t hops_in_flight;
-    const struct shove_delivery *lone_hop; /* on its way, with none beside it that was too large */
 
-    size_t metadata_max;         /* characters the broker takes, as far as it has refused any */
     struct shove_buffer scratch; /* headers of the record being built */
     int64_t now_ms;              /* loop time of this round */
     int64_t wall_ms;
@@ -379,7 +391,6 @@ struct shove_control {
 
     struct shove_metrics *metrics; /* NULL: nothing is measured (no --listen) */
     struct shove_admin *admin;     /* NULL: the same */
-    uint64_t backend_errors[SHOVE_BACKEND_ERROR_KINDS]; /* by -SHOVE_E* */
     uint64_t deaths[SHOVE_DEATH_COUNT_];
 
     int64_t drain_deadline_ms;

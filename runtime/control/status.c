@@ -61,12 +61,12 @@ static json_t *flow_status(const struct shove_flow *flow) {
     const struct shove_tally *tally = &flow->tally;
     const uint64_t capacity = shove_group_capacity(group, flow->consumers);
     return json_pack(
-        "{s:s, s:s, s:s, s:o, s:b, s:i, s:i, s:i, s:I, s:i, s:I, s:o, s:o, s:I, s:i, s:I, "
+        "{s:s, s:s, s:s, s:s, s:o, s:b, s:i, s:i, s:i, s:I, s:i, s:I, s:o, s:o, s:I, s:i, s:I, "
         "s:I, s:I, s:I}",
-        "group", group->group_id, "topic", flow->source, "state", flow_state(flow), "error",
-        failure_of(flow), "paused", flow->is_paused, "consumers", (int)flow->consumers, "min",
-        (int)group->consumers_min, "max", (int)group->consumers_max, "capacity",
-        (json_int_t)capacity, "in_flight", (int)flow->in_flight_total, "partitions",
+        "group", group->group_id, "topic", flow->source, "broker", flow->cluster->url, "state",
+        flow_state(flow), "error", failure_of(flow), "paused", flow->is_paused, "consumers",
+        (int)flow->consumers, "min", (int)group->consumers_min, "max", (int)group->consumers_max,
+        "capacity", (json_int_t)capacity, "in_flight", (int)flow->in_flight_total, "partitions",
         (json_int_t)partition_count(flow), "ready", known(shove_scaling_ready(flow)), "lag",
         known(shove_scaling_lag(flow)), "waiting", (json_int_t)flow->waiting.count, "storing",
         (int)flow->hopping_count, "acked", (json_int_t)tally->done, "delayed",
@@ -82,17 +82,24 @@ json_t *shove_status_groups(const struct shove_control *control) {
     return groups;
 }
 
+static json_t *cluster_status(const struct shove_cluster *cluster) {
+    return json_pack("{s:s, s:b}", "broker", cluster->url, "reached", !cluster->is_away);
+}
+
 json_t *shove_status(const struct shove_control *control) {
     json_t *workers = json_array();
+    json_t *brokers = json_array();
+    for (uint32_t i = 0; i < control->cluster_count; i++)
+        json_array_append_new(brokers, cluster_status(&control->clusters[i]));
     for (uint32_t i = 0; control->workers && i < control->worker_count; i++) {
         const struct shove_worker *worker = &control->workers[i];
         if (shove_pool_set_of(worker) == control->set || worker->has_child)
             json_array_append_new(workers, worker_status(worker));
     }
-    return json_pack("{s:i, s:s, s:s, s:s, s:i, s:I, s:o, s:o}", "pid", (int)getpid(), "app",
+    return json_pack("{s:i, s:s, s:s, s:o, s:s, s:i, s:I, s:o, s:o}", "pid", (int)getpid(), "app",
                      control->app_path != NULL ? control->app_path : control->options->script,
-                     "broker", control->topology.broker, "phase", phase_name(control->phase),
-                     "generation", (int)control->generation, "uptime_ms",
-                     (json_int_t)(control->now_ms - control->started_ms), "workers", workers,
-                     "groups", shove_status_groups(control));
+                     "broker", control->clusters[0].url, "brokers", brokers, "phase",
+                     phase_name(control->phase), "generation", (int)control->generation,
+                     "uptime_ms", (json_int_t)(control->now_ms - control->started_ms), "workers",
+                     workers, "groups", shove_status_groups(control));
 }

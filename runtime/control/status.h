@@ -1,6 +1,7 @@
 /* status.h: what a running shove says of itself, as JSON. Control only.
  *
- * { "pid":, "app": real path, "broker":, "phase": "starting" | "running" | "draining" | "leaving",
+ * { "pid":, "app": real path, "broker": the registry's, "brokers": [{ "broker":,
+ * "reached": }], "phase": "starting" | "running" | "draining" | "leaving",
  *   "generation":, "uptime_ms":,
  *   "workers": [{ "worker":, "pid": null while there is none, "state":, "in_flight": }],
  *   "groups": [{ "group":, "topic":, "state": "joined" | "resting" | "leaving" | "failed" | "left",

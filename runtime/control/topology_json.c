@@ -14,6 +14,44 @@
 
 #include "control/json_reader.h"
 
+/* --- Brokers */
+
+static void read_properties(struct shove_json_reader *reader, const json_t *object,
+                            struct shove_broker *broker) {
+    json_t *properties = shove_json_get(reader, object, "kafka", false);
+    if (properties == NULL || (json_is_array(properties) && json_array_size(properties) == 0))
+        return;
+    if (!json_is_object(properties)) {
+        shove_json_fail(reader, "kafka", "expected an object, got %s",
+                        shove_json_type_name(properties));
+        return;
+    }
+    broker->properties =
+        shove_json_new_array(reader, json_object_size(properties), sizeof *broker->properties);
+    const char *name;
+    json_t *value;
+    json_object_foreach(properties, name, value) {
+        if (!json_is_string(value))
+            shove_json_fail(reader, "kafka", "expected strings, got %s for %s",
+                            shove_json_type_name(value), name);
+        if (reader->rc < 0)
+            return;
+        struct shove_property *property = &broker->properties[broker->property_count++];
+        property->name = shove_json_copy_text(reader, name);
+        property->value = shove_json_copy_text(reader, json_string_value(value));
+    }
+}
+
+static void read_broker(struct shove_json_reader *reader, json_t *object,
+                        struct shove_broker *broker) {
+    static const char *const known[] = {"url", "kafka", "at", NULL};
+    broker->at = shove_json_get_text(reader, object, "at", false);
+    reader->at = broker->at;
+    broker->url = shove_json_get_text(reader, object, "url", true);
+    read_properties(reader, object, broker);
+    shove_json_refuse_unknown(reader, object, known);
+}
+
 /* --- Topics */
 
 static void read_holds(struct shove_json_reader *reader, const json_t *object,
@@ -61,10 +99,10 @@ static void read_dlq(struct shove_json_reader *reader, const json_t *object,
 static void read_topic(struct shove_json_reader *reader, json_t *object,
                        struct shove_topic *topic) {
     static const char *const known[] = {
-        "name",       "for_group",          "holds_ms",           "dlq",
-        "partitions", "replication_factor", "retention_ms",       "sequenced",
-        "codec",      "external",           "allow_message_loss", "at",
-        NULL};
+        "name",      "broker",     "for_group",          "holds_ms",
+        "dlq",       "partitions", "replication_factor", "retention_ms",
+        "sequenced", "codec",      "external",           "allow_message_loss",
+        "at",        NULL};
     static const char *const orders[] = {[SHOVE_UNSEQUENCED] = NULL,
                                          [SHOVE_SEQUENCED_SKIP] = "skip",
                                          [SHOVE_SEQUENCED_FAIL_ALL] = "fail_all"};
@@ -73,6 +111,7 @@ static void read_topic(struct shove_json_reader *reader, json_t *object,
     topic->at = shove_json_get_text(reader, object, "at", true);
     reader->at = topic->at;
     topic->name = shove_json_get_text(reader, object, "name", true);
+    topic->broker = shove_json_get_count(reader, object, "broker", 0);
     topic->for_group = shove_json_get_text(reader, object, "for_group", false);
     topic->partitions = (int32_t)shove_json_get_whole(reader, object, "partitions", 1, INT32_MAX);
     topic->replication_factor =
@@ -237,6 +276,22 @@ static void read_topics(struct shove_json_reader *reader, const json_t *document
     leave(reader);
 }
 
+static void read_brokers(struct shove_json_reader *reader, const json_t *document,
+                         struct shove_topology *topology) {
+    json_t *list;
+    size_t count = shove_json_get_list(reader, document, "brokers", true, &list);
+    if (count == 0)
+        shove_json_fail(reader, "brokers", "the list is empty");
+    topology->brokers = shove_json_new_array(reader, count, sizeof *topology->brokers);
+    for (size_t i = 0; i < count && reader->rc == 0; i++) {
+        json_t *object = enter(reader, list, "brokers", i);
+        topology->broker_count = (uint32_t)i + 1;
+        if (reader->rc == 0)
+            read_broker(reader, object, &topology->brokers[i]);
+    }
+    leave(reader);
+}
+
 static void read_groups(struct shove_json_reader *reader, const json_t *document,
                         struct shove_topology *topology) {
     json_t *list;
@@ -247,33 +302,6 @@ static void read_groups(struct shove_json_reader *reader, const json_t *document
         topology->group_count = (uint32_t)i + 1;
         if (reader->rc == 0)
             read_group(reader, object, topology, &topology->groups[i]);
-    }
-    leave(reader);
-}
-
-static void read_properties(struct shove_json_reader *reader, const json_t *document,
-                            struct shove_topology *topology) {
-    json_t *object = shove_json_get(reader, document, "kafka", false);
-    if (object == NULL || (json_is_array(object) && json_array_size(object) == 0))
-        return;
-    if (!json_is_object(object)) {
-        shove_json_fail(reader, "kafka", "expected an object, got %s",
-                        shove_json_type_name(object));
-        return;
-    }
-    topology->properties =
-        shove_json_new_array(reader, json_object_size(object), sizeof *topology->properties);
-    const char *name;
-    json_t *value;
-    snprintf(reader->path, sizeof reader->path, "kafka");
-    json_object_foreach(object, name, value) {
-        if (!json_is_string(value))
-            shove_json_fail(reader, name, "expected a string, got %s", shove_json_type_name(value));
-        if (reader->rc < 0)
-            return;
-        struct shove_property *property = &topology->properties[topology->property_count++];
-        property->name = shove_json_copy_text(reader, name);
-        property->value = shove_json_copy_text(reader, json_string_value(value));
     }
     leave(reader);
 }
@@ -297,13 +325,12 @@ static char **read_texts(struct shove_json_reader *reader, const json_t *documen
 
 static void read_document(struct shove_json_reader *reader, json_t *document,
                           struct shove_topology *topology) {
-    static const char *const known[] = {"broker",   "kafka", "at",     "on_start", "autoscale",
-                                        "warnings", "files", "topics", "groups",   NULL};
-    topology->broker = shove_json_get_text(reader, document, "broker", true);
+    static const char *const known[] = {"brokers", "at",     "on_start", "autoscale", "warnings",
+                                        "files",   "topics", "groups",   NULL};
+    read_brokers(reader, document, topology);
     topology->at = shove_json_get_text(reader, document, "at", false);
     topology->has_on_start = shove_json_get_bool(reader, document, "on_start", false);
     read_autoscale(reader, document, topology);
-    read_properties(reader, document, topology);
     topology->warnings = read_texts(reader, document, "warnings", &topology->warning_count);
     topology->files = read_texts(reader, document, "files", &topology->file_count);
     read_topics(reader, document, topology);

@@ -28,7 +28,14 @@ static const char *codec_text(enum shove_codec codec) {
     return names[codec];
 }
 
-static void add_queue(struct shove_text_table *table, const struct shove_topic *topic) {
+/* The rest of a row of a hold or DLQ is its queue's. */
+static void add_blanks(struct shove_text_table *table) {
+    for (size_t column = 2; column < table->columns; column++)
+        shove_text_table_add(table, "%s", "");
+}
+
+static void add_queue(struct shove_text_table *table, const struct shove_topology *topology,
+                      const struct shove_topic *topic) {
     static const char *const orders[] = {
         [SHOVE_UNSEQUENCED] = "",
         [SHOVE_SEQUENCED_SKIP] = ", in order per key, skips what fails",
@@ -42,41 +49,45 @@ static void add_queue(struct shove_text_table *table, const struct shove_topic *
     else
         shove_text_table_add(table, "%" PRId32, topic->partitions);
     shove_text_table_add(table, "%s", codec_text(topic->codec));
+    if (topology->broker_count > 1)
+        shove_text_table_add(table, "%s", topology->brokers[topic->broker].url);
     shove_text_table_add(table, "%s", topic->at != NULL ? topic->at : "");
 }
 
-static void add_topic(struct shove_text_table *table, const struct shove_topic *topic) {
+static void add_topic(struct shove_text_table *table, const struct shove_topology *topology,
+                      const struct shove_topic *topic) {
     char text[32];
-    add_queue(table, topic);
+    add_queue(table, topology, topic);
     for (uint32_t i = 0; i < topic->hold_count; i++) {
         shove_text_table_add(table, "%s", topic->holds[i]);
         shove_text_table_add(table, "  hold: waits %s before retry %u%s",
                              duration_text(topic->holds_ms[i], text), i + 1,
                              i + 1 == topic->hold_count ? " and later ones" : "");
-        for (int blank = 0; blank < 3; blank++)
-            shove_text_table_add(table, "%s", "");
+        add_blanks(table);
     }
     if (topic->dlq != NULL) {
         shove_text_table_add(table, "%s", topic->dlq);
         shove_text_table_add(table, "%s", "  dlq: dead letters");
-        for (int blank = 0; blank < 3; blank++)
-            shove_text_table_add(table, "%s", "");
+        add_blanks(table);
     }
 }
 
 static void print_topics(const struct shove_topology *topology, FILE *out) {
-    struct shove_text_table table = {.columns = 5, .is_number = {[2] = true}};
+    const bool has_brokers = topology->broker_count > 1;
+    struct shove_text_table table = {.columns = has_brokers ? 6 : 5, .is_number = {[2] = true}};
     fputs("\nTopics\n", out);
     if (topology->topic_count == 0) {
         fputs("  none\n", out);
         return;
     }
-    static const char *const titles[] = {"TOPIC", "WHAT IT IS", "PARTITIONS", "CODEC",
-                                         "DECLARED AT"};
-    for (size_t i = 0; i < table.columns; i++)
+    static const char *const titles[] = {"TOPIC", "WHAT IT IS", "PARTITIONS", "CODEC"};
+    for (size_t i = 0; i < sizeof titles / sizeof *titles; i++)
         shove_text_table_add(&table, "%s", titles[i]);
+    if (has_brokers)
+        shove_text_table_add(&table, "%s", "BROKER");
+    shove_text_table_add(&table, "%s", "DECLARED AT");
     for (uint32_t i = 0; i < topology->topic_count; i++)
-        add_topic(&table, &topology->topics[i]);
+        add_topic(&table, topology, &topology->topics[i]);
     shove_text_table_print(&table, out);
     shove_text_table_release(&table);
 }
@@ -127,7 +138,11 @@ static void print_warnings(const struct shove_topology *topology, FILE *out) {
 }
 
 void shove_topology_print(const struct shove_topology *topology, FILE *out) {
-    fprintf(out, "Broker\n  %s\n", topology->broker != NULL ? topology->broker : "none");
+    fputs(topology->broker_count > 1 ? "Brokers\n" : "Broker\n", out);
+    if (topology->broker_count == 0)
+        fputs("  none\n", out);
+    for (uint32_t i = 0; i < topology->broker_count; i++)
+        fprintf(out, "  %s\n", topology->brokers[i].url);
     print_topics(topology, out);
     print_groups(topology, out);
     print_warnings(topology, out);

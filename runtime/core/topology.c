@@ -25,6 +25,16 @@ static void release_topic(struct shove_topic *topic) {
     free(topic->at);
 }
 
+static void release_broker(struct shove_broker *broker) {
+    for (uint32_t i = 0; i < broker->property_count; i++) {
+        free(broker->properties[i].name);
+        free(broker->properties[i].value);
+    }
+    free(broker->properties);
+    free(broker->url);
+    free(broker->at);
+}
+
 void shove_topology_release(struct shove_topology *topology) {
     for (uint32_t i = 0; i < topology->topic_count; i++)
         release_topic(&topology->topics[i]);
@@ -32,10 +42,8 @@ void shove_topology_release(struct shove_topology *topology) {
         free(topology->groups[i].group_id);
         free(topology->groups[i].at);
     }
-    for (uint32_t i = 0; i < topology->property_count; i++) {
-        free(topology->properties[i].name);
-        free(topology->properties[i].value);
-    }
+    for (uint32_t i = 0; i < topology->broker_count; i++)
+        release_broker(&topology->brokers[i]);
     for (uint32_t i = 0; i < topology->warning_count; i++)
         free(topology->warnings[i]);
     for (uint32_t i = 0; i < topology->file_count; i++)
@@ -43,9 +51,8 @@ void shove_topology_release(struct shove_topology *topology) {
     free(topology->files);
     free(topology->topics);
     free(topology->groups);
-    free(topology->properties);
     free(topology->warnings);
-    free(topology->broker);
+    free(topology->brokers);
     free(topology->at);
     *topology = (struct shove_topology){0};
 }
@@ -189,4 +196,9 @@ const char *shove_topology_source(const struct shove_topology *topology,
                                   const struct shove_group *group) {
     const struct shove_topic *topic = &topology->topics[group->topic];
     return group->kind == SHOVE_GROUP_DEAD_LETTERS ? topic->dlq : topic->name;
+}
+
+uint32_t shove_topology_broker_of(const struct shove_topology *topology,
+                                  const struct shove_group *group) {
+    return topology->topics[group->topic].broker;
 }

@@ -21,6 +21,7 @@
 #define SHOVE_AUDIT_TIMEOUT_MAX_MS ((int64_t)24 * 60 * 60 * 1000)
 /* Retries, and crashes, that can be counted: the ledger keeps a byte of each. */
 #define SHOVE_ATTEMPTS_MAX 255
+#define SHOVE_BROKERS_MAX 64
 
 enum shove_sequencing { SHOVE_UNSEQUENCED, SHOVE_SEQUENCED_SKIP, SHOVE_SEQUENCED_FAIL_ALL };
 enum shove_codec { SHOVE_CODEC_JSON, SHOVE_CODEC_RAW, SHOVE_CODEC_CUSTOM };
@@ -29,6 +30,7 @@ enum shove_group_kind { SHOVE_GROUP_CONSUMER, SHOVE_GROUP_DEAD_LETTERS };
 
 struct shove_topic {
     char *name;        /* the queue */
+    uint32_t broker;   /* index into shove_topology.brokers; holds and DLQ are there, too */
     char *for_group;   /* NULL: the default group */
     char *dlq;         /* resolved name, NULL: none */
     char **holds;      /* resolved names, hold_count of them */
@@ -68,16 +70,22 @@ struct shove_property { /* a librdkafka property passed through */
     char *value;
 };
 
+struct shove_broker {
+    char *url; /* "kafka://host:9092", "embedded:PATH", "memory:" */
+    struct shove_property *properties;
+    uint32_t property_count;
+    char *at; /* where it is named first */
+};
+
 struct shove_topology {
-    char *broker;
+    struct shove_broker *brokers; /* each once; the first is the registry's */
+    uint32_t broker_count;        /* at least 1, unless it is empty */
     struct shove_autoscale_rule autoscale;
     char *at; /* "app.lua:3", where the registry was made; NULL: not known */
     struct shove_topic *topics;
     uint32_t topic_count;
     struct shove_group *groups;
     uint32_t group_count;
-    struct shove_property *properties;
-    uint32_t property_count;
     char **warnings;
     uint32_t warning_count;
     char **files; /* what was loaded: the script, and modules that are not shove's */
@@ -129,6 +137,10 @@ struct shove_policy shove_topology_policy(const struct shove_topology *topology,
 
 /* The topic a group consumes: the queue, or for a dead-letter group its DLQ. Borrows. */
 const char *shove_topology_source(const struct shove_topology *topology,
+                                  const struct shove_group *group);
+
+/* The broker a group consumes from. */
+uint32_t shove_topology_broker_of(const struct shove_topology *topology,
                                   const struct shove_group *group);
 
 /* Cross-checks the whole (indices, duplicate names, a dlq equal to its queue, hold order,

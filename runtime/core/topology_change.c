@@ -13,38 +13,74 @@ static const char *or_none(const char *text) {
 
 /* ---- the broker ---- */
 
-static const char *property_of(const struct shove_topology *topology, const char *name) {
-    for (uint32_t i = 0; i < topology->property_count; i++) {
-        if (strcmp(topology->properties[i].name, name) == 0)
-            return topology->properties[i].value;
+static const char *property_of(const struct shove_broker *broker, const char *name) {
+    for (uint32_t i = 0; i < broker->property_count; i++) {
+        if (strcmp(broker->properties[i].name, name) == 0)
+            return broker->properties[i].value;
     }
     return NULL;
 }
 
-static int check_properties(const struct shove_topology *now, const struct shove_topology *next,
+static int check_properties(const struct shove_broker *now, const struct shove_broker *next,
                             struct shove_error *error) {
-    const struct shove_topology *both[] = {now, next};
+    const struct shove_broker *both[] = {now, next};
     for (int side = 0; side < 2; side++) {
         for (uint32_t i = 0; i < both[side]->property_count; i++) {
             const char *name = both[side]->properties[i].name;
             if (!is_same(property_of(now, name), property_of(next, name)))
                 return shove_error_set(
                     error, SHOVE_ECONFIG,
-                    "%s: registry: kafka: %s has changed, and the connection stays as it was made: "
+                    "%s: kafka: %s of '%s' has changed, and the connection stays as it was made: "
                     "restart shove",
-                    or_none(next->at), name);
+                    or_none(next->at), name, next->url);
         }
     }
     return 0;
 }
 
-static int check_broker(const struct shove_topology *now, const struct shove_topology *next,
-                        struct shove_error *error) {
-    if (!is_same(now->broker, next->broker))
+static bool has_broker(const struct shove_topology *topology, const char *url) {
+    for (uint32_t i = 0; i < topology->broker_count; i++) {
+        if (is_same(topology->brokers[i].url, url))
+            return true;
+    }
+    return false;
+}
+
+static int check_brokers(const struct shove_topology *now, const struct shove_topology *next,
+                         struct shove_error *error) {
+    if (!is_same(now->brokers[0].url, next->brokers[0].url))
         return shove_error_set(error, SHOVE_ECONFIG,
                                "%s: registry: broker has changed from '%s' to '%s': restart shove",
-                               or_none(next->at), or_none(now->broker), or_none(next->broker));
-    return check_properties(now, next, error);
+                               or_none(next->at), now->brokers[0].url, next->brokers[0].url);
+    for (uint32_t i = 1; i < next->broker_count; i++) {
+        if (!has_broker(now, next->brokers[i].url))
+            return shove_error_set(error, SHOVE_ECONFIG,
+                                   "%s: the broker '%s' is new, and connections are made at the "
+                                   "start: restart shove",
+                                   or_none(next->brokers[i].at), next->brokers[i].url);
+    }
+    for (uint32_t i = 1; i < now->broker_count; i++) {
+        if (!has_broker(next, now->brokers[i].url))
+            return shove_error_set(error, SHOVE_ECONFIG,
+                                   "%s: no topic is on the broker '%s' any more: restart shove",
+                                   or_none(next->at), now->brokers[i].url);
+    }
+    return 0;
+}
+
+/* The same brokers in the same order, so that an index means the same in all generations. */
+static int check_connections(const struct shove_topology *now, const struct shove_topology *next,
+                             struct shove_error *error) {
+    int rc = check_brokers(now, next, error);
+    for (uint32_t i = 0; rc == 0 && i < next->broker_count; i++) {
+        if (i >= now->broker_count || !is_same(now->brokers[i].url, next->brokers[i].url))
+            rc = shove_error_set(error, SHOVE_ECONFIG,
+                                 "%s: the brokers are listed in another order: restart shove",
+                                 or_none(next->at));
+        else
+            rc = check_properties(&now->brokers[i], &next->brokers[i], error);
+    }
+    return rc;
 }
 
 /* ---- topics ---- */
@@ -71,6 +107,8 @@ static bool has_same_holds(const struct shove_topic *a, const struct shove_topic
 
 /* The option in which two differ that cannot change under way; NULL: none. */
 static const char *changed_option(const struct shove_topic *a, const struct shove_topic *b) {
+    if (a->broker != b->broker)
+        return "broker";
     if (a->partitions != b->partitions)
         return "partitions";
     if (a->replication_factor != b->replication_factor)
@@ -85,10 +123,12 @@ static const char *changed_option(const struct shove_topic *a, const struct shov
 }
 
 bool shove_topology_has_new_topics(const struct shove_topology *now,
-                                   const struct shove_topology *next) {
+                                   const struct shove_topology *next, uint32_t broker) {
     for (uint32_t i = 0; i < next->topic_count; i++) {
         const struct shove_topic *topic = &next->topics[i];
         const struct shove_topic *before = find_topic(now, topic);
+        if (topic->broker != broker)
+            continue;
         if (before == NULL || !has_same_holds(before, topic) || !is_same(before->dlq, topic->dlq))
             return true;
     }
@@ -154,7 +194,7 @@ bool shove_topology_must_rejoin(const struct shove_topology *now,
 
 int shove_topology_check_change(const struct shove_topology *now, const struct shove_topology *next,
                                 struct shove_error *error) {
-    int rc = check_broker(now, next, error);
+    int rc = check_connections(now, next, error);
     if (rc == 0)
         rc = check_topics(now, next, error);
     if (rc == 0)

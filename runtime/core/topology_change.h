@@ -17,9 +17,9 @@ bool shove_topology_is_same_topic(const struct shove_topic *a, const struct shov
 bool shove_topology_is_same_group(const struct shove_group *a, const struct shove_topic *topic_a,
                                   const struct shove_group *b, const struct shove_topic *topic_b);
 
-/* Some that are to be declared, holds and DLQs among them. */
+/* Some that are to be declared on that broker, holds and DLQs among them. */
 bool shove_topology_has_new_topics(const struct shove_topology *now,
-                                   const struct shove_topology *next);
+                                   const struct shove_topology *next, uint32_t broker);
 
 /* The same group in both: must it leave and join again, because it is to read other topics, or
  * begins elsewhere where it has committed nothing? */

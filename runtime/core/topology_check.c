@@ -7,7 +7,9 @@
  *
  * What two topics may share is a DLQ with an explicit name, and an explicit DLQ may itself be a
  * topic of the app, whose handler then sees the dead letters as ordinary messages. A hold topic is
- * shared with nobody: what is read from it is believed.
+ * shared with nobody: what is read from it is believed. All of this is about one broker: on
+ * another the same name is another topic. Only queues are named once in an app, because messages
+ * are published to a name.
  */
 #include "core/topology.h"
 
@@ -184,6 +186,8 @@ static int check_hold_names(const struct shove_topology *topology, const struct 
         const char *name = topic->holds[h];
         for (uint32_t i = 0; i < topology->topic_count; i++) {
             const struct shove_topic *other = &topology->topics[i];
+            if (other->broker != topic->broker)
+                continue;
             if (is_same(other->name, name) || is_same(other->dlq, name))
                 return collide(topic, other, name, error);
             for (uint32_t j = 0; other != topic && j < other->hold_count; j++) {
@@ -199,9 +203,20 @@ static int check_topics(const struct shove_topology *topology, struct shove_erro
     for (uint32_t i = 0; i < topology->topic_count; i++) {
         const struct shove_topic *topic = &topology->topics[i];
         int rc = check_topic(topic, error);
+        if (rc == 0 && topic->broker >= topology->broker_count)
+            rc =
+                shove_error_set(error, SHOVE_ECONFIG, "topic '%s' refers to broker number %u of %u",
+                                topic->name, topic->broker, topology->broker_count);
         for (uint32_t j = 0; rc == 0 && j < i; j++) {
             const struct shove_topic *other = &topology->topics[j];
-            if (is_same(other->name, topic->name) && is_same(other->for_group, topic->for_group))
+            if (is_same(other->name, topic->name) && other->broker != topic->broker)
+                rc = shove_error_set(error, SHOVE_ECONFIG,
+                                     "the topic '%s' is declared on another broker, too (%s): "
+                                     "messages are published "
+                                     "to a name, so an app has each once",
+                                     topic->name, other->at != NULL ? other->at : "the app");
+            else if (is_same(other->name, topic->name) &&
+                     is_same(other->for_group, topic->for_group))
                 rc = shove_error_set(
                     error, SHOVE_ECONFIG,
                     "topic '%s' was declared before (%s): a second, independent group on the same "
@@ -233,7 +248,9 @@ static int check_groups(const struct shove_topology *topology, struct shove_erro
             if (other->topic == group->topic && other->kind == group->kind)
                 rc = shove_error_set(error, SHOVE_ECONFIG, "topic '%s' was registered before (%s)",
                                      topology->topics[group->topic].name, where);
-            else if (strcmp(other->group_id, group->group_id) == 0)
+            else if (strcmp(other->group_id, group->group_id) == 0 &&
+                     shove_topology_broker_of(topology, other) ==
+                         shove_topology_broker_of(topology, group))
                 rc = shove_error_set(
                     error, SHOVE_ECONFIG,
                     "the group id '%s' is that of another group (%s): give one of them its own "
@@ -248,7 +265,23 @@ static int check_groups(const struct shove_topology *topology, struct shove_erro
     return 0;
 }
 
+static int check_brokers(const struct shove_topology *topology, struct shove_error *error) {
+    if (topology->broker_count > SHOVE_BROKERS_MAX)
+        return shove_error_set(error, SHOVE_ECONFIG, "%u brokers are more than the %d allowed",
+                               topology->broker_count, SHOVE_BROKERS_MAX);
+    for (uint32_t i = 0; i < topology->broker_count; i++) {
+        for (uint32_t j = 0; j < i; j++) {
+            if (is_same(topology->brokers[i].url, topology->brokers[j].url))
+                return shove_error_set(error, SHOVE_ECONFIG, "the broker '%s' is listed twice",
+                                       topology->brokers[i].url);
+        }
+    }
+    return 0;
+}
+
 int shove_topology_check(const struct shove_topology *topology, struct shove_error *error) {
-    int rc = check_topics(topology, error);
+    int rc = check_brokers(topology, error);
+    if (rc == 0)
+        rc = check_topics(topology, error);
     return rc < 0 ? rc : check_groups(topology, error);
 }

@@ -114,7 +114,8 @@ struct shove_publish_note { /* then: topic, key, payload, headers block */
     uint32_t key_size;
     uint32_t payload_size;
     uint32_t headers_size;
-    uint32_t flags;       /* SHOVE_ENVELOPE_NULL_KEY, SHOVE_ENVELOPE_NULL_PAYLOAD */
+    uint16_t flags;       /* SHOVE_ENVELOPE_NULL_KEY, SHOVE_ENVELOPE_NULL_PAYLOAD */
+    uint16_t broker;      /* index: which one the topic is on */
     int32_t partition;    /* -1: by key */
     int64_t timestamp_ms; /* -1: now */
 };

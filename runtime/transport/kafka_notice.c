@@ -31,6 +31,11 @@ void shove_kafka_notice(struct shove_kafka *kafka, int code, const char *format,
         kafka->events->notice(kafka->ctx, code, text);
 }
 
+static void tell_reached(struct shove_kafka *kafka) {
+    if (kafka->events->reached != NULL)
+        kafka->events->reached(kafka->ctx, !kafka->notices.is_down);
+}
+
 struct probe {
     struct shove_kafka_job job;
     struct shove_kafka_client *client;
@@ -67,6 +72,7 @@ static void probe_done(struct shove_kafka *kafka, struct shove_kafka_job *job) {
     if (!has_answer || !kafka->notices.is_down)
         return;
     kafka->notices.is_down = false;
+    tell_reached(kafka);
     int64_t down_ms = shove_kafka_now_ms(kafka) - kafka->notices.down_since_ms;
     shove_kafka_notice(kafka, 0, "Kafka at %s answers again after %.1f s", kafka->address,
                        (double)down_ms / 1000);
@@ -93,6 +99,7 @@ static void all_down(struct shove_kafka *kafka, const char *words) {
         return;
     kafka->notices.is_down = true;
     kafka->notices.down_since_ms = shove_kafka_now_ms(kafka);
+    tell_reached(kafka);
     shove_kafka_notice(kafka, SHOVE_EUNREACHABLE, "no broker of %s can be reached, trying on: %s",
                        kafka->address, words);
 }

@@ -128,6 +128,8 @@ struct shove_transport_events {
      * ...; `text` says it all). Its claims are already lost or released. It is freed after the
      * call. */
     void (*ended)(void *ctx, struct shove_subscription *subscription, int code, const char *text);
+    /* No host of the broker can be reached, or one can again. Not told of at the start. */
+    void (*reached)(void *ctx, bool is_reached);
     /* Something a person should know, and no more: broker down, back again, a topic deleted under
      * way. Rate-limited by the transport. code 0: recovered. */
     void (*notice)(void *ctx, int code, const char *text);

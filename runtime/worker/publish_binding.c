@@ -37,7 +37,8 @@ static void read_headers(lua_State *L, int index, struct shove_buffer *block) {
     }
 }
 
-/* publish_ask(topic, payload or nil, key or nil, headers or nil, partition, timestamp_ms) */
+/* publish_ask(topic, payload or nil, key or nil, headers or nil, partition, timestamp_ms, broker)
+ */
 static int publish_ask(lua_State *L) {
     struct shove_task *task = check_task(L);
     struct shove_record record = {.offset = -1};
@@ -47,7 +48,8 @@ static int publish_ask(lua_State *L) {
     record.key = lua_isnil(L, 3) ? NULL : luaL_checklstring(L, 3, &record.key_size);
     read_headers(L, 4, &task->host->scratch);
     record.timestamp_ms = (int64_t)luaL_checknumber(L, 6);
-    shove_publishing_ask(task, topic, topic_size, &record, (int32_t)luaL_checknumber(L, 5));
+    shove_publishing_ask(task, topic, topic_size, &record, (int32_t)luaL_checknumber(L, 5),
+                         (uint16_t)luaL_checknumber(L, 7));
     return 0;
 }
 

@@ -57,7 +57,7 @@ static bool add_message_id(struct shove_host *host) {
 }
 
 void shove_publishing_ask(struct shove_task *task, const char *topic, size_t topic_size,
-                          const struct shove_record *record, int32_t partition) {
+                          const struct shove_record *record, int32_t partition, uint16_t broker) {
     struct shove_host *host = task->host;
     uint32_t ordinal = ++task->published;
     if (!add_message_id(host)) {
@@ -82,8 +82,9 @@ void shove_publishing_ask(struct shove_task *task, const char *topic, size_t top
         .key_size = (uint32_t)record->key_size,
         .payload_size = (uint32_t)record->payload_size,
         .headers_size = (uint32_t)host->scratch.size,
-        .flags = (record->key == NULL ? SHOVE_ENVELOPE_NULL_KEY : 0) |
-                 (record->payload == NULL ? SHOVE_ENVELOPE_NULL_PAYLOAD : 0),
+        .flags = (uint16_t)((record->key == NULL ? SHOVE_ENVELOPE_NULL_KEY : 0) |
+                            (record->payload == NULL ? SHOVE_ENVELOPE_NULL_PAYLOAD : 0)),
+        .broker = broker,
         .partition = partition,
         .timestamp_ms = record->timestamp_ms,
     };

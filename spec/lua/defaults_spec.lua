@@ -271,8 +271,8 @@ describe("The description of an app", function()
             kafka = { ["session.timeout.ms"] = 6000, ["socket.keepalive.enable"] = true, ["client.id"] = "x" } }
             app:topic "o"]])
         assert.same({ ["session.timeout.ms"] = "6000", ["socket.keepalive.enable"] = "true", ["client.id"] = "x" },
-            document.kafka)
-        assert.equal("kafka://a:1,[::1]:2,c", document.broker)
+            document.brokers[1].kafka)
+        assert.equal("kafka://a:1,[::1]:2,c", document.brokers[1].url)
     end)
 
     it("says whether there is an on_start", function()
@@ -333,9 +333,9 @@ describe("The text of a description", function()
         end
         assert.same(document.groups, decoded.groups)
         assert.same(document.warnings, decoded.warnings)
-        assert.same(document.kafka, decoded.kafka)
+        assert.same(document.brokers, decoded.brokers)
         assert.truthy(text_of("app:topic 'o'; app:on_start(print); return app"):find(
-            '"warnings":[],"topics":[{"name":"o","for_group":null,"holds_ms":[]', 1, true))
+            '"warnings":[],"topics":[{"name":"o","broker":0,"for_group":null,"holds_ms":[]', 1, true))
         assert.truthy(text_of("app:topic 'o'; return app"):find('"kafka":{}', 1, true))
     end)
 

@@ -55,12 +55,12 @@ describe("A broker given to the command", function()
 
     it("wins over the script's", function()
         package.loaded["shove.host"] = { broker = "embedded:./other.db" }
-        assert.equal("embedded:./other.db", script.document("app:topic 'o'").broker)
+        assert.equal("embedded:./other.db", script.document("app:topic 'o'").brokers[1].url)
     end)
 
     it("makes up for one that is missing", function()
         package.loaded["shove.host"] = { broker = "memory:" }
-        assert.equal("memory:", script.document("app = shove.registry {}; app:topic 'o'").broker)
+        assert.equal("memory:", script.document("app = shove.registry {}; app:topic 'o'").brokers[1].url)
     end)
 
     it("turns settings of Kafka that it has no use for into warnings", function()
@@ -71,7 +71,7 @@ describe("A broker given to the command", function()
             'app.lua:2: registry: kafka: "memory:" has no librdkafka properties',
             'app.lua:2: registry: replication_factor: "memory:" keeps one copy of each record, not 3',
         }, document.warnings)
-        assert.same({}, document.kafka)
+        assert.same({}, document.brokers[1].kafka)
         assert.equal(1, document.topics[1].replication_factor)
     end)
 
@@ -86,6 +86,6 @@ describe("A broker given to the command", function()
         package.loaded["shove.host"] = nil
         package.preload["shove.host"] = function() return { broker = "embedded:./late.db" } end
         finally(function() package.preload["shove.host"] = nil end)
-        assert.equal("embedded:./late.db", script.document("app:topic 'o'").broker)
+        assert.equal("embedded:./late.db", script.document("app:topic 'o'").brokers[1].url)
     end)
 end)

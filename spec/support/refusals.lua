@@ -4,7 +4,8 @@
 
 local DURATION = 'write "500ms", "5s", "5m", "1h" or a number of seconds'
 local BROKER = 'write "kafka://host1:9092,host2:9092", "embedded:PATH" or "memory:"'
-local TOPIC_KEYS = "allow_message_loss, codec, dlq, external, for_group, hold, key, partitions, retention, sequenced, shards"
+local TOPIC_KEYS = "allow_message_loss, broker, codec, dlq, external, for_group, hold, key, partitions, retention, sequenced, "
+    .. "shards"
 local GROUP_KEYS = "audit, auto_offset_reset, concurrent, consumers, group_id, handler_timeout, max_crashes, max_message_size, "
     .. "max_pending_per_key, max_retries, on_timeout, prefetch"
 local long_name = ("n"):rep(250)
@@ -147,8 +148,40 @@ return {
       .. TOPIC_KEYS },
     { "an option that resembles nothing", [[app:topic("orders", { zzz = 1 })]],
       'app.lua:2: topic "orders": unknown key "zzz"; allowed: ' .. TOPIC_KEYS },
-    { "a broker of a topic's own", [[app:topic("orders", { broker = "memory:" })]],
-      'app.lua:2: topic "orders": unknown key "broker": a topic is on its registry\'s broker in this release' },
+    { "a topic's broker that is none", [[app:topic("orders", { broker = "h:9092" })]],
+      'app.lua:2: topic "orders": broker: "h:9092" is not a broker; write "kafka://h:9092"' },
+    { "a topic's broker without an address", [[app:topic("orders", { broker = { kafka = {} } })]],
+      'app.lua:2: topic "orders": broker.url: nil is not a broker; ' .. BROKER },
+    { "an unknown key of a topic's broker", [[app:topic("orders", { broker = { uri = "memory:" } })]],
+      'app.lua:2: topic "orders": broker: unknown key "uri" (did you mean "url"?); allowed: kafka, replication_factor, url' },
+    { "a property of a topic's broker that is shove's own",
+      [[app:topic("orders", { broker = { url = "kafka://h", kafka = { ["group.id"] = "x" } } })]],
+      'app.lua:2: topic "orders": broker.kafka: the property "group.id" is shove\'s own: it is group_id of a group' },
+    { "properties of a topic's broker that has none",
+      [[app:topic("orders", { broker = { url = "embedded:x", kafka = { a = "b" } } })]],
+      'app.lua:2: topic "orders": broker.kafka: "embedded:x" has no librdkafka properties; leave it out' },
+    { "copies on a topic's broker that keeps one",
+      [[app:topic("orders", { broker = { url = "embedded:x", replication_factor = 2 } })]],
+      'app.lua:2: topic "orders": broker.replication_factor: "embedded:x" keeps one copy of each record, not 2; '
+      .. "leave it out" },
+    { "other properties for the same broker",
+      [[app = shove.registry { broker = "kafka://h,g:9092", kafka = { a = "1" } }
+        app:topic("orders", { broker = { url = "kafka://G,H:9092", kafka = { a = "1", b = "2" } } })]],
+      'app.lua:3: topic "orders": broker.kafka: these are not the properties given for the same broker at app.lua:2' },
+    { "another replication factor for the same broker",
+      [[app:topic("orders", { broker = { url = "kafka://h", replication_factor = 2 } })
+        app:topic("other", { broker = { url = "kafka://h:9092", replication_factor = 3 } })]],
+      'app.lua:3: topic "other": broker.replication_factor: 3 is not the 2 given for the same broker at app.lua:2' },
+    { "a host that another broker of the app has, too",
+      [[app:topic("orders", { broker = "kafka://h,g" }); app:topic("other", { broker = "kafka://h" })]],
+      'app.lua:2: topic "other": broker: "h:9092" is also a host of the broker at app.lua:2, whose list is another; '
+      .. "write the same list in both places" },
+    { "a topic of the same name on another broker",
+      [[app:topic("orders"); app:topic("orders", { broker = "kafka://h", for_group = "g" })]],
+      'app.lua:2: topic "orders" for group "g": broker: the topic of this name at app.lua:2 is on another broker; '
+      .. "messages are published to a name, so an app has each once" },
+    { "more than 64 brokers", "for i = 0, 64 do app:topic('t' .. i, { broker = 'kafka://h' .. i }) end",
+      'app.lua:2: topic "t63": broker: an app has at most 64 brokers' },
     { "options of a topic that are no table", [[app:topic("orders", "5s")]],
       'app.lua:2: topic "orders": "5s" is not a table of options' },
     { "a hold that is no duration", [[app:topic("orders", { hold = { "5s", "5 parsecs" } })]],

@@ -31,17 +31,17 @@ local shove = {}
 -- ---- the app
 
 ---@class shove.RegistryOptions
----Where topics live. Required, unless the command is given `--broker`, which wins.
+---Where topics live that do not say otherwise. Required, unless the command is given `--broker`, which wins.
 ---  * `"kafka://host1:9092,host2:9092"`: Apache Kafka; without a port, 9092. Credentials go into `kafka`.
 ---  * `"embedded:./orders.db"`: a durable broker in that file, for one machine; nothing to install.
 ---  * `"memory:"`: gone when the process ends; for trying things out.
 ---@field broker string
 ---How long a handler may take, for groups that do not say. Default `"30s"`, at most `"24h"`.
 ---@field handler_timeout? shove.Duration
----How many copies Kafka keeps of each topic that shove creates. Default 1; only with a kafka:// broker.
+---How many copies Kafka keeps of each topic that shove creates on this broker. Default 1; only with a kafka:// broker.
 ---@field replication_factor? integer
 ---librdkafka properties, passed through: TLS, SASL, timeouts. Those that shove decides itself are refused by name. Only
----with a kafka:// broker.
+---with a kafka:// broker, and for this one only: a topic's own `broker` has properties of its own.
 ---```lua
 ---kafka = { ["security.protocol"] = "SASL_SSL", ["sasl.mechanism"] = "PLAIN",
 ---          ["sasl.username"] = shove.env "KAFKA_USER", ["sasl.password"] = shove.env "KAFKA_PASSWORD" }
@@ -107,7 +107,19 @@ function shove.registry(options) end
 ---@class shove.App
 local App = {}
 
+---A broker with what belongs to it.
+---@class shove.Broker
+---@field url string Like the registry's `broker`.
+---@field kafka? table<string, string|number|boolean> librdkafka properties of this cluster.
+---@field replication_factor? integer How many copies this cluster keeps of each topic that shove creates. Default 1.
+
 ---@class shove.TopicOptions
+---Where the topic, its holds and its DLQ live, if not on the registry's broker. An address, or a table where properties or
+---copies belong to it. Several places may name the same broker; what they say of it must not differ.
+---```lua
+---broker = { url = "kafka://audit1:9092", kafka = { ["security.protocol"] = "SSL" }, replication_factor = 3 }
+---```
+---@field broker? string|shove.Broker
 ---Delays of retries, each a durable topic of its own (`orders-hold-5s`). Sorted ascending, no two alike, at most 16, each
 ---at most `"168h"`. Retry number n waits in the n-th; later ones in the last. Without any, a retry waits 1 s where it is.
 ---@field hold? shove.Duration[]
@@ -454,7 +466,8 @@ shove.empty_array = nil
 ---A null payload, which on a compacted topic says that the key is gone. Needs a key, and a body of nil.
 ---@field tombstone? true
 
----Publishes a message and waits until the broker has stored it. In handlers and in `app:on_start`.
+---Publishes a message and waits until the broker has stored it: the one that the topic is on, the registry's for a name
+---the app does not declare. In handlers and in `app:on_start`.
 ---```lua
 ---local ok, err = shove.publish("receipts", { id = order.id }, { key = order.id })
 ---if not ok then return shove.retry(err) end

@@ -11,16 +11,16 @@ local MAIN, HOLD, DLQ = C.SHOVE_ROLE_MAIN, C.SHOVE_ROLE_HOLD, C.SHOVE_ROLE_DLQ
 local function topology_of(topics)
     for index, changes in ipairs(topics) do
         local topic = {
-            name = "orders", for_group = NULL, holds_ms = cjson.empty_array or {}, dlq = false, partitions = 8,
+            name = "orders", broker = 0, for_group = NULL, holds_ms = cjson.empty_array or {}, dlq = false, partitions = 8,
             replication_factor = 1, retention_ms = 0, sequenced = NULL, codec = "json", external = false,
             allow_message_loss = false, at = "app.lua:" .. index,
         }
         for key, value in pairs(changes) do topic[key] = value end
         topics[index] = topic
     end
-    local text = cjson.encode { broker = "memory:", on_start = false, topics = topics,
+    local text = cjson.encode { brokers = { { url = "memory:" }, { url = "embedded:x" } }, on_start = false, topics = topics,
         autoscale = { poll_ms = 5000, up = 2, down = 0.5, hysteresis_ms = 10000, cooldown_ms = 30000, strategy = false } }
-    text = text:sub(1, -2) .. ',"kafka":{},"warnings":[],"groups":[]}'
+    text = text:sub(1, -2) .. ',"warnings":[],"groups":[]}'
     text = text:gsub('"holds_ms":{}', '"holds_ms":[]')
     local topology, err = ffi.gc(ffi.new "struct shove_topology", C.shove_topology_release), ffi.new "struct shove_error"
     local code = C.shove_topology_parse(text, #text, topology, err)
@@ -29,10 +29,10 @@ local function topology_of(topics)
 end
 
 -- A line for each: name role partitions, then what else is said of it.
-local function specs_of(topics)
+local function specs_of(topics, broker)
     local topology = topology_of(topics)
     local out, count = ffi.new "struct shove_topic_spec *[1]", ffi.new "size_t[1]"
-    assert.are.equal(0, C.shove_declare_specs(topology, out, count, nil))
+    assert.are.equal(0, C.shove_declare_specs(topology, broker or 0, out, count, nil))
     local lines = {}
     for i = 0, tonumber(count[0]) - 1 do
         local spec = out[0][i]
@@ -84,5 +84,11 @@ describe("the topics of an app", function()
             { name = "one", dlq = "errors" }, { name = "two", dlq = "errors", partitions = 16 },
             { name = "errors", retention_ms = 5000 },
         })
+    end)
+
+    it("are those of one broker", function()
+        local function topics() return { { dlq = true }, { name = "other", broker = 1, dlq = "orders-dlq" } } end
+        assert.are.same({ "orders main 8 x1 app.lua:1", "orders-dlq dlq 8 x1 app.lua:1" }, specs_of(topics(), 0))
+        assert.are.same({ "other main 8 x1 app.lua:2", "orders-dlq dlq 8 x1 app.lua:2" }, specs_of(topics(), 1))
     end)
 end)

@@ -7,8 +7,9 @@ local NULL = cjson.null
 
 local function new_topic(changes)
     local topic = {
-        name = "orders", for_group = NULL, holds_ms = { 5000, 30000 }, dlq = true, partitions = 8, replication_factor = 1,
-        retention_ms = 0, sequenced = NULL, codec = "json", external = false, allow_message_loss = false, at = "app.lua:12",
+        name = "orders", broker = 0, for_group = NULL, holds_ms = { 5000, 30000 }, dlq = true, partitions = 8,
+        replication_factor = 1, retention_ms = 0, sequenced = NULL, codec = "json", external = false,
+        allow_message_loss = false, at = "app.lua:12",
     }
     for key, value in pairs(changes or {}) do topic[key] = value end
     return topic
@@ -27,7 +28,8 @@ end
 
 local function new_document(topics, groups)
     return {
-        broker = "embedded:./orders.db", kafka = { ["session.timeout.ms"] = "6000" }, on_start = false,
+        brokers = { { url = "embedded:./orders.db", kafka = { ["session.timeout.ms"] = "6000" }, at = "app.lua:3" } },
+        on_start = false,
         autoscale = { poll_ms = 5000, up = 2, down = 0.5, hysteresis_ms = 10000, cooldown_ms = 30000, strategy = false },
         warnings = { "app.lua:9: look here" }, topics = topics or { new_topic() }, groups = groups or { new_group() },
     }
@@ -41,7 +43,7 @@ local function parse_text(text)
     ffi.copy(bytes, text, size)
     local code = C.shove_topology_parse(bytes, size, topology, err)
     if code == 0 then return topology end
-    assert.is_true(topology.topics == nil and topology.groups == nil and topology.broker == nil)
+    assert.is_true(topology.topics == nil and topology.groups == nil and topology.brokers == nil)
     assert.are.equal(code, C.shove_topology_parse(bytes, size, topology, nil))
     return nil, code, ffi.string(err.text)
 end
@@ -73,12 +75,13 @@ end
 describe("The description of an app", function()
     it("becomes a topology with everything that was said", function()
         local topology = parsed(new_document())
-        assert.are.same({ "embedded:./orders.db", false, 1, 1, 1, 1 }, {
-            text_of(topology.broker), topology.has_on_start, topology.topic_count, topology.group_count,
-            topology.property_count, topology.warning_count,
+        local broker = topology.brokers[0]
+        assert.are.same({ "embedded:./orders.db", "app.lua:3", false, 1, 1, 1, 1, 1 }, {
+            text_of(broker.url), text_of(broker.at), topology.has_on_start, topology.broker_count, topology.topic_count,
+            topology.group_count, broker.property_count, topology.warning_count,
         })
         assert.are.same({ "session.timeout.ms", "6000", "app.lua:9: look here" }, {
-            text_of(topology.properties[0].name), text_of(topology.properties[0].value), text_of(topology.warnings[0]),
+            text_of(broker.properties[0].name), text_of(broker.properties[0].value), text_of(topology.warnings[0]),
         })
         local topic = topology.topics[0]
         assert.are.same({ "orders", "orders-dlq", "orders-hold-5s", "orders-hold-30s", "app.lua:12", 2, 8, 1 }, {
@@ -146,7 +149,7 @@ describe("The description of an app", function()
 
     it("may come from Lua's own encoder, whose empty list is {}", function()
         local document = new_document({ new_topic { holds_ms = {} } }, {})
-        document.warnings, document.kafka = {}, {}
+        document.warnings, document.brokers[1].kafka = {}, {}
         assert.truthy(cjson.encode(document):find('"holds_ms":{}', 1, true))
         assert.are.equal(0, parsed(document).topics[0].hold_count)
         assert.is_truthy(parse_text((cjson.encode(document):gsub('"kafka":{}', '"kafka":[]'))))
@@ -156,7 +159,7 @@ describe("The description of an app", function()
         local topic, group = new_topic(), new_group()
         topic.for_group, topic.sequenced, group.group_id = nil, nil, nil
         local document = new_document({ topic }, { group })
-        document.kafka, document.warnings, document.on_start = nil, nil, nil
+        document.brokers[1].kafka, document.warnings, document.on_start = nil, nil, nil
         assert.is_truthy(parsed(document))
         local text = cjson.encode(document):gsub('"retention_ms":0', '"retention_ms":1e+15')
         assert.is_true(parse_text(text).topics[0].retention_ms == 1000000000000000LL)
@@ -205,7 +208,7 @@ describe("A malformed description is refused", function()
                 refused({ "groups[1]." .. key, "missing" }, new_document(nil, { new_group(), group }))
             end
         end
-        for _, key in ipairs { "broker", "topics", "groups" } do
+        for _, key in ipairs { "brokers", "topics", "groups" } do
             local document = new_document()
             document[key] = nil
             refused({ key, "missing" }, document)
@@ -272,14 +275,26 @@ describe("A malformed description is refused", function()
 
     it("when a Kafka property or a warning is not text", function()
         local document = new_document()
-        document.kafka = { ["fetch.min.bytes"] = 1 }
-        refused({ "kafka.fetch.min.bytes", "a number" }, document)
+        document.brokers[1].kafka = { ["fetch.min.bytes"] = 1 }
+        refused({ "brokers[0].kafka", "a number for fetch.min.bytes" }, document)
         document = new_document()
-        document.kafka = { 1 }
-        refused({ "kafka", "an array" }, document)
+        document.brokers[1].kafka = { 1 }
+        refused({ "brokers[0].kafka", "an array" }, document)
         document = new_document()
         document.warnings = { true }
         refused({ "warnings", "a boolean" }, document)
+    end)
+
+    it("when it has no broker, one without an address, one twice, or more than 64", function()
+        local document = new_document()
+        document.brokers = cjson.decode "[]"
+        refused({ "brokers", "empty" }, (cjson.encode(document):gsub('"brokers":{}', '"brokers":[]')))
+        document.brokers = { { at = "app.lua:3" } }
+        refused("brokers[0].url", document)
+        document.brokers = { { url = "memory:" }, { url = "memory:" } }
+        refused({ "memory:", "twice" }, document)
+        for i = 1, 65 do document.brokers[i] = { url = "embedded:" .. i } end
+        refused("65 brokers", document)
     end)
 
     it("when a group refers to a topic that is not there", function()

@@ -110,6 +110,18 @@ describe("An app is shown", function()
         assert.is_truthy(columns.topics and columns.groups)
     end)
 
+    it("with all brokers when there are several, and which one each queue is on", function()
+        local text = shown(function(app)
+            app:topic("here", { dlq = true, hold = { "1s" } })
+            app:topic("there", { dlq = true, hold = { "1s" }, broker = "kafka://far:9092" })
+        end)
+        assert.truthy(text:find("Brokers\n  embedded:./orders.db\n  kafka://far:9092\n\n", 1, true))
+        assert.truthy(line_of(text, "TOPIC"):match " CODEC +BROKER +DECLARED AT$")
+        assert.truthy(line_of(text, "here"):match "^queue +8 +json +embedded:%./orders%.db +%S+$")
+        assert.truthy(line_of(text, "there"):match "^queue +8 +json +kafka://far:9092 +%S+$")
+        assert.are.equal("dlq: dead letters", line_of(text, "there-dlq"))
+    end)
+
     it("without a control byte of the user's reaching the terminal", function()
         local line = "evil\27[2J.lua:1"
         local topics = ffi.new "struct shove_topic[1]"

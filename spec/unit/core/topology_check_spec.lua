@@ -20,6 +20,7 @@ end
 function App:fill_topic(topic, fields)
     local holds = fields.holds or { 5000, 30000 }
     local name = fields.name or "orders"
+    topic.broker = fields.broker or 0
     topic.name, topic.for_group = self:text(name), self:text(fields.for_group)
     if fields.dlq ~= false then topic.dlq = self:text(fields.dlq or name .. "-dlq") end
     topic.hold_count = #holds
@@ -57,7 +58,10 @@ local function check(topics, groups)
     local group_list = ffi.new("struct shove_group[?]", #app.groups + 1)
     for i, fields in ipairs(app.topics) do app:fill_topic(list[i - 1], fields) end
     for i, fields in ipairs(app.groups) do app:fill_group(group_list[i - 1], fields) end
+    local brokers = ffi.new "struct shove_broker[2]"
+    brokers[0].url, brokers[1].url = app:text "embedded:a.db", app:text(topics and topics.second_url or "embedded:b.db")
     local topology = ffi.new("struct shove_topology", {
+        brokers = brokers, broker_count = 2,
         topics = list, topic_count = #app.topics, groups = group_list, group_count = #app.groups,
     })
     local code = C.shove_topology_check(topology, err)
@@ -150,6 +154,13 @@ describe("A topic", function()
         assert.is_true(check { { dlq = "failed" }, { name = "failed", dlq = false } })
     end)
 
+    it("is on one broker, and is another topic than one of a derived name on another", function()
+        refused("broker number 2 of 2", { { broker = 2 } })
+        refused({ "app.lua:12", "on another broker" }, { {}, { broker = 1, for_group = "a", dlq = "x" } })
+        refused("listed twice", { {}, second_url = "embedded:a.db" })
+        assert.is_true(check { { holds = { 5 } }, { name = "orders-hold-5ms", broker = 1, dlq = "orders-dlq", holds = {} } })
+    end)
+
     it("shares its hold topics with nothing", function()
         refused({ "orders-hold-5ms", "hold topic" }, { { holds = { 5 } }, { name = "orders-hold-5ms", dlq = "x" } })
         refused("hold topic", { { name = "orders-hold-5ms", dlq = "x" }, { holds = { 5 } } })
@@ -219,5 +230,9 @@ describe("A group", function()
 
     it("shares its group id with no other, for each would take the other's partitions", function()
         refused({ "orders-consumer", "group_id" }, { {}, { name = "payments" } }, { {}, { topic = 1 } })
+        local topics = { { holds = {} }, { name = "other", holds = {}, broker = 1 } }
+        assert.is_true(check(topics, { {}, { topic = 1 } }))
+        topics[2].broker = 0
+        refused("orders-consumer", topics, { {}, { topic = 1 } })
     end)
 end)

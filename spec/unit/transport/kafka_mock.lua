@@ -3,6 +3,7 @@
 --     local mock = kafka_mock.start()                closed when the test ends
 --     mock:create("orders", 4)                       a topic
 --     mock:fail("Produce", "OUT_OF_ORDER_SEQUENCE_NUMBER", ...)     what the next such requests are answered
+--     mock:join_at_once()                            groups do not wait three seconds for their members
 --     mock.url
 --
 -- It speaks metadata, produce, fetch, offsets and the classic group protocol. It cannot create topics by request.
@@ -20,6 +21,7 @@ int rd_kafka_mock_topic_create(rd_kafka_mock_cluster_t *mcluster, const char *to
 void rd_kafka_mock_push_request_errors_array(rd_kafka_mock_cluster_t *mcluster, int16_t api_key, size_t cnt,
                                              const int *errors);
 void rd_kafka_mock_clear_request_errors(rd_kafka_mock_cluster_t *mcluster, int16_t api_key);
+void rd_kafka_mock_group_initial_rebalance_delay_ms(rd_kafka_mock_cluster_t *mcluster, int32_t delay_ms);
 int rd_kafka_mock_broker_set_down(rd_kafka_mock_cluster_t *mcluster, int32_t broker_id);
 int rd_kafka_mock_broker_set_up(rd_kafka_mock_cluster_t *mcluster, int32_t broker_id);
 int rd_kafka_mock_broker_set_rtt(rd_kafka_mock_cluster_t *mcluster, int32_t broker_id, int rtt_ms);
@@ -61,6 +63,11 @@ end
 function Mock:create(topic, partitions)
     assert(ffi.C.rd_kafka_mock_topic_create(self.cluster, topic, partitions, 1) == 0)
     return topic
+end
+
+-- Not in librdkafka 2.2, whose mock always waits.
+function Mock:join_at_once()
+    pcall(function() ffi.C.rd_kafka_mock_group_initial_rebalance_delay_ms(self.cluster, 0) end)
 end
 
 function Mock:fail(api, ...)

@@ -130,7 +130,9 @@ local function note_publish(self, note, payload)
         at = at + size
         return text
     end
-    local one = { request = note.slot, partition = head.partition, timestamp = tonumber(head.timestamp_ms) }
+    local one = {
+        request = note.slot, partition = head.partition, timestamp = tonumber(head.timestamp_ms), broker = head.broker,
+    }
     one.topic, one.key, one.payload = part(head.topic_size), part(head.key_size), part(head.payload_size)
     if head.flags % 2 == 1 then one.key = nil end
     if math.floor(head.flags / 2) % 2 == 1 then one.payload = nil end

@@ -85,6 +85,25 @@ describe("shove.publish", function()
         assert.are_not.equal(one.headers[4][2], two.headers[4][2])
     end)
 
+    it("names the broker that the topic is on, a hold or DLQ with it; a name that is on several is refused", function()
+        local worker = rig.start [[
+            app:topic("there", { broker = "embedded:there.db", dlq = "dead", hold = { 1 } })
+            app:topic("here", { dlq = "dead" })
+            app:register(orders, {}, function(msg)
+                shove.publish(msg.payload, 1)
+            end)
+        ]]
+        for name, broker in pairs { there = 1, ["there-hold-1s"] = 1, here = 0, elsewhere = 0 } do
+            worker:send { payload = name }
+            local one = worker:publication(#worker.published + 1)
+            assert.are.same({ name, broker }, { one.topic, one.broker })
+            worker:answer(one)
+        end
+        local result = worker:handle { payload = "dead" }
+        assert.are.equal("error", result[1])
+        assert.matches('shove.publish: "dead" is a topic on several brokers; declare it', result[2], 1, true)
+    end)
+
     it("passes on the headers of a message, duplicates and order included", function()
         local worker = start "shove.publish('copies', 1, { headers = msg.headers })"
         local headers = { { "b", "1" }, { "a", "2" }, { "b", "\0" }, { "n", false } }
