@@ -10,6 +10,9 @@
 #include "cli/report.h"
 #include "control/load.h"
 
+/* Of the process that only loads a script, for a moment. */
+#define LOADING_MEMORY_BYTES (INT64_C(2) << 30)
+
 #define MAX_MESSAGE_SIZE_DEFAULT (INT64_C(10) << 20)
 #define LIST_MAX 8
 
@@ -26,7 +29,7 @@ static int load(struct shove_app *app, const char *script,
         .broker = common->broker,
         .runs_check = runs_check,
         .timeout_ms = common->load_timeout_ms,
-        .memory_limit_bytes = SHOVE_WORKER_MEMORY_DEFAULT,
+        .memory_limit_bytes = LOADING_MEMORY_BYTES,
     };
     if (shove_load_topology(&options, &app->topology, &error) != 0)
         return shove_report_error(&error);

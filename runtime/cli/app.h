@@ -9,9 +9,6 @@
 #include "cli/options.h"
 #include "core/topology.h"
 
-/* The script's process may use this much unless told otherwise. */
-#define SHOVE_WORKER_MEMORY_DEFAULT (INT64_C(2) << 30)
-
 struct shove_app {
     const char *script; /* borrowed from argv */
     char lua_dir[PATH_MAX];

@@ -8,6 +8,10 @@
 #include "control/control.h"
 #include "core/tally.h"
 
+/* An idle worker has 34 MiB of data, 4,000 coroutines 5 more, the threads of libuv's pool 32. */
+#define WORKER_MEMORY_DEFAULT_BYTES (INT64_C(512) << 20)
+#define WORKER_MEMORY_LEAST_BYTES (INT64_C(128) << 20)
+
 struct run_options {
     struct shove_common_options common; /* first */
     int64_t workers;
@@ -30,9 +34,9 @@ static const struct shove_option options[] = {
     {.name = "worker-memory",
      .kind = SHOVE_OPTION_SIZE,
      .argument = "SIZE",
-     .help = "what one worker process may use (2GiB)",
+     .help = "what one worker process may use (512MiB)",
      .at = offsetof(struct run_options, worker_memory_bytes),
-     .least = 64 << 20},
+     .least = WORKER_MEMORY_LEAST_BYTES},
     {.name = "drain",
      .kind = SHOVE_OPTION_DURATION,
      .argument = "TIME",
@@ -99,7 +103,7 @@ static int run(const struct shove_command *command, int argc, char **argv) {
     struct run_options given = {
         .common = SHOVE_COMMON_DEFAULTS,
         .drain_ms = 30000,
-        .worker_memory_bytes = SHOVE_WORKER_MEMORY_DEFAULT,
+        .worker_memory_bytes = WORKER_MEMORY_DEFAULT_BYTES,
         .metrics_prefix = SHOVE_METRICS_PREFIX,
     };
     int operands;

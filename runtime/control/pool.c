@@ -2,8 +2,8 @@
  *
  * Nothing a worker says is trusted: notes come copied and checked from the channel, slots and
  * generations are compared with control's own tables, and a worker that says what cannot be is
- * killed like one that hangs. When a worker dies, what it had finished is read first; then the
- * running word names the culprit, and the rest goes to other workers with retry counts unchanged.
+ * killed like one that hangs. When a worker dies, what it had finished is read first; then death.c
+ * finds the culprit, and the rest goes to other workers with retry counts unchanged.
  */
 #include "control/pool.h"
 
@@ -14,12 +14,12 @@
 
 #include "base/log.h"
 #include "control/control_end.h"
+#include "control/death.h"
 #include "control/delivery.h"
 #include "control/drain.h"
 #include "control/feed.h"
 #include "control/flow.h"
 #include "control/groups.h"
-#include "control/isolation.h"
 #include "control/metrics.h"
 #include "control/on_start.h"
 #include "control/publish.h"
@@ -100,6 +100,7 @@ static int start_worker(struct shove_worker *worker, struct shove_error *error) 
     worker->death = SHOVE_DEATH_EXIT;
     worker->is_distrusted = false;
     worker->is_leaving = false;
+    worker->is_spent = false;
     worker->is_killed_for_timeout = false;
     worker->watched_since_ms = 0;
     worker->groups_block = SHOVE_ARENA_NONE;
@@ -254,6 +255,29 @@ static void publish_asked(struct shove_worker *worker, const struct shove_note *
         distrust(worker, "it asked to publish something malformed");
 }
 
+/* It is given nothing more and told to stop when it has nothing, as one of the code before a
+ * reload. */
+static void became_spent(struct shove_worker *worker) {
+    struct shove_control *control = worker->control;
+    if (worker->state != SHOVE_WORKER_READY)
+        return; /* it has nothing, or is told already */
+    worker->is_spent = true;
+    worker->state = SHOVE_WORKER_RETIRING;
+    if (worker->runs_start) {
+        shove_on_start_cancel(control);
+        control->is_start_sent = false; /* another runs it */
+    }
+    shove_flows_spread(control);
+}
+
+static void returned(struct shove_worker *worker, const struct shove_note *note) {
+    struct shove_delivery *delivery = shove_pool_delivery(worker, note->slot, note->generation);
+    if (delivery && worker->is_spent)
+        shove_death_give_away(delivery);
+    else
+        distrust(worker, "it gave back a message that it has not, or could handle");
+}
+
 static void handle_note(struct shove_worker *worker, const struct shove_note *note,
                         const uint8_t *payload) {
     switch (note->type) {
@@ -286,6 +310,12 @@ static void handle_note(struct shove_worker *worker, const struct shove_note *no
         break;
     case SHOVE_NOTE_ADVISED:
         shove_strategy_ended(worker, note, payload);
+        break;
+    case SHOVE_NOTE_SPENT:
+        became_spent(worker);
+        break;
+    case SHOVE_NOTE_RETURNED:
+        returned(worker, note);
         break;
     case SHOVE_NOTE_STOPPING:
         worker->is_leaving = true;
@@ -344,68 +374,12 @@ void shove_pool_round(struct shove_control *control) {
 
 /* ---- death ---- */
 
-static struct shove_delivery *find_culprit(const struct shove_worker *worker) {
-    uint32_t slot;
-    uint32_t generation;
-    int64_t since_ms;
-    if (!shove_channel_running(worker->home->channel, &slot, &generation, &since_ms))
-        return NULL;
-    return shove_pool_delivery(worker, slot, generation);
-}
-
-static void report_death(const struct shove_worker *worker, const struct shove_delivery *culprit) {
-    char how[64];
-    char index[16];
-    char in_flight[16];
-    char place[SHOVE_PLACE_SIZE];
-    snprintf(place, sizeof(place), "%s",
-             shove_strategy_runs_in(worker) ? "the strategy of app:autoscale" : "none");
-    shove_child_describe_end(&worker->child, how, sizeof(how));
-    snprintf(index, sizeof(index), "%" PRIu32, worker->index);
-    snprintf(in_flight, sizeof(in_flight), "%" PRIu32, worker->in_flight);
-    if (culprit)
-        shove_delivery_place(culprit, place);
-    shove_log_fields(SHOVE_LOG_ERROR, "a worker process died; its messages go to another", "worker",
-                     index, "how", how, "was handling", place, "in flight", in_flight, NULL);
-}
-
-static void blame(struct shove_worker *worker, struct shove_delivery *culprit) {
-    char text[160];
-    char how[64];
-    shove_child_describe_end(&worker->child, how, sizeof(how));
-    const bool is_timeout = worker->is_killed_for_timeout;
-    const char *where =
-        worker->has_suspect ? "with this message alone in it, more than once" : "in the handler";
-    int size =
-        is_timeout
-            ? snprintf(text, sizeof(text), "the handler did not yield and ran past its timeout")
-            : snprintf(text, sizeof(text), "the worker process died %s: %s", where, how);
-    const enum shove_outcome outcome = is_timeout ? SHOVE_OUTCOME_TIMEOUT : SHOVE_OUTCOME_CRASHED;
-    shove_metrics_handled(culprit, outcome, UINT16_MAX);
-    shove_settle_leave_worker(culprit);
-    shove_settle(worker->control, culprit, outcome, text, (size_t)size);
-}
-
-static void hand_over(struct shove_worker *worker) {
-    struct shove_control *control = worker->control;
-    for (uint32_t slot = 0; slot < control->slot_count && worker->in_flight > 0; slot++) {
-        struct shove_delivery *delivery = worker->slots[slot];
-        if (!delivery)
-            continue;
-        shove_settle_leave_worker(delivery);
-        delivery->is_redelivered = true;
-        if (delivery->partition)
-            shove_feed_again(delivery);
-        else
-            shove_delivery_free(control, delivery);
-    }
-}
-
 static void plan_respawn(struct shove_worker *worker) {
     struct shove_control *control = worker->control;
     bool has_lasted =
-        worker->state == SHOVE_WORKER_READY && control->now_ms - worker->started_ms >= LASTING_MS;
-    worker->failures = has_lasted ? 0 : worker->failures + 1;
+        worker->state != SHOVE_WORKER_LOADING && control->now_ms - worker->started_ms >= LASTING_MS;
+    if (!worker->is_spent) /* else it has done what it could */
+        worker->failures = has_lasted ? 0 : worker->failures + 1;
     int64_t delay_ms = 0;
     if (worker->failures > 1) {
         uint32_t doublings = worker->failures < 8 ? worker->failures - 2 : 6;
@@ -426,6 +400,21 @@ static void lose_of_reload(struct shove_worker *worker) {
     shove_reload_worker_failed(worker, text, (size_t)size);
 }
 
+/* In its place, when its time has come and the place is one that is used. */
+static void respawn_if_due(struct shove_worker *worker) {
+    const struct shove_control *control = worker->control;
+    struct shove_error error;
+    if (shove_pool_set_of(worker) != control->set || control->phase == SHOVE_PHASE_STARTING ||
+        control->phase > SHOVE_PHASE_DRAINING || control->now_ms < worker->start_at_ms)
+        return;
+    if (start_worker(worker, &error) == 0)
+        return;
+    shove_log(SHOVE_LOG_ERROR, "worker %" PRIu32 " cannot be started and is tried again: %s",
+              worker->index, error.text);
+    worker->failures++;
+    plan_respawn(worker);
+}
+
 static void child_exited(struct shove_child *child, int64_t status, int signal) {
     struct shove_worker *worker = child->user;
     struct shove_control *control = worker->control;
@@ -441,22 +430,13 @@ static void child_exited(struct shove_child *child, int64_t status, int signal) 
         lose_of_reload(worker);
     const bool is_expected =
         worker->state == SHOVE_WORKER_STOPPING || control->phase == SHOVE_PHASE_STARTING;
-    /* A worker that was told to go, or killed with everything else, is nobody's fault. */
-    struct shove_delivery *culprit = is_expected ? NULL : find_culprit(worker);
-    const bool is_its_own_end = worker->is_leaving && !worker->is_distrusted;
     const bool is_strategys = shove_strategy_runs_in(worker);
-    if (!culprit && !is_expected && !worker->is_killed_for_timeout && !is_its_own_end &&
-        !is_strategys)
-        culprit = shove_isolation_judge(worker);
     if (!is_expected) {
-        report_death(worker, culprit);
-        control->verdict.worker_deaths++;
-        control->deaths[worker->death == SHOVE_DEATH_EXIT && child->signal ? SHOVE_DEATH_SIGNAL
-                                                                           : worker->death]++;
+        shove_death_mourn(worker);
+    } else {
+        control->deaths[SHOVE_DEATH_MEMORY] += worker->is_spent;
+        shove_death_hand_over(worker);
     }
-    if (culprit)
-        blame(worker, culprit);
-    hand_over(worker);
     shove_on_start_lost(worker);
     shove_strategy_lost(worker, is_strategys && !is_expected);
     shove_publish_forget_worker(worker);
@@ -467,30 +447,20 @@ static void child_exited(struct shove_child *child, int64_t status, int signal) 
                                  "a worker process ended while it loaded %s",
                                  control->options->script);
     plan_respawn(worker);
+    respawn_if_due(worker);
     shove_flows_spread(control);
     shove_drain_check(control);
 }
 
 /* ---- watching ---- */
 
-static void respawn(struct shove_worker *worker) {
-    struct shove_error error;
-    if (start_worker(worker, &error) == 0)
-        return;
-    shove_log(SHOVE_LOG_ERROR, "worker %" PRIu32 " cannot be started and is tried again: %s",
-              worker->index, error.text);
-    worker->failures++;
-    plan_respawn(worker);
-}
-
 void shove_pool_watch(struct shove_control *control) {
     for (uint32_t i = 0; i < control->worker_count; i++) {
         struct shove_worker *worker = &control->workers[i];
         if (worker->has_child)
             shove_watchdog_look(worker);
-        else if (shove_pool_set_of(worker) == control->set &&
-                 control->phase <= SHOVE_PHASE_DRAINING && control->now_ms >= worker->start_at_ms)
-            respawn(worker);
+        else
+            respawn_if_due(worker);
     }
 }
 
@@ -554,7 +524,7 @@ void shove_pool_retire_set(struct shove_control *control, uint32_t set) {
         struct shove_worker *worker = shove_pool_worker(control, set, i);
         if (worker->state == SHOVE_WORKER_READY)
             worker->state = SHOVE_WORKER_RETIRING;
-        else if (worker->has_child)
+        else if (worker->has_child && worker->state != SHOVE_WORKER_RETIRING)
             kill_stopping(worker); /* it still loads, and has nothing */
     }
 }

@@ -217,7 +217,7 @@ enum shove_worker_state {
     SHOVE_WORKER_LOADING,
     SHOVE_WORKER_LOADED, /* of a reload: waits for the others (reload.h) */
     SHOVE_WORKER_READY,
-    SHOVE_WORKER_RETIRING, /* reloaded: finishes what it has, is given nothing more */
+    SHOVE_WORKER_RETIRING, /* reloaded, or spent: finishes what it has, is given nothing more */
     SHOVE_WORKER_STOPPING
 };
 
@@ -252,6 +252,7 @@ struct shove_worker {
     enum shove_death death; /* what it dies of, when it does, as far as is known before */
     bool is_distrusted;     /* it said what cannot be: nothing more is read from it */
     bool is_leaving;        /* it ends by itself: no message is to blame */
+    bool is_spent;          /* the script keeps too much memory: it is replaced */
     bool has_suspect;       /* a suspected message runs there, alone */
     bool is_reserved;       /* nothing is given to it but a suspect */
     struct shove_publish_request

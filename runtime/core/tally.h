@@ -22,7 +22,7 @@ struct shove_tally {                         /* per group */
 #define SHOVE_DEATH_TABLE(X)                                                                       \
     X(SHOVE_DEATH_EXIT, "exit")                                                                    \
     X(SHOVE_DEATH_SIGNAL, "signal")                                                                \
-    X(SHOVE_DEATH_MEMORY, "memory")             /* by itself: the script leaves too little */      \
+    X(SHOVE_DEATH_MEMORY, "memory")             /* replaced: the script leaves too little */       \
     X(SHOVE_DEATH_TIMEOUT, "timeout")           /* killed: a handler did not yield */              \
     X(SHOVE_DEATH_UNRESPONSIVE, "unresponsive") /* killed: it did not answer, or not load */       \
     X(SHOVE_DEATH_MISBEHAVED, "misbehaved")     /* killed: it said what cannot be */               \

@@ -94,6 +94,8 @@ enum shove_note_type {
                                payload: error text or empty */
     SHOVE_NOTE_AUDIT_LATE,  /* slot, generation, outcome: the audit of what is settled next had no
                                end in time; payload: why */
+    SHOVE_NOTE_SPENT,       /* memory runs low: it takes nothing more and wants to be replaced */
+    SHOVE_NOTE_RETURNED,    /* slot, generation: that message came after SPENT; nothing was done */
     SHOVE_NOTE_STOPPING     /* exiting by itself: nothing runs any more, or memory is used up */
 };
 #define SHOVE_NOTE_MORE                                                                            \

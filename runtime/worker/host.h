@@ -164,8 +164,12 @@ struct shove_host {
     uint64_t measured_ns;          /* the clock, as it was last read */
     uint64_t tick_end_ns;          /* by it, when the coarse clock is read again */
     bool is_out_of_memory;         /* a handler was: collect before the next message */
-    bool is_spent;                 /* what the script keeps leaves too little memory: end */
-    bool has_hook;                 /* set by the script while it was loaded (debug.sethook) */
+    int64_t look_ms;               /* coarse clock: when memory is looked at next, */
+    int look_kib;                  /* or when Lua has so much */
+    int64_t collect_ms;            /* before it, nothing is collected for a look */
+    bool is_spent;     /* what the script keeps leaves too little memory: take nothing more */
+    bool is_exhausted; /* not even enough for what runs: end at once */
+    bool has_hook;     /* set by the script while it was loaded (debug.sethook) */
     bool is_stopping;
     bool is_describing;
 };

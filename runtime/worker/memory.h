@@ -11,8 +11,14 @@ void shove_memory_limit(int64_t limit_bytes);
 /* Once, while the state is made (protected). */
 void shove_memory_prepare(lua_State *L, struct shove_host *host);
 
-/* Collects all garbage, with a reserve beyond the limit. Sets host->is_spent when that leaves too
- * little. */
+/* After an allocation failed: collects all garbage, with a reserve beyond the limit. Sets
+ * host->is_spent and host->is_exhausted when that leaves too little, and tells of it. */
 void shove_memory_recover(struct shove_host *host);
+
+/* Once the script is loaded: whether what it keeps leaves enough for messages. */
+bool shove_memory_is_enough(struct shove_host *host);
+
+/* The same as after a failed allocation, before one fails; once a turn, and cheap. */
+void shove_memory_watch(struct shove_host *host);
 
 #endif

@@ -178,7 +178,9 @@ static void run(struct shove_task *task, int argument_count) {
 }
 
 void shove_scheduler_resume(struct shove_task *task, int result_count) {
-    run(task, result_count);
+    if (!task->host->is_exhausted) {
+        run(task, result_count);
+    }
 }
 
 void shove_scheduler_call(struct shove_task *task, int body_ref, int function_ref) {
@@ -255,16 +257,29 @@ static void cancel(struct shove_host *host, const struct shove_submit *entry) {
     }
 }
 
+/* A spent worker begins nothing: control gives the message to another. */
+static void give_back(struct shove_host *host, const struct shove_submit *entry) {
+    struct shove_note note = {
+        .type = SHOVE_NOTE_RETURNED, .slot = entry->slot, .generation = entry->generation};
+    shove_channel_note(host->channel, &note, NULL, 0);
+}
+
 static void handle(struct shove_host *host, const struct shove_submit *entry) {
     switch (entry->type) {
     case SHOVE_SUBMIT_MESSAGE:
-        begin_message(host, entry);
+        if (host->is_spent) {
+            give_back(host, entry);
+        } else {
+            begin_message(host, entry);
+        }
         break;
     case SHOVE_SUBMIT_PUBLISHED:
         shove_publishing_answered(host, entry->slot, -(int)entry->generation);
         break;
     case SHOVE_SUBMIT_START:
-        begin_beside(host, SHOVE_TASK_START, host->start_handler_ref, entry);
+        if (!host->is_spent) {
+            begin_beside(host, SHOVE_TASK_START, host->start_handler_ref, entry);
+        }
         break;
     case SHOVE_SUBMIT_ADVISE:
         begin_beside(host, SHOVE_TASK_STRATEGY, host->strategy_ref, entry);
@@ -288,7 +303,8 @@ static void handle(struct shove_host *host, const struct shove_submit *entry) {
 bool shove_scheduler_portion(struct shove_host *host) {
     struct shove_submit entry;
     unsigned count = 0;
-    while (count < PORTION && !host->is_spent && shove_channel_next_submit(host->channel, &entry)) {
+    while (count < PORTION && !host->is_exhausted &&
+           shove_channel_next_submit(host->channel, &entry)) {
         if (count == 0) {
             read_clock(host);
         }

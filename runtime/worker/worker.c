@@ -32,6 +32,7 @@
 #include "worker/timeouts.h"
 
 #define PORTIONS_PER_TURN 4
+#define STACK_USED_BYTES ((rlim_t)1024 * 1024)  /* at most, above main: arguments, environment */
 #define STACK_BYTES ((rlim_t)112 * 1024 * 1024) /* the kernel leaves a gap of at least 128 MiB */
 
 static void ignore_signal(int number) {
@@ -58,13 +59,20 @@ static bool tie_to_parent(int parent_pid) {
 
 /* Library functions that call back (string.gsub, table.sort) recurse on the C stack, with kilobytes
  * for each level. LuaJIT bounds its own stack only, and reaches that bound first when the C stack
- * is this large; pages that are not touched cost nothing. */
+ * is this large; pages that are not touched cost nothing. The stack is made to grow at once and the
+ * limit put back, because libuv takes it for the size of its threads' stacks, which count as data:
+ * four of this size would be most of a worker's memory. */
 static void widen_stack(void) {
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur < STACK_BYTES) {
-        limit.rlim_cur = limit.rlim_max < STACK_BYTES ? limit.rlim_max : STACK_BYTES;
-        setrlimit(RLIMIT_STACK, &limit);
-    }
+    struct rlimit normal;
+    if (getrlimit(RLIMIT_STACK, &normal) != 0 || normal.rlim_cur >= STACK_BYTES)
+        return;
+    struct rlimit wide = normal;
+    wide.rlim_cur = normal.rlim_max < STACK_BYTES ? normal.rlim_max : STACK_BYTES;
+    if (setrlimit(RLIMIT_STACK, &wide) != 0)
+        return;
+    volatile char *end = (char *)__builtin_frame_address(0) - (wide.rlim_cur - STACK_USED_BYTES);
+    *end = 0;
+    setrlimit(RLIMIT_STACK, &normal);
 }
 
 static void on_wake(uv_poll_t *wake, int status, int events) {
@@ -127,6 +135,11 @@ static bool is_idle(const struct shove_host *host) {
     return host->busy_count == host->beside_count;
 }
 
+/* Until control has it stop: one that is spent only finishes what it has. */
+static bool goes_on(const struct shove_host *host) {
+    return !host->is_exhausted && (!host->is_stopping || !is_idle(host));
+}
+
 static void block(struct shove_host *host) {
     uv_run_mode mode = shove_channel_worker_sleeps(host->channel) ? UV_RUN_NOWAIT : UV_RUN_ONCE;
     uv_run(&host->loop, mode);
@@ -143,20 +156,21 @@ static void turn(struct shove_host *host) {
     }
     if (had_work) {
         uv_run(&host->loop, UV_RUN_NOWAIT);
-    } else if (!host->is_stopping || !is_idle(host)) {
+    } else if (goes_on(host)) {
         block(host);
     }
+    shove_memory_watch(host);
     shove_scheduler_flush(host);
 }
 
 static void run_until_stopped(struct shove_host *host) {
-    while (!host->is_spent && (!host->is_stopping || !is_idle(host))) {
+    bool has_told = false;
+    while (goes_on(host)) {
         turn(host);
-    }
-    if (host->is_spent) {
-        shove_log(SHOVE_LOG_ERROR,
-                  "what the script keeps leaves less than a quarter of a worker's memory "
-                  "(--worker-memory): this process makes way for a new one");
+        if (host->is_spent && !has_told) {
+            has_told = true;
+            send_text(host, SHOVE_NOTE_SPENT, 0, NULL, 0);
+        }
     }
     send_text(host, SHOVE_NOTE_STOPPING, 0, NULL, 0);
 }
@@ -166,6 +180,16 @@ static int load_script(struct shove_host *host) {
     size_t size;
     if (shove_lua_load(host, &text, &size) < 0) {
         send_text(host, SHOVE_NOTE_LOAD_ERROR, SHOVE_EXIT_CONFIG, text, size);
+        return SHOVE_EXIT_CONFIG;
+    }
+    if (!host->options->is_describe_only && !shove_memory_is_enough(host)) {
+        struct shove_error error;
+        shove_error_set(&error, SHOVE_ECONFIG,
+                        "%s: once it is loaded, less than a quarter of a worker's memory is left "
+                        "for messages: raise --worker-memory (it is %lld MiB), or load less",
+                        host->options->script,
+                        (long long)(host->options->memory_limit_bytes >> 20));
+        send_text(host, SHOVE_NOTE_LOAD_ERROR, SHOVE_EXIT_CONFIG, error.text, strlen(error.text));
         return SHOVE_EXIT_CONFIG;
     }
     host->has_hook = lua_gethook(host->L) != NULL;

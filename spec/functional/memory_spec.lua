@@ -1,8 +1,11 @@
 -- A worker's memory is limited, and a handler that needs more loses its own message's attempt, cleanly.
 
+local app = require "spec.support.app"
 local hostile = require "spec.support.hostile"
+local http = require "spec.support.http"
 local rig = require "spec.unit.worker.rig"
 local tmp = require "spec.support.tmp"
+local wait = require "spec.support.wait"
 
 local LIMIT = { "--worker-memory", "128MiB" }
 
@@ -42,8 +45,8 @@ local function data_limit(pid)
 end
 
 describe("a worker's memory", function()
-    rig.it_limited("is limited to 2 GiB when nothing is said, and to --worker-memory", function()
-        for limit, arguments in pairs { ["2147483648"] = {}, ["134217728"] = LIMIT } do
+    rig.it_limited("is limited to 512 MiB when nothing is said, and to --worker-memory", function()
+        for limit, arguments in pairs { ["536870912"] = {}, ["134217728"] = LIMIT } do
             local s = hostile.new { broker = "embedded", handler = "" }
             local p = s:run(unpack(arguments))
             p:wait_for("running", 10000)
@@ -88,24 +91,128 @@ end)
 local LEAKS = {
     ["large strings"] = "for i = 1, 5 do kept[#kept + 1] = ('x'):rep(1000000) .. #kept end",
     ["small tables"] = "for i = 1, 50000 do kept[#kept + 1] = {} end",
-    ["messages, with their bodies"] = "local b = msg.payload .. ('x'):rep(5e6) kept[#kept + 1] = { msg, b }",
+    ["messages, with their bodies"] = "local b = msg.payload .. ('x'):rep(1e6) kept[#kept + 1] = { msg, b }",
 }
+
+local SPENT = "what the script keeps leaves less than a quarter of a worker's memory"
+
+local function count_of(text, words)
+    return select(2, text:gsub(words:gsub("%p", "%%%0"), ""))
+end
+
+local function assert_undisturbed(s)
+    for _, line in ipairs(s:lines_of()) do
+        assert.are.same({ 0, false }, { line.retries, line.redelivered }, line.payload)
+    end
+end
 
 describe("a script that leaks", function()
     for what, handler in pairs(LEAKS) do
-        rig.it_limited(what .. " has its process replaced when too little is left; others lose nothing", function()
-            -- Handlers of a process share its memory: where one has used it up, another may fail for want of a little.
+        rig.it_limited(what .. " has its process replaced when too little is left; no message notices", function()
             local s = hostile.new { broker = "embedded", top = "local kept = {}", handler = handler,
-                group = "max_retries = 3", good_retries = 3 }
+                group = "max_retries = 0" }
             local payloads = {}
             for i = 1, 70 do payloads[i] = "leak " .. i end
             s:publish("bad", payloads, "acked")
             s:publish_good(60)
             local p = s:run(unpack(LIMIT))
-            assert.are.equal(2, s:finish(p, 60000), p:transcript())
-            assert.matches("what the script keeps leaves less than a quarter of a worker's memory", p:text "stderr", 1, true)
-            assert.is_nil(p:text("stderr"):find("outcome=crashed", 1, true), "nobody is to blame")
+            assert.are.equal(0, s:finish(p, 60000), p:transcript())
+            assert.is_true(count_of(p:text "stderr", SPENT) >= 1, p:transcript())
+            assert_undisturbed(s)
         end)
     end
-end)
 
+    rig.it_limited("a little with each of thousands of messages runs on in one fresh process after the other, and loses, repeats"
+        .. " and retries nothing", function()
+        local a = app.new { source = [[
+            local shove = require "shove"
+            local app = shove.registry { broker = "embedded:queue.db" }
+            local kept = {}
+            local group = shove.group { concurrent = true, prefetch = 100 }
+            app:register(app:topic("leaks", { hold = { "1s" }, dlq = true, codec = "raw" }), group, function(msg)
+                if msg.retry_count > 0 or msg.redelivered then shove.log.error "it was not left alone" end
+                shove.sleep "1ms"
+                kept[#kept + 1] = ('x'):rep(60000) .. #kept
+            end)
+            return app
+        ]] }
+        local count = 3000
+        a:command("publish", { "leaks", "--raw", stdin = { text = ("message\n"):rep(count) } })
+        local p = a:run { "--workers", "2", "--listen", "0", unpack(LIMIT) }
+        local port = http.port_of(p)
+        local function says(pattern, number)
+            return http.request(port, "/metrics").body:find(pattern:format(number), 1, true)
+        end
+        wait.until_true(function() return says('outcome="ack"} %d\n', count) end, 20000, "all to be handled")
+        local told = count_of(p:text "stderr", SPENT)
+        assert.is_true(told >= 2, p:transcript())
+        wait.until_true(function() return says('shove_worker_deaths_total{reason="memory"} %d\n', told) end, 5000,
+            "every replaced process to be counted")
+        assert.are.equal(0, app.drain(p), p:transcript())
+        assert.matches(("acked=%d  retried or deferred=0  dead letters=0"):format(count), p:text "stderr", 1, true)
+        assert.is_nil(p:text("stderr"):find("it was not left alone", 1, true), p:transcript())
+    end)
+
+    rig.it_limited("while app:on_start waits has it begin again in the fresh process", function()
+        local s = hostile.new { broker = "embedded", top = "local kept = {}",
+            handler = "kept[#kept + 1] = ('x'):rep(5e6) .. #kept",
+            more = "app:on_start(function() shove.log.info 'on_start begins' shove.sleep '1h' end)" }
+        local payloads = {}
+        for i = 1, 20 do payloads[i] = "leak " .. i end
+        s:publish("bad", payloads, "acked")
+        local p = s:run(unpack(LIMIT))
+        p:wait_for(SPENT:gsub("%p", "%%%0"), 10000)
+        p:mark()
+        p:wait_for("on_start begins", 10000)
+        assert.are.equal(0, s:finish(p), p:transcript())
+    end)
+
+    rig.it_limited("has its process left in peace by a reload while it finishes what it has", function()
+        local s = hostile.new { broker = "embedded", top = "local kept = {}", group = "max_retries = 0, concurrent = true",
+            handler = [[
+                while kind == "patient" do
+                    if uv.fs_stat "go" then return end
+                    shove.sleep "10ms"
+                end
+                for _ = 1, 580 do kept[#kept + 1] = ('x'):rep(1e5) .. #kept end
+            ]] }
+        s:publish("bad", { "patient", "leak" }, "acked")
+        local p = s:run(unpack(LIMIT))
+        p:wait_for(SPENT:gsub("%p", "%%%0"), 10000)
+        assert.are.equal(0, s.app:command("reload").code)
+        tmp.write(s.app:file "go", "")
+        assert.are.equal(0, s:finish(p), p:transcript())
+        assert_undisturbed(s)
+    end)
+
+    rig.it_limited("until not even what runs can be finished has its process end at once, and others lose nothing", function()
+        local s = hostile.new { broker = "embedded", top = "local kept = {}", group = "max_retries = 0, concurrent = true",
+            handler = [[
+                local function keep(count) for _ = 1, count do kept[#kept + 1] = ('x'):rep(1e5) .. #kept end end
+                if kind == "some" then return keep(600) end
+                shove.sleep "300ms"
+                if kind == "patient" then return shove.sleep "200ms" end
+                for _ = 1, 20 do pcall(keep, 1e9) pcall(collectgarbage) end
+                error "not enough memory"
+            ]] }
+        s:publish("bad", { "all" }, "dead")
+        s:publish("bad", { "some", "patient" }, "acked")
+        s:publish_good(60)
+        local p = s:run(unpack(LIMIT))
+        p:wait_for("memory is used up: this process ends at once", 10000)
+        assert.are.equal(2, s:finish(p), p:transcript())
+        assert.is_nil(p:text("stderr"):find("outcome=crashed", 1, true), "nobody is to blame")
+        local again = s:lines_of("patient", "returned")[1]
+        assert.are.same({ 0, true }, { again.retries, again.redelivered })
+    end)
+
+    rig.it_limited("while it is loaded is refused, with what to do", function()
+        local a = app.new { source = "kept = {} for i = 1, 700 do kept[i] = ('x'):rep(1e5) .. i end\n"
+            .. "local shove = require 'shove'\nlocal app = shove.registry { broker = 'memory:' }\napp:register(app:topic 'a', {}, function() end)\nreturn app" }
+        local result = a:command("run", LIMIT)
+        assert.are.equal(78, result.code, result.stderr)
+        assert.matches("app.lua: once it is loaded, less than a quarter of a worker's memory is left for messages", result.stderr,
+            1, true)
+        assert.are.equal(0, a:command("check").code)
+    end)
+end)

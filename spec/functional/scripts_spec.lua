@@ -212,7 +212,7 @@ describe("a script that leaves something behind while it loads", function()
 
     it("ends with 78 when it needs more memory than there is", function()
         local source = "local s = 'x'\nwhile true do s = s .. s end"
-        for command, options in pairs { check = {}, run = { "--worker-memory", "64MiB" } } do
+        for command, options in pairs { check = {}, run = { "--worker-memory", "128MiB" } } do
             local result = ended(app.new { source = source }, command, options)
             assert.are.equal(CONFIG, result.code, result.stderr)
             assert_says(result, "app.lua: not enough memory")
