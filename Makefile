@@ -10,7 +10,7 @@ SUITES ?=
 PREFIX ?= /usr/local
 JOBS   ?= $(shell nproc)
 
-.PHONY: help deps deps-build build dev asan tsan clang run test bench lint format install clean prove-bare-root
+.PHONY: help deps deps-build build dev asan tsan clang run test bench figures hostile lint format install clean prove-bare-root
 
 help:
 	@echo "make run              install what is missing, build, run APP ($(APP)) with ARGS"
@@ -18,6 +18,8 @@ help:
 	@echo "make build            the program, at build/shove"
 	@echo "make deps             packages and librdkafka, for building and testing"
 	@echo "make bench            throughput and memory beside a bare librdkafka loop"
+	@echo "make figures          reloads, scaling, idling, consumers: what was promised, and what is measured"
+	@echo "make hostile          a good group beside each kind of bad handler: its throughput, and that it loses nothing"
 	@echo "make lint             clang-format, clang-tidy, luacheck"
 	@echo "make format           let clang-format rewrite the C files"
 	@echo "make dev asan tsan clang   that preset, in build/<preset>"
@@ -50,6 +52,9 @@ test: deps
 bench: deps build
 	@cmake --build --preset release --parallel $(JOBS) --target bench_bare_loop bench_fill
 	@luajit spec/bench/bench.lua build $(ARGS)
+
+figures hostile: deps dev build
+	@build/dev/spec_runner spec/bench/$@.lua
 
 lint: deps
 	@scripts/lint

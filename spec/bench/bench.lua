@@ -6,6 +6,7 @@
 -- so that a machine whose speed drifts moves both: a ratio is the median of the rounds' ratios, everything else the
 -- median of its own. Nothing passes or fails here.
 local uv = require "luv"
+local machine = require "spec.bench.machine"
 
 local BUILD = assert(arg[1], "usage: bench.lua BUILD_DIR [ROUNDS]")
 local ROUNDS = tonumber(arg[2] or "3")
@@ -21,40 +22,6 @@ local function sh(command)
   local text = pipe:read "*a"
   local ok = pipe:close()
   return text, ok
-end
-
-local function read_file(path)
-  local file = io.open(path)
-  if not file then return nil end
-  local text = file:read "*a"
-  file:close()
-  return text
-end
-
-local function children_of(pid)
-  local pids = { pid }
-  for child in (read_file(string.format("/proc/%d/task/%d/children", pid, pid)) or ""):gmatch "%d+" do
-    pids[#pids + 1] = tonumber(child)
-  end
-  return pids
-end
-
--- CPU time of a process's main thread and of all its others.
-local function cpu_ns(pid)
-  local main, others = 0, 0
-  local scan = uv.fs_scandir(string.format("/proc/%d/task", pid))
-  for thread in function() return scan and uv.fs_scandir_next(scan) end do
-    local stat = read_file(string.format("/proc/%d/task/%s/schedstat", pid, thread)) or "0"
-    local ns = tonumber(stat:match "^%d+")
-    if tonumber(thread) == pid then main = ns else others = others + ns end
-  end
-  return main, others
-end
-
--- Proportional: pages that several processes share are counted once.
-local function memory_kib(pid)
-  local rollup = read_file(string.format("/proc/%d/smaps_rollup", pid)) or ""
-  return tonumber(rollup:match "Pss:%s+(%d+)" or "0")
 end
 
 local function read_counts(dir)
@@ -118,30 +85,30 @@ local function run_shove(case, broker, topic, broker_pid)
   assert(process, pid)
   local peak_kib, started_ms = 0, uv.now()
   local loop_ns, library_ns, workers_ns = 0, 0, {}
-  local broker_from = broker_pid and select(2, cpu_ns(broker_pid))
+  local broker_from = broker_pid and select(2, machine.cpu_ns(broker_pid))
   local total, first_ns, last_ns
   repeat
     wait_ms(SAMPLE_MS)
     local kib = 0
-    for index, child in ipairs(children_of(pid)) do
-      kib = kib + memory_kib(child)
+    for index, child in ipairs(machine.children_of(pid)) do
+      kib = kib + machine.memory_kib(child)
       if index == 1 then
-        loop_ns, library_ns = cpu_ns(child)
+        loop_ns, library_ns = machine.cpu_ns(child)
       else
-        local main, others = cpu_ns(child)
+        local main, others = machine.cpu_ns(child)
         workers_ns[index - 1] = main + others
       end
     end
     peak_kib = math.max(peak_kib, kib)
     total, first_ns, last_ns = read_counts(dir)
   until total >= case.count or exited or uv.now() - started_ms > DEADLINE_MS
-  local broker_ns = broker_pid and select(2, cpu_ns(broker_pid)) - broker_from or 0
+  local broker_ns = broker_pid and select(2, machine.cpu_ns(broker_pid)) - broker_from or 0
   if not exited then process:kill "sigterm" end
   local asked_ms = uv.now()
   while not exited and uv.now() - asked_ms < 15000 do wait_ms(10) end
   if not exited then process:kill "sigkill" end
   if total < case.count then
-    io.stderr:write(read_file(dir .. "/log"))
+    io.stderr:write(machine.read_file(dir .. "/log"))
     error(string.format("%s: %d of %d messages were handled", case.name, total, case.count))
   end
   os.execute("rm -rf " .. dir)
@@ -205,7 +172,7 @@ local function start_kafka(dir)
   local told = dir .. ".started"
   local code = os.execute(("SHOVE_KAFKA_JVM='%s' scripts/kafka start %s >%s"):format(JVM_OPTIONS, dir, told))
   assert(code == 0, "Kafka did not start")
-  local text = read_file(told)
+  local text = machine.read_file(told)
   os.remove(told)
   return assert(text:match "bootstrap (%S+)"), tonumber((assert(text:match "pid (%d+)")))
 end

@@ -208,7 +208,8 @@ describe("a script that leaks", function()
 
     rig.it_limited("while it is loaded is refused, with what to do", function()
         local a = app.new { source = "kept = {} for i = 1, 700 do kept[i] = ('x'):rep(1e5) .. i end\n"
-            .. "local shove = require 'shove'\nlocal app = shove.registry { broker = 'memory:' }\napp:register(app:topic 'a', {}, function() end)\nreturn app" }
+            .. "local shove = require 'shove'\nlocal app = shove.registry { broker = 'memory:' }\n"
+            .. "app:register(app:topic 'a', {}, function() end)\nreturn app" }
         local result = a:command("run", LIMIT)
         assert.are.equal(78, result.code, result.stderr)
         assert.matches("app.lua: once it is loaded, less than a quarter of a worker's memory is left for messages", result.stderr,

@@ -1,0 +1,41 @@
+-- What /proc says of processes, for benchmarks.
+local uv = require "luv"
+
+local M = {}
+
+function M.read_file(path)
+  local file = io.open(path)
+  if not file then return nil end
+  local text = file:read "*a"
+  file:close()
+  return text
+end
+
+-- Itself and its children.
+function M.children_of(pid)
+  local pids = { pid }
+  for child in (M.read_file(string.format("/proc/%d/task/%d/children", pid, pid)) or ""):gmatch "%d+" do
+    pids[#pids + 1] = tonumber(child)
+  end
+  return pids
+end
+
+-- CPU time of a process's main thread and of all its others.
+function M.cpu_ns(pid)
+  local main, others = 0, 0
+  local scan = uv.fs_scandir(string.format("/proc/%d/task", pid))
+  for thread in function() return scan and uv.fs_scandir_next(scan) end do
+    local stat = M.read_file(string.format("/proc/%d/task/%s/schedstat", pid, thread)) or "0"
+    local ns = tonumber(stat:match "^%d+")
+    if tonumber(thread) == pid then main = ns else others = others + ns end
+  end
+  return main, others
+end
+
+-- Proportional: pages that several processes share are counted once.
+function M.memory_kib(pid)
+  local rollup = M.read_file(string.format("/proc/%d/smaps_rollup", pid)) or ""
+  return tonumber(rollup:match "Pss:%s+(%d+)" or "0")
+end
+
+return M
