@@ -54,6 +54,7 @@ bench: deps build
 	@luajit spec/bench/bench.lua build $(ARGS)
 
 figures hostile: deps dev build
+	@cmake --build --preset release --parallel $(JOBS) --target bench_fill
 	@build/dev/spec_runner spec/bench/$@.lua
 
 lint: deps
