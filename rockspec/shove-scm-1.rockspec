@@ -16,8 +16,8 @@ description = {
     labels = { "kafka", "queue", "consumer" },
 }
 
--- lua-cjson and luv are linked or loaded from the system, beside LuaJIT, libuv, LMDB, jansson, libmicrohttpd, simdjson, mimalloc and
--- librdkafka 2.2 or newer: `make deps` installs or builds all of them.
+-- lua-cjson and luv are linked or loaded from the system, beside LuaJIT, libuv, LMDB, jansson, libmicrohttpd, simdjson, mimalloc, uthash
+-- and librdkafka 2.2 or newer: `make deps` installs or builds all of them.
 dependencies = {
     "lua ~> 5.1",
 }
@@ -28,6 +28,7 @@ external_dependencies = {
     LMDB = { header = "lmdb.h" },
     JANSSON = { header = "jansson.h" },
     MICROHTTPD = { header = "microhttpd.h" },
+    UTHASH = { header = "uthash.h" },
     SIMDJSON = { header = "simdjson.h" },
     MIMALLOC = { library = "mimalloc" },
 }

@@ -81,7 +81,7 @@ local function group_document(state, registered)
         consumers_min = settings.consumers.min,
         consumers_max = settings.consumers.max,
         prefetch = value_of "prefetch",
-        concurrent = value_of "concurrent",
+        concurrent = value_of "concurrent" or (registered.kind == "consumer" and registered.topic.sequenced ~= nil),
         max_retries = value_of "max_retries",
         max_crashes = value_of "max_crashes",
         handler_timeout_ms = settings.given.handler_timeout or state.handler_timeout_ms

@@ -82,7 +82,7 @@ local class = object.class {
     noun = "app",
     kind = "method",
     methods = methods,
-    absent = { register_fifo = true, audit = "it is an option of shove.registry" },
+    absent = { audit = "it is an option of shove.registry" },
     describe = function(state) return ("shove.registry at %s"):format(state.at) end,
 }
 
@@ -308,8 +308,7 @@ function methods:register(registered, options, handler)
     local declared = topic_for(state, registered, "register")
     local where = "register " .. declared.where
     if declared.sequenced then
-        validate.fail(where, "it is sequenced, and register is for topics that are not; "
-            .. "this release can publish to sequenced topics, not consume them")
+        validate.fail(where, "it is sequenced, and register is for topics that are not; write app:register_fifo")
     elseif handler == nil and type(options) == "function" then
         validate.fail(where, "the group's options come before the handler: "
             .. "app:register(topic, {}, function(msg) ... end)")
@@ -331,6 +330,45 @@ function methods:register(registered, options, handler)
         handler = handler,
         kind = "consumer",
         group_id = names.group_id(group_state.given.group_id, declared.name, declared.for_group, false),
+        at = validate.position() or "?",
+    }, where)
+end
+
+-- What the order of keys decides by itself: one consumer, which works on all keys in parallel.
+local function check_fifo_group(where, group_state)
+    if group_state.given.concurrent ~= nil then
+        validate.fail(where, "concurrent: a sequenced topic's keys are always handled in parallel, each in order; "
+            .. "leave it out")
+    elseif group_state.consumers.min ~= 1 or group_state.consumers.max ~= 1 then
+        validate.fail(where, "consumers: a sequenced topic has exactly one, which works on all keys in parallel; "
+            .. "leave it out, and say with prefetch how many keys are handled at once")
+    end
+end
+
+function methods:register_fifo(registered, options, handler)
+    local state = state_for(self, "register_fifo")
+    local declared = topic_for(state, registered, "register_fifo")
+    local where = "register_fifo " .. declared.where
+    if not declared.sequenced then
+        validate.fail(where, "it is not sequenced, and register_fifo is for topics that are; "
+            .. "write sequenced = \"skip\" in its options, or app:register")
+    elseif declared.sequenced == "fail_all" then
+        validate.fail(where, "this release consumes topics with sequenced = \"skip\"; "
+            .. "it can publish to those with \"fail_all\", not consume them")
+    elseif handler == nil and type(options) == "function" then
+        validate.fail(where, "the group's options come before the handler: "
+            .. "app:register_fifo(topic, {}, function(msg) ... end)")
+    end
+    local built = group.build(where, options)
+    check_handler(where, handler)
+    check_fifo_group(where, group.state_of(built))
+    state.warned_groups[built] = true -- all there is to warn of is prefetch without concurrent
+    add_group(state, {
+        topic = declared,
+        group = built,
+        handler = handler,
+        kind = "consumer",
+        group_id = names.group_id(group.state_of(built).given.group_id, declared.name, declared.for_group, true),
         at = validate.position() or "?",
     }, where)
 end

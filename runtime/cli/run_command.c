@@ -18,6 +18,7 @@ struct run_options {
     int64_t drain_ms;
     int64_t worker_memory_bytes;
     bool watches;
+    bool logs_keys;
     const char *listen;
     const char *metrics_prefix;
 };
@@ -47,6 +48,10 @@ static const struct shove_option options[] = {
      .kind = SHOVE_OPTION_FLAG,
      .help = "reload when a file that the app has loaded changes",
      .at = offsetof(struct run_options, watches)},
+    {.name = "log-keys",
+     .kind = SHOVE_OPTION_FLAG,
+     .help = "write keys of messages into log lines as they are, not as a checksum",
+     .at = offsetof(struct run_options, logs_keys)},
     {.name = "listen",
      .kind = SHOVE_OPTION_TEXT,
      .argument = "ADDR",
@@ -88,6 +93,7 @@ static int run_app(const struct run_options *given, const char *script) {
         .broker = given->common.broker,
         .lua_dir = lua_dir,
         .watches = given->watches,
+        .logs_keys = given->logs_keys,
         .workers = (uint32_t)given->workers,
         .drain_ms = given->drain_ms,
         .connect_timeout_ms = given->common.connect_timeout_ms,

@@ -54,7 +54,8 @@ static void add_topic(struct shove_topic_spec *specs, size_t *count,
     spec.is_keyed = false;
     spec.retention_ms = 0;
     spec.role = SHOVE_ROLE_HOLD;
-    for (uint32_t i = 0; i < topic->hold_count; i++) {
+    /* A sequenced topic's retries wait in place. */
+    for (uint32_t i = 0; topic->sequencing == SHOVE_UNSEQUENCED && i < topic->hold_count; i++) {
         spec.name = topic->holds[i];
         add(specs, count, &spec);
     }

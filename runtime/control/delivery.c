@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "control/abort_point.h"
+#include "control/sequencing.h"
 
 #define SLAB_DELIVERIES 256
 
@@ -104,6 +105,7 @@ void shove_delivery_drop_bytes(struct shove_delivery *delivery) {
 }
 
 void shove_delivery_free(struct shove_control *control, struct shove_delivery *delivery) {
+    shove_sequencing_leave(delivery);
     shove_delivery_drop_bytes(delivery);
     free(delivery->error);
     delivery->error = NULL;
@@ -168,6 +170,14 @@ void shove_delivery_write(const struct shove_delivery *delivery,
     out = put(out, info->message_id.data, info->message_id.size);
     if (incoming->death)
         put(out, incoming->death->data, incoming->death->size);
+}
+
+int shove_delivery_keep(struct shove_delivery *delivery, const struct shove_incoming *incoming) {
+    delivery->heap = malloc(shove_delivery_size_bytes(incoming));
+    if (!delivery->heap)
+        return SHOVE_ENOMEM;
+    shove_delivery_write(delivery, incoming, delivery->heap);
+    return 0;
 }
 
 const struct shove_envelope *shove_delivery_envelope(const struct shove_delivery *delivery) {

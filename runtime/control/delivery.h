@@ -34,6 +34,9 @@ size_t shove_delivery_size_bytes(const struct shove_incoming *incoming);
 void shove_delivery_write(const struct shove_delivery *delivery,
                           const struct shove_incoming *incoming, uint8_t *out);
 
+/* Gives it memory of its own, written as above. 0 or SHOVE_ENOMEM. */
+int shove_delivery_keep(struct shove_delivery *delivery, const struct shove_incoming *incoming);
+
 /* What a delivery whose bytes were written takes in memory, arena or heap. */
 size_t shove_delivery_held_bytes(const struct shove_delivery *delivery);
 

@@ -21,6 +21,7 @@
 #include "control/isolation.h"
 #include "control/metrics.h"
 #include "control/partition.h"
+#include "control/sequencing.h"
 #include "control/settle.h"
 
 /* ---- a place in a worker ---- */
@@ -309,19 +310,23 @@ static void skip_record(struct shove_partition *partition, int64_t offset) {
     partition->is_dirty = true;
 }
 
-/* Gives the delivery bytes of its own. False: no memory now, it is pending. */
-static bool keep_bytes(struct shove_partition *partition, struct shove_delivery *delivery,
-                       const struct shove_incoming *incoming) {
-    delivery->heap = malloc(shove_delivery_size_bytes(incoming));
-    if (!delivery->heap) {
+/* It is settled, or waits for a worker of its own or for its turn, and what comes after it does
+ * not. False: not now, it is pending. */
+static bool set_aside(struct shove_partition *partition, struct shove_delivery *delivery,
+                      const struct shove_incoming *incoming, enum shove_outcome outcome) {
+    if (shove_delivery_keep(delivery, incoming) != 0) {
         partition->pending = delivery;
         return false;
     }
-    shove_delivery_write(delivery, incoming, delivery->heap);
+    if (outcome != 0)
+        shove_settle(partition->flow->control, delivery, outcome, NULL, 0);
+    else
+        shove_feed_again(delivery);
     return true;
 }
 
-/* Feeds the record under the cursor. False: no room or not due, the partition has to wait. */
+/* Feeds the record under the cursor. False: no room, not due, or not its turn: the partition has to
+ * wait. */
 static bool feed_record(struct shove_partition *partition) {
     struct shove_control *control = partition->flow->control;
     struct shove_incoming incoming = {.record = &partition->batch.records[partition->cursor]};
@@ -340,20 +345,19 @@ static bool feed_record(struct shove_partition *partition) {
     struct shove_delivery *delivery = partition->pending;
     partition->pending = NULL;
     if (is_oversize(partition, incoming.record)) {
-        if (!keep_bytes(partition, delivery, &incoming))
-            return false;
-        shove_settle(control, delivery, SHOVE_OUTCOME_OVERSIZE, NULL, 0);
-        return true;
+        return set_aside(partition, delivery, &incoming, SHOVE_OUTCOME_OVERSIZE);
+    }
+    if (partition->flow->policy.is_sequenced && incoming.record->key && !delivery->turn.key) {
+        const enum shove_turn turn = shove_sequencing_enter(delivery, &incoming);
+        if (turn == SHOVE_TURN_BLOCKED)
+            partition->pending = delivery;
+        if (turn != SHOVE_TURN_NOW)
+            return turn == SHOVE_TURN_LATER;
     }
     if (partition->flow->group->kind == SHOVE_GROUP_DEAD_LETTERS)
         incoming.death = shove_dead_letter_describe(control, &incoming);
-    if (shove_is_suspect(delivery)) {
-        /* It waits for a worker of its own, and what comes after it does not. */
-        if (!keep_bytes(partition, delivery, &incoming))
-            return false;
-        shove_feed_again(delivery);
-        return true;
-    }
+    if (shove_is_suspect(delivery))
+        return set_aside(partition, delivery, &incoming, 0);
     uint64_t offset;
     struct shove_worker *worker =
         find_place(partition->flow, shove_delivery_size_bytes(&incoming), &offset);
@@ -368,7 +372,7 @@ static bool feed_record(struct shove_partition *partition) {
 
 static bool can_feed(const struct shove_partition *partition) {
     const struct shove_control *control = partition->flow->control;
-    return !partition->is_revoking && !partition->is_broken &&
+    return !partition->is_revoking && !partition->is_broken && !partition->is_blocked &&
            (partition->next_due_ms == 0 || partition->next_due_ms <= control->wall_ms);
 }
 
@@ -385,7 +389,7 @@ static bool feed_partition(struct shove_partition *partition) {
                 return true;
         }
         if (!feed_record(partition))
-            return partition->next_due_ms != 0;
+            return partition->next_due_ms != 0 || partition->is_blocked;
         partition->cursor++;
         control->has_progress = true;
     }

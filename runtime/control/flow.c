@@ -16,6 +16,11 @@
 #define FORMER_TIMEOUT_MS 3000
 #define SPARE_PLACES 256u /* for groups that reloads add */
 
+/* A sequenced topic's retries wait in place: nothing travels. */
+static uint32_t hold_topics(const struct shove_policy *policy) {
+    return policy->is_sequenced ? 0 : policy->hold_count;
+}
+
 /* What a description says of a group, for the workers of `set`. There is room in flow->topics. */
 static void point_at(struct shove_flow *flow, const struct shove_topology *topology,
                      uint32_t number, uint32_t set) {
@@ -28,17 +33,18 @@ static void point_at(struct shove_flow *flow, const struct shove_topology *topol
     flow->source = shove_topology_source(topology, group);
     flow->policy = shove_topology_policy(topology, group);
     flow->topics[0] = flow->source;
-    for (uint32_t i = 0; i < flow->policy.hold_count; i++)
+    for (uint32_t i = 0; i < hold_topics(&flow->policy); i++)
         flow->topics[i + 1] = flow->topic->holds[i];
 }
 
 static int init_flow(struct shove_control *control, struct shove_flow *flow, uint32_t number) {
     const struct shove_group *group = &control->topology.groups[number];
+    const struct shove_policy policy = shove_topology_policy(&control->topology, group);
     flow->control = control;
     flow->cluster = &control->clusters[shove_topology_broker_of(&control->topology, group)];
     flow->index = (uint32_t)(flow - control->flows);
     flow->consumers = group->consumers_min;
-    flow->topic_count = 1 + shove_topology_policy(&control->topology, group).hold_count;
+    flow->topic_count = 1 + hold_topics(&policy);
     flow->topics = calloc(flow->topic_count, sizeof(*flow->topics));
     flow->capacity = calloc(control->worker_count, sizeof(*flow->capacity));
     flow->in_flight = calloc(control->worker_count, sizeof(*flow->in_flight));
@@ -101,9 +107,10 @@ void shove_flows_part(struct shove_control *control) {
 void shove_flows_release(struct shove_control *control) {
     for (uint32_t i = 0; i < control->flow_count; i++) {
         struct shove_flow *flow = &control->flows[i];
-        for (size_t t = 1 + (size_t)flow->policy.hold_count; flow->topics && t < flow->topic_count;
-             t++)
+        for (size_t t = 1 + (size_t)hold_topics(&flow->policy);
+             flow->topics && t < flow->topic_count; t++)
             free((char *)flow->topics[t]);
+        shove_sequence_release(&flow->sequence);
         free(flow->topics);
         free(flow->metrics);
         free(flow->failure);
@@ -119,7 +126,8 @@ void shove_flows_release(struct shove_control *control) {
 
 static bool may_have_former_holds(const struct shove_flow *flow,
                                   const struct shove_cluster *cluster) {
-    return flow->cluster == cluster && flow->group->kind == SHOVE_GROUP_CONSUMER;
+    return flow->cluster == cluster && flow->group->kind == SHOVE_GROUP_CONSUMER &&
+           !flow->policy.is_sequenced;
 }
 
 /* What the names of all queues begin with that are consumed from there, so that the broker is asked
@@ -309,6 +317,17 @@ int shove_flows_join(struct shove_control *control, struct shove_error *error) {
     return rc;
 }
 
+/* What the worker that is the `first`-th of those that are ready takes. A sequenced group has one
+ * lane, and keys enough for all of them. */
+static uint32_t share(const struct shove_flow *flow, uint32_t ready, uint32_t first) {
+    const uint32_t lanes = flow->consumers;
+    if (!flow->policy.is_sequenced)
+        return (uint32_t)shove_group_capacity(flow->group,
+                                              lanes / ready + (first < lanes % ready ? 1 : 0));
+    const uint32_t slots = (uint32_t)shove_group_capacity(flow->group, lanes);
+    return slots / ready + (first < slots % ready ? 1 : 0);
+}
+
 void shove_flows_spread(struct shove_control *control) {
     uint32_t ready = 0;
     for (uint32_t w = 0; w < control->worker_count; w++)
@@ -322,9 +341,7 @@ void shove_flows_spread(struct shove_control *control) {
             if (control->workers[w].state != SHOVE_WORKER_READY)
                 continue;
             uint32_t first = (position++ + ready - flow->index % ready) % ready;
-            uint32_t lanes = flow->consumers;
-            uint32_t here = lanes / ready + (first < lanes % ready ? 1 : 0);
-            flow->capacity[w] = (uint32_t)shove_group_capacity(flow->group, here);
+            flow->capacity[w] = share(flow, ready, first);
             flow->capacity_total += flow->capacity[w];
         }
     }

@@ -143,6 +143,12 @@ static void write_in_flight(const struct writer *writer, const struct shove_flow
     write_count(writer, labels, flow->in_flight_total);
 }
 
+static void write_pending_full(const struct writer *writer, const struct shove_flow *flow) {
+    const struct label labels[LABELS_MAX] = {GROUP_LABELS(flow)};
+    if (flow->policy.is_sequenced)
+        write_count(writer, labels, flow->pending_full);
+}
+
 static void write_lag(const struct writer *writer, const struct shove_flow *flow) {
     for (const struct shove_partition *p = flow->partitions; p; p = p->next) {
         const int64_t lag = p->is_hold ? -1 : shove_scaling_partition_lag(p);
@@ -290,6 +296,9 @@ static const struct family {
     {"consumer_lag", "gauge",
      "Messages behind the committed offset that are not finished, on partitions of this process.",
      .write_group = write_lag},
+    {"pending_full_total", "counter",
+     "Messages of sequenced topics that found max_pending_per_key before them.",
+     .write_group = write_pending_full},
     {"consumers", "gauge", "Consumers the group has now.", .write_group = write_consumers,
      .has_no_topic = true},
     {"hold_lateness_seconds", "histogram", "From when a retry was due to when a handler got it.",

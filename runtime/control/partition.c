@@ -17,6 +17,7 @@
 #include "control/commit.h"
 #include "control/delivery.h"
 #include "control/drain.h"
+#include "control/sequencing.h"
 
 static struct shove_partition *partition_new(struct shove_flow *flow, struct shove_claim *claim) {
     struct shove_partition *partition = calloc(1, sizeof(*partition));
@@ -81,10 +82,14 @@ void shove_partitions_assigned(struct shove_flow *flow, struct shove_claim **cla
 static void forget(void *ctx, struct shove_ledger_entry *entry) {
     struct shove_partition *partition = ctx;
     struct shove_delivery *delivery = (struct shove_delivery *)entry;
+    const bool is_running = delivery->state == SHOVE_DELIVERY_RUNNING;
+    const bool is_hopping = delivery->state == SHOVE_DELIVERY_HOPPING;
+    partition->running_count -= is_running;
+    partition->hopping_count -= is_hopping;
+    if (!is_running && !is_hopping)
+        shove_sequencing_forget(delivery);
     delivery->partition = NULL;
-    partition->running_count -= delivery->state == SHOVE_DELIVERY_RUNNING;
-    partition->hopping_count -= delivery->state == SHOVE_DELIVERY_HOPPING;
-    if (delivery->state == SHOVE_DELIVERY_PENDING || delivery->state == SHOVE_DELIVERY_SHELVED)
+    if (!is_running && !is_hopping)
         shove_delivery_free(partition->flow->control, delivery);
 }
 

@@ -30,6 +30,7 @@
 #include "control/spawn.h"
 #include "core/autoscale.h"
 #include "core/ledger.h"
+#include "core/sequence.h"
 #include "core/tally.h"
 #include "core/topology.h"
 #include "ipc/arena.h"
@@ -69,6 +70,7 @@ struct shove_home {
 enum shove_delivery_state {
     SHOVE_DELIVERY_FREE,
     SHOVE_DELIVERY_PENDING, /* open, its bytes still in the partition's batch: no worker had room */
+    SHOVE_DELIVERY_QUEUED,  /* open, behind others of its key: in flow->sequence only */
     SHOVE_DELIVERY_RUNNING, /* in a worker */
     SHOVE_DELIVERY_HOPPING, /* retry or dead letter on its way; in control->hops while not with the
                                transport */
@@ -82,6 +84,7 @@ enum shove_delivery_state {
 struct shove_delivery {
     struct shove_ledger_entry entry; /* first: the ledger hands back entries */
     struct shove_ticket ticket;
+    struct shove_sequence_entry turn; /* sequenced topics: among those of its key */
     enum shove_delivery_state state;
     uint32_t slot; /* RUNNING: in worker->slots */
     uint32_t retry_count;
@@ -127,11 +130,13 @@ struct shove_partition {
     bool is_hold;
     bool is_dry; /* nothing to take until the transport says readable */
     bool is_revoking;
+    bool is_blocked;        /* the record under the cursor waits until another's turn ends */
     bool is_broken;         /* take failed: nothing more is fed, its flow ends */
     bool is_dirty;          /* something was closed since the last commit was built */
     bool is_final_sent;     /* revoking: the last commit is on its way */
     uint32_t running_count; /* deliveries in workers */
     uint32_t hopping_count;
+    size_t queued_bytes;  /* of those that wait for their turn */
     bool is_committing;   /* a commit is unanswered; at most one is under way */
     size_t metadata_size; /* of the last commit, and what it could say: */
     struct shove_ledger_coverage coverage;
@@ -205,6 +210,8 @@ struct shove_flow { /* a group that is consumed */
     struct shove_delivery_list
         suspects; /* the same, each of them alone in a worker (isolation.h) */
     struct shove_delivery_list recording;
+    struct shove_sequence sequence; /* of a sequenced topic */
+    uint64_t pending_full;          /* times a message found max_pending_per_key before it */
     struct shove_tally tally;
     struct shove_flow_metrics *metrics; /* owned; NULL: nothing is measured */
     struct shove_log_limit log_limit;

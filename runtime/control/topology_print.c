@@ -59,8 +59,10 @@ static void add_topic(struct shove_text_table *table, const struct shove_topolog
     char text[32];
     add_queue(table, topology, topic);
     for (uint32_t i = 0; i < topic->hold_count; i++) {
-        shove_text_table_add(table, "%s", topic->holds[i]);
-        shove_text_table_add(table, "  hold: waits %s before retry %u%s",
+        const bool has_topic = topic->sequencing == SHOVE_UNSEQUENCED;
+        shove_text_table_add(table, "%s", has_topic ? topic->holds[i] : "");
+        shove_text_table_add(table, "  %s %s before retry %u%s",
+                             has_topic ? "hold: waits" : "keeps the key waiting",
                              duration_text(topic->holds_ms[i], text), i + 1,
                              i + 1 == topic->hold_count ? " and later ones" : "");
         add_blanks(table);

@@ -354,8 +354,36 @@ return {
       'app.lua:3: register: topic "orders" is of another app, declared at app.lua:2' },
     { "register on a sequenced topic",
       "local t = app:topic('pay', { sequenced = 'skip', hold = { 1 }, dlq = true })\napp:register(t, {}, print)",
-      'app.lua:3: register topic "pay": it is sequenced, and register is for topics that are not; this release can '
-      .. "publish to sequenced topics, not consume them" },
+      'app.lua:3: register topic "pay": it is sequenced, and register is for topics that are not; write app:register_fifo' },
+    { "register_fifo on a topic that is not sequenced", "local t = app:topic 'pay'\napp:register_fifo(t, {}, print)",
+      'app.lua:3: register_fifo topic "pay": it is not sequenced, and register_fifo is for topics that are; write '
+      .. 'sequenced = "skip" in its options, or app:register' },
+    { "register_fifo on a topic that stops a key",
+      "local t = app:topic('pay', { sequenced = 'fail_all', hold = { 1 }, dlq = true })\napp:register_fifo(t, {}, print)",
+      'app.lua:3: register_fifo topic "pay": this release consumes topics with sequenced = "skip"; it can publish to those '
+      .. 'with "fail_all", not consume them' },
+    { "register_fifo with the options left out",
+      "local t = app:topic('pay', { sequenced = 'skip', hold = { 1 }, dlq = true })\napp:register_fifo(t, function() end)",
+      'app.lua:3: register_fifo topic "pay": the group\'s options come before the handler: '
+      .. "app:register_fifo(topic, {}, function(msg) ... end)" },
+    { "register_fifo without a handler",
+      "local t = app:topic('pay', { sequenced = 'skip', hold = { 1 }, dlq = true })\napp:register_fifo(t, {})",
+      'app.lua:3: register_fifo topic "pay": there is no handler; give a function as the last argument' },
+    { "register_fifo with several consumers",
+      "local t = app:topic('pay', { sequenced = 'skip', hold = { 1 }, dlq = true })\n"
+      .. "app:register_fifo(t, { consumers = { max = 2 } }, print)",
+      'app.lua:3: register_fifo topic "pay": consumers: a sequenced topic has exactly one, which works on all keys in '
+      .. "parallel; leave it out, and say with prefetch how many keys are handled at once" },
+    { "register_fifo with concurrent",
+      "local t = app:topic('pay', { sequenced = 'skip', hold = { 1 }, dlq = true })\n"
+      .. "app:register_fifo(t, { concurrent = true }, print)",
+      'app.lua:3: register_fifo topic "pay": concurrent: a sequenced topic\'s keys are always handled in parallel, each in '
+      .. "order; leave it out" },
+    { "register_fifo twice",
+      "local t = app:topic('pay', { sequenced = 'skip', hold = { 1 }, dlq = true })\n"
+      .. "app:register_fifo(t, {}, print)\napp:register_fifo(t, {}, print)",
+      'app.lua:4: register_fifo topic "pay": registered before, at app.lua:3; a second group needs a topic of its own, with '
+      .. "for_group" },
     { "register with the options left out", "local t = app:topic 'o'\napp:register(t, function() end)",
       'app.lua:3: register topic "o": the group\'s options come before the handler: '
       .. "app:register(topic, {}, function(msg) ... end)" },
@@ -419,7 +447,6 @@ return {
     -- ---- names that do not exist
     { "a method that an app does not have", [[app:registr()]],
       'app.lua:2: app has no method "registr" (did you mean "register"?)' },
-    { "a method of a later release", [[app:register_fifo()]], 'app.lua:2: app has no method "register_fifo" in this release' },
     { "an option of the registry as a method", [[app:audit(print)]],
       'app.lua:2: app has no method "audit": it is an option of shove.registry' },
     { "on_check without a function", [[app:on_check(true)]], "app.lua:2: on_check: true is not a function" },

@@ -11,6 +11,7 @@
 --     gate      (any word that is none of the following) waits until s:open "gate", or s:open "gate-2" when it is the
 --               second time that this message is begun
 --     retry     fails on the first attempt only
+--     again     fails on every attempt
 --     reject    is dead-lettered
 --     crash     kills its worker; on the first attempt only
 --     spin      never yields again
@@ -59,6 +60,7 @@ end
 
 local verbs = {
   retry = function(msg) return msg.retry_count == 0 and shove.retry "as told" or nil end,
+  again = function() return shove.retry "as told" end,
   reject = function() return shove.reject "as told" end,
   crash = function(msg) if not msg.redelivered then uv.kill(uv.os_getpid(), "sigkill") end end,
   spin = function() while true do end end,
@@ -89,7 +91,7 @@ local function handle(msg)
   return outcome
 end
 
-app:register(queue, shove.group { %s }, handle)
+app:%s(queue, shove.group { %s }, handle)
 %s
 return app
 ]]
@@ -105,7 +107,8 @@ local function properties(url, given)
 end
 
 -- options: url (a text, or a function of its directory), partitions (1; false: nothing is said), holds (none),
--- topic and group (further options, as Lua text), kafka (properties), extra (Lua text before the app is returned; `app`,
+-- topic and group (further options, as Lua text), fifo (true: registered with register_fifo; `topic` says sequenced),
+-- kafka (properties), extra (Lua text before the app is returned; `app`,
 -- `queue`, `queue_name`, `handle` and `dir` are at hand), queue (a name; otherwise one of its own), broker (of
 -- spec/support/kafka.lua, when it is not the shared one).
 function M.new(options)
@@ -115,13 +118,14 @@ function M.new(options)
     local s = setmetatable({
         processes = {}, highest = {}, dir = dir, url = url, queue = options.queue or unique "steered",
     }, Steered)
-    s.group_id = s.queue .. "-consumer"
+    s.group_id = s.queue .. (options.fifo and "-fifo" or "-consumer")
     local topic = options.partitions == false and "" or ("partitions = %d, "):format(options.partitions or 1)
     if options.holds then
         topic = topic .. ('hold = { "%s" }, dlq = true, '):format(table.concat(options.holds, '", "'))
     end
     s.source = SOURCE:format(url, properties(url, options.kafka), s.queue, topic .. (options.topic or ""), dir,
-        options.group or "prefetch = 20, concurrent = true", options.extra or "")
+        options.fifo and "register_fifo" or "register",
+        options.group or options.fifo and "prefetch = 20" or "prefetch = 20, concurrent = true", options.extra or "")
     tmp.write(holder.path, s.source)
     s.app = holder
     s.broker = options.broker or url:find "^kafka:" and kafka.shared() or nil
@@ -262,30 +266,34 @@ local function read_position(s, partition)
     if offset and offset >= 0 then return offset, metadata or "" end
 end
 
-local function finished_beyond(offset, metadata)
+-- The offsets finished beyond `offset`; offset -> attempts of those that are open.
+local function read_metadata(offset, metadata)
     local C = require("spec.support.c").include "core/ledger.h"
     local ledger, err = ffi.new "struct shove_ledger", ffi.new "struct shove_error"
     C.shove_ledger_init(ledger, offset)
     local rc = C.shove_ledger_restore(ledger, metadata, #metadata, err)
-    local finished = {}
+    local finished, attempts = {}, {}
     local entries = {}
     if rc == 0 then
         for at = offset, tonumber(C.shove_ledger_known_end(ledger)) - 1 do
             local entry = ffi.new "struct shove_ledger_entry"
             table.insert(entries, entry)
-            if C.shove_ledger_deliver(ledger, entry, at) == C.SHOVE_LEDGER_FINISHED then table.insert(finished, at) end
+            if C.shove_ledger_deliver(ledger, entry, at) == C.SHOVE_LEDGER_FINISHED then table.insert(finished, at)
+            else attempts[at] = entry.attempts end
         end
     end
     C.shove_ledger_release(ledger)
     assert(rc == 0, ffi.string(err.text))
-    return finished
+    return finished, attempts
 end
 
--- What is committed for a partition: { offset, metadata, finished = { offsets finished beyond it } }; nil: nothing is.
+-- What is committed for a partition: { offset, metadata, finished = { offsets finished beyond it }, attempts = { offset ->
+-- attempts of one that is open } }; nil: nothing is.
 function Steered:position(partition)
     local offset, metadata = read_position(self, partition)
     if not offset then return nil end
-    return { offset = offset, metadata = metadata, finished = finished_beyond(offset, metadata) }
+    local finished, attempts = read_metadata(offset, metadata)
+    return { offset = offset, metadata = metadata, finished = finished, attempts = attempts }
 end
 
 -- Until the partition's position is at that offset, with so many finished beyond it (0). Gives the position. The offset

@@ -189,6 +189,21 @@ function App:topic(name, options) end
 ---@param handler shove.Handler
 function App:register(topic, group, handler) end
 
+---Registers the handler of a sequenced topic's messages: of each key one at a time, in order, and keys in parallel. A retry
+---keeps its key waiting for the topic's `hold`, and lets others go on. The group is `{queue}-fifo` unless `group_id` says
+---otherwise; `prefetch` says how many keys are handled at once.
+---```lua
+---local payments = app:topic("payments", { sequenced = "skip", key = function(body) return body.account end,
+---    hold = { "1s" }, dlq = true, shards = 8 })
+---app:register_fifo(payments, { prefetch = 100, max_pending_per_key = 1000 }, function(msg)
+---    return book(msg.body) or shove.retry "the ledger is busy"
+---end)
+---```
+---@param topic shove.Topic With `sequenced = "skip"`.
+---@param group shove.Group|shove.GroupOptions Without `consumers` and `concurrent`: there is one consumer for all keys.
+---@param handler shove.Handler
+function App:register_fifo(topic, group, handler) end
+
 ---Registers the handler of a topic's dead letters: its DLQ is consumed as a group of its own, `{dlq}-consumer` unless
 ---`group_id` says otherwise. A dead letter that fails again and again is dropped after `max_retries`; there is no second DLQ.
 ---```lua

@@ -60,10 +60,9 @@ describe("the topics of an app", function()
         assert.are.same({}, specs_of {})
     end)
 
-    it("are keyed only where order is kept", function()
-        assert.are.same({
-            "orders main 8 x1 keyed app.lua:1", "orders-hold-1s hold 8 x1 app.lua:1", "orders-dlq dlq 8 x1 app.lua:1",
-        }, specs_of { { sequenced = "skip", holds_ms = { 1000 }, dlq = true } })
+    it("are keyed only where order is kept, and then without holds: retries wait in place", function()
+        assert.are.same({ "orders main 8 x1 keyed app.lua:1", "orders-dlq dlq 8 x1 app.lua:1" },
+            specs_of { { sequenced = "skip", holds_ms = { 1000 }, dlq = true } })
     end)
 
     it("are all external when the queue is: nothing is created for it", function()

@@ -66,6 +66,8 @@ describe("An app is shown", function()
         end)
         assert.truthy(line_of(text, "mine"):match "^queue, for group audit +8 ")
         assert.truthy(line_of(text, "kept"):match "^queue, in order per key, skips what fails +3 ")
+        assert.truthy(text:find("keeps the key waiting 1s before retry 1 and later ones", 1, true))
+        assert.is_nil(text:find("kept-hold", 1, true))
         -- How many partitions it has is not known here.
         assert.truthy(line_of(text, "theirs"):match "^queue, made elsewhere +%- ")
         assert.truthy(line_of(text, "stopped"):match "^queue, made elsewhere, in order per key, stops a key that fails +%- ")

@@ -1,0 +1,36 @@
+/* sequencing.h: messages of a sequenced topic wait for those of their key that came before. Control
+ * only. Design section 6.
+ *
+ * A message keeps its turn from before it is given to a worker until it is settled: through
+ * retries, which wait in place, deaths of workers, and until its dead letter is stored. It keeps it
+ * as an orphan, too: whoever has lost a partition and gets it again does not begin a key whose
+ * message is still being handled here.
+ */
+#ifndef SHOVE_CONTROL_SEQUENCING_H
+#define SHOVE_CONTROL_SEQUENCING_H
+
+#include "control/delivery.h"
+#include "control/state.h"
+
+/* A partition whose waiting messages take as much is not read on: a bound on memory. */
+#define SHOVE_SEQUENCING_BYTES_MAX ((size_t)8 * 1024 * 1024)
+
+enum shove_turn {
+    SHOVE_TURN_NOW,
+    SHOVE_TURN_LATER,  /* it has bytes of its own, and is fed again when its turn comes */
+    SHOVE_TURN_BLOCKED /* too many wait behind its key, or in its partition, or no memory: the
+                          partition is not read on until a turn ends (is_blocked) */
+};
+
+/* Asks for the turn of a message that is open and in no list. */
+enum shove_turn shove_sequencing_enter(struct shove_delivery *delivery,
+                                       const struct shove_incoming *incoming);
+
+/* It is settled, or given up: the next of its key has its turn. Nothing when it has entered no
+ * sequence. */
+void shove_sequencing_leave(struct shove_delivery *delivery);
+
+/* Its epoch ends, and so does that of all behind it: nobody's turn comes. */
+void shove_sequencing_forget(struct shove_delivery *delivery);
+
+#endif
