@@ -35,6 +35,7 @@ local function declared(state)
         list[i] = {
             group = registered.group_id,
             topic = M.source_of(registered.topic, registered.kind),
+            broker = registered.topic.cluster.url,
             state = "declared",
             min = consumers.min,
             max = consumers.max,

@@ -4,11 +4,11 @@
 #include "base/log.h"
 
 void shove_on_start_send(struct shove_control *control) {
-    control->is_start_sent = true;
     for (uint32_t i = 0; i < control->worker_count; i++) {
         struct shove_worker *worker = &control->workers[i];
         if (worker->state != SHOVE_WORKER_READY)
             continue;
+        control->is_start_sent = true;
         worker->runs_start = true;
         shove_channel_submit(worker->home->channel,
                              &(struct shove_submit){.type = SHOVE_SUBMIT_START});

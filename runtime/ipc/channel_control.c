@@ -120,7 +120,7 @@ static int append_payload(struct shove_channel *channel, uint32_t size) {
 /* A type that exists, and, in the middle of a note, the same note as before. */
 static bool is_head_sane(const struct shove_channel *channel, const struct shove_note *head) {
     uint8_t type = head->type & (uint8_t)~SHOVE_NOTE_MORE;
-    if (type < SHOVE_NOTE_SETTLED || type > SHOVE_NOTE_RETURNED) {
+    if (type < SHOVE_NOTE_SETTLED || type > SHOVE_NOTE_STOPPING) {
         return false;
     }
     if ((head->type & SHOVE_NOTE_MORE) != 0 && head->size == 0) {

@@ -29,10 +29,11 @@ for _, broker in ipairs(steered.brokers) do
             s:publish { "a groups", "b gate groups" }
             local p = s:run()
             s:wait("began", { "b" })
-            assert.same({ { group = s.group_id, topic = s.queue, state = "declared", min = 1, max = 4 } }, groups "load")
+            local declared = { group = s.group_id, topic = s.queue, broker = s.url, state = "declared", min = 1, max = 4 }
+            assert.same({ declared }, groups "load")
             local expected = {
-                group = s.group_id, topic = s.queue, state = "joined", paused = false, consumers = 1, min = 1, max = 4,
-                capacity = 1, in_flight = 1, partitions = 4, ready = 2, lag = 2, waiting = 0, storing = 0, acked = 0,
+                group = s.group_id, topic = s.queue, broker = s.url, state = "joined", paused = false, consumers = 1,
+                min = 1, max = 4, capacity = 1, in_flight = 1, partitions = 4, ready = 2, lag = 2, waiting = 0, storing = 0, acked = 0,
                 delayed = 0, dead_letters = 0, discarded = 0,
             }
             assert.same({ expected }, groups "a")

@@ -149,6 +149,7 @@ describe("Where the strategy of the autoscaler", function()
     local function finish_fatal(s)
         s.p:wait_for('was handling="the strategy of app:autoscale"', WAIT_MS)
         s.p:wait_for("it is not asked for 60 s", WAIT_MS)
+        s.p:wait_for("before=1 +consumers=2", WAIT_MS)
         s:open "gate"
         s:wait("ended", { "m01", "m02", "m03" })
         s.p:wait_for("before=2 +consumers=1", WAIT_MS)

@@ -266,6 +266,7 @@ function App:autoscale(options) end
 ---@class shove.GroupState
 ---@field group string its id
 ---@field topic string what it consumes: the queue, or its DLQ
+---@field broker string where that is
 ---`joined`; `resting`: it failed and is started again; `failed`; `leaving`: a reload has removed it; `left`; `declared`: the
 ---script is being loaded.
 ---@field state "joined"|"resting"|"failed"|"leaving"|"left"|"declared"
