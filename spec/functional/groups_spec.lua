@@ -33,8 +33,8 @@ for _, broker in ipairs(steered.brokers) do
             assert.same({ declared }, groups "load")
             local expected = {
                 group = s.group_id, topic = s.queue, broker = s.url, state = "joined", paused = false, consumers = 1,
-                min = 1, max = 4, capacity = 1, in_flight = 1, partitions = 4, ready = 2, lag = 2, waiting = 0, storing = 0, acked = 0,
-                delayed = 0, dead_letters = 0, discarded = 0,
+                min = 1, max = 4, capacity = 1, in_flight = 1, partitions = 4, ready = 2, lag = 2, waiting = 0, storing = 0,
+                acked = 0, delayed = 0, dead_letters = 0, discarded = 0,
             }
             assert.same({ expected }, groups "a")
             assert.equal(0, s.app:command("pause", { s.group_id }).code)
