@@ -59,6 +59,15 @@ local function wait_ms(ms)
   timer:close()
 end
 
+-- Calls run(...) and adds to the figures it gives what share of the processors was not ours meanwhile.
+local function with_steal(run, ...)
+  local stolen, all = machine.stolen_ticks()
+  local figures = run(...)
+  local stolen_then, all_then = machine.stolen_ticks()
+  figures.steal = (stolen_then - stolen) / math.max(all_then - all, 1)
+  return figures
+end
+
 local sequence = 0
 
 -- Runs one case to its end; returns a table of figures. broker_pid: whose CPU time is counted too, or nil.
@@ -157,13 +166,13 @@ end
 
 local function print_row(name, figures)
   print(string.format("%-34s %9.0f msg/s  ratio %4.2f  %4.0f MB  ns/message: loop %4.0f, librdkafka %4.0f, workers %4.0f" ..
-    ", broker %4.0f", name, figures.rate, figures.ratio, figures.mib, figures.loop_ns, figures.library_ns,
-    figures.workers_ns, figures.broker_ns))
+    ", broker %4.0f, stolen %2.0f %%", name, figures.rate, figures.ratio, figures.mib, figures.loop_ns, figures.library_ns,
+    figures.workers_ns, figures.broker_ns, figures.steal * 100))
 end
 
 local function print_bare(figures)
-  print(string.format("%-34s %9.0f msg/s  ratio %4.2f  %4.0f MB  ns/message: all threads %4.0f",
-    "bare librdkafka loop, no handler", figures.rate, 1, figures.mib, figures.cpu_ns))
+  print(string.format("%-34s %9.0f msg/s  ratio %4.2f  %4.0f MB  ns/message: all threads %4.0f, stolen %2.0f %%",
+    "bare librdkafka loop, no handler", figures.rate, 1, figures.mib, figures.cpu_ns, figures.steal * 100))
 end
 
 -- Not through a pipe: the broker would keep it open. Its optimising compiler would take one of two cores for minutes; it
@@ -197,10 +206,10 @@ local function bench_kafka()
     -- Warms the page cache and the broker.
     for _ = 1, 3 do run_bare(bootstrap, topic) end
     for round = 1, ROUNDS do
-      bare[round] = run_bare(bootstrap, topic)
+      bare[round] = with_steal(run_bare, bootstrap, topic)
       for i, case in ipairs(CASES) do
         results[i] = results[i] or {}
-        results[i][round] = run_shove(case, "kafka://" .. bootstrap, topic, broker_pid)
+        results[i][round] = with_steal(run_shove, case, "kafka://" .. bootstrap, topic, broker_pid)
       end
     end
     print(string.format("Kafka, %d messages of 44 bytes, 8 partitions, medians of %d rounds", COUNT, ROUNDS))
@@ -237,7 +246,7 @@ local function bench_embedded(peer)
     "shove publish, standard input", published, published / peer.fill_rate, published / PUBLISHED_GOAL, PUBLISHED_GOAL))
   for _, case in ipairs(CASES) do
     local rounds = {}
-    for round = 1, ROUNDS do rounds[round] = run_shove(case, broker, "bench") end
+    for round = 1, ROUNDS do rounds[round] = with_steal(run_shove, case, broker, "bench") end
     print_row(case.name, summarise(with_ratios(rounds, peer.bare)))
   end
   os.execute("rm -rf " .. dir)

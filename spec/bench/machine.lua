@@ -1,4 +1,4 @@
--- What /proc says of processes, for benchmarks.
+-- What /proc says of processes and of the machine, for benchmarks.
 local uv = require "luv"
 
 local M = {}
@@ -36,6 +36,18 @@ end
 function M.memory_kib(pid)
   local rollup = M.read_file(string.format("/proc/%d/smaps_rollup", pid)) or ""
   return tonumber(rollup:match "Pss:%s+(%d+)" or "0")
+end
+
+-- Ticks that other machines on the same host had of our processors, and all ticks, since the boot.
+function M.stolen_ticks()
+  local all, at = 0, 0
+  local stolen
+  for ticks in M.read_file("/proc/stat"):match "^cpu ([^\n]*)":gmatch "%d+" do
+    at = at + 1
+    if at <= 8 then all = all + tonumber(ticks) end -- guests are within user and nice
+    if at == 8 then stolen = tonumber(ticks) end
+  end
+  return stolen, all
 end
 
 return M
