@@ -11,7 +11,7 @@ local CONFIG = 78
 local LISTED = {
     "more consumers at least than at most", "no consumers at most", "a prefetch of zero", "a handler timeout of zero",
     "a negative handler timeout", "a hold of zero", "a negative hold", "a replication factor of zero",
-    "the same topic registered twice", "register on a sequenced topic", "a method of a later release",
+    "the same topic registered twice", "register on a sequenced topic", "an option of the registry as a method",
     "an unknown option of a registry", "an unknown option of a topic", "an unknown option of a group",
     "a dlq that is its own queue", "a sequenced topic without a dlq", "a sequenced topic without a hold",
 }
