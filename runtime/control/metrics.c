@@ -177,7 +177,8 @@ static void write_decisions(const struct writer *writer, const struct shove_flow
 }
 
 static void write_strategy_failures(const struct writer *writer, const struct shove_flow *flow) {
-    const struct label labels[LABELS_MAX] = {{"consumer_group", flow->group->group_id}};
+    const struct label labels[LABELS_MAX] = {{"consumer_group", flow->group->group_id},
+                                             BROKER_LABEL(flow->cluster)};
     if (flow->control->topology.autoscale.has_strategy)
         write_count(writer, labels, flow->strategy_failures);
 }

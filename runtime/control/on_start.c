@@ -6,7 +6,7 @@
 void shove_on_start_send(struct shove_control *control) {
     for (uint32_t i = 0; i < control->worker_count; i++) {
         struct shove_worker *worker = &control->workers[i];
-        if (worker->state != SHOVE_WORKER_READY)
+        if (worker->state != SHOVE_WORKER_READY || worker->is_condemned)
             continue;
         control->is_start_sent = true;
         worker->runs_start = true;

@@ -259,9 +259,9 @@ static void publish_asked(struct shove_worker *worker, const struct shove_note *
  * reload. */
 static void became_spent(struct shove_worker *worker) {
     struct shove_control *control = worker->control;
-    if (worker->state != SHOVE_WORKER_READY)
-        return; /* it has nothing, or is told already */
     worker->is_spent = true;
+    if (worker->state != SHOVE_WORKER_READY)
+        return; /* a reload has told it to go, with what it has */
     worker->state = SHOVE_WORKER_RETIRING;
     if (worker->runs_start) {
         shove_on_start_cancel(control);

@@ -6,19 +6,19 @@
 #include "control/reload.h"
 #include "control/strategy.h"
 
-/* What the code it has loaded says; that of other workers may say something else. */
+/* Of a handler and its audit, of which control sees nothing: what the code that the worker has
+ * loaded says; that of other workers may say something else. */
 static int64_t timeout_ms(const struct shove_flow *flow, const struct shove_worker *worker) {
-    return flow->timeouts_ms[shove_pool_set_of(worker)];
+    const uint32_t set = shove_pool_set_of(worker);
+    return flow->timeouts_ms[set] + flow->audits_ms[set];
 }
 
-/* With its audit, of which control sees nothing. */
 static int64_t longest_timeout_ms(const struct shove_worker *worker) {
     const struct shove_control *control = worker->control;
     int64_t longest_ms = 0;
     for (uint32_t i = 0; i < control->flow_count; i++) {
         const struct shove_flow *flow = &control->flows[i];
-        const int64_t this_ms =
-            timeout_ms(flow, worker) + flow->audits_ms[worker->index / control->set_size];
+        const int64_t this_ms = timeout_ms(flow, worker);
         longest_ms = this_ms > longest_ms ? this_ms : longest_ms;
     }
     return longest_ms;

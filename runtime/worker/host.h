@@ -167,6 +167,7 @@ struct shove_host {
     int64_t look_ms;               /* coarse clock: when memory is looked at next, */
     int look_kib;                  /* or when Lua has so much */
     int64_t collect_ms;            /* before it, nothing is collected for a look */
+    bool has_told_spent;
     bool is_spent;     /* what the script keeps leaves too little memory: take nothing more */
     bool is_exhausted; /* not even enough for what runs: end at once */
     bool has_hook;     /* set by the script while it was loaded (debug.sethook) */

@@ -257,8 +257,16 @@ static void cancel(struct shove_host *host, const struct shove_submit *entry) {
     }
 }
 
+void shove_scheduler_tell_spent(struct shove_host *host) {
+    const struct shove_note note = {.type = SHOVE_NOTE_SPENT};
+    if (host->is_spent && !host->has_told_spent)
+        shove_channel_note(host->channel, &note, NULL, 0);
+    host->has_told_spent = host->is_spent;
+}
+
 /* A spent worker begins nothing: control gives the message to another. */
 static void give_back(struct shove_host *host, const struct shove_submit *entry) {
+    shove_scheduler_tell_spent(host); /* it may have become so in this very portion */
     struct shove_note note = {
         .type = SHOVE_NOTE_RETURNED, .slot = entry->slot, .generation = entry->generation};
     shove_channel_note(host->channel, &note, NULL, 0);

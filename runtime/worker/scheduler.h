@@ -6,6 +6,9 @@
 
 #include "worker/host.h"
 
+/* Tells control, once, that the process is spent, when it is: before it gives anything back. */
+void shove_scheduler_tell_spent(struct shove_host *host);
+
 /* Handles up to a portion of what control submitted. Returns whether there was anything. */
 bool shove_scheduler_portion(struct shove_host *host);
 

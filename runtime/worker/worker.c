@@ -160,17 +160,13 @@ static void turn(struct shove_host *host) {
         block(host);
     }
     shove_memory_watch(host);
+    shove_scheduler_tell_spent(host);
     shove_scheduler_flush(host);
 }
 
 static void run_until_stopped(struct shove_host *host) {
-    bool has_told = false;
     while (goes_on(host)) {
         turn(host);
-        if (host->is_spent && !has_told) {
-            has_told = true;
-            send_text(host, SHOVE_NOTE_SPENT, 0, NULL, 0);
-        }
     }
     send_text(host, SHOVE_NOTE_STOPPING, 0, NULL, 0);
 }

@@ -221,6 +221,25 @@ app:register(trail, { audit = false }, function(msg) stage.note(msg) end)
     end)
 end
 
+-- Past handler_timeout and the grace after it a handler that does not yield is killed.
+it("an audit that does not yield has its own time, beyond its handler's", function()
+    local s = stage.new("embedded", [[
+        local shove, stage = require "shove", require "stage"
+        local uv = require "luv"
+        local app = shove.registry { broker = stage.broker, audit = { timeout = "10s", to = function()
+            local until_ns = uv.hrtime() + 3.2e9
+            while uv.hrtime() < until_ns do end
+        end } }
+        local main = app:topic(stage.name "main", { codec = "raw", dlq = true, hold = { "50ms" } })
+        app:register(main, { handler_timeout = "50ms", on_timeout = "reject" }, stage.note)
+        app:on_start(function() shove.publish(main, "ack") end)
+        return app]])
+    local p = s:run { "--workers", "1" }
+    s:wait_calls(1, { queue = "main" })
+    stage.drain(p)
+    assert.matches("acked=1  retried or deferred=0  dead letters=0", p:text "stderr", 1, true)
+end)
+
 it("a reload turns the audit on, changes it, and turns it off", function()
     local function source(option)
         return [[

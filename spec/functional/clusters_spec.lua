@@ -155,6 +155,7 @@ describe("A broker of several", function()
               end
             end)
             app:register(app:topic(name "end", { partitions = 1 }), {}, function(msg) stage.note(msg) end)
+            app:autoscale { strategy = function() end }
         ]], mock.url)
         mock:create(s:name "there", 1)
         mock:join_at_once()
@@ -176,6 +177,11 @@ describe("A broker of several", function()
         local metrics = http.request(port, "/metrics").body
         for _, url in ipairs { s.url, mock.url } do
             assert.truthy(metrics:find(('shove_consumers{consumer_group="same",broker="%s"} 1\n'):format(url), 1, true))
+        end
+        local series = {}
+        for one in metrics:gmatch "\n(shove_%S+) " do
+            assert.is_nil(series[one], one)
+            series[one] = true
         end
         assert.truthy(metrics:find(('backend="kafka",kind="EUNREACHABLE",broker="%s"} '):format(mock.url), 1, true))
         assert.equal(0, #s:calls { queue = "there" })

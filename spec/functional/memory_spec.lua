@@ -185,6 +185,47 @@ describe("a script that leaks", function()
         assert_undisturbed(s)
     end)
 
+    -- 55 MiB are kept; the one that then needs 100 MiB more finds the process spent, with messages behind it in the ring.
+    local KEEPS = [[
+        if kind == "keep" then for _ = 1, 41 do kept[#kept + 1] = ('x'):rep(1e5) .. #kept end end
+        if kind == "block" then while not uv.fs_stat "go" do end end
+        if kind == "greedy" then return #('x'):rep(1e8) end
+    ]]
+
+    local function publish_keeping(s, blocks)
+        local kept, behind = {}, {}
+        for i = 1, 14 do kept[i] = "keep " .. i end
+        for i = 1, 40 do behind[i] = "behind " .. i end
+        if blocks then table.insert(kept, "block") end
+        s:publish("bad", kept, "acked")
+        s:publish("bad", { "greedy" }, "dead")
+        s:publish("bad", behind, "acked")
+    end
+
+    rig.it_limited("has what waits behind it in its process given to another, as it is", function()
+        local s = hostile.new { broker = "embedded", top = "local kept = {}", handler = KEEPS,
+            group = "max_retries = 0, concurrent = true, prefetch = 100" }
+        publish_keeping(s)
+        s:publish_good(20)
+        local p = s:run(unpack(LIMIT))
+        assert.are.equal(0, s:finish(p), p:transcript())
+        assert.is_true(count_of(p:text "stderr", SPENT) >= 1, p:transcript())
+        assert_undisturbed(s)
+    end)
+
+    rig.it_limited("has the same done where a reload had retired its process before", function()
+        local s = hostile.new { broker = "embedded", top = "local kept = {}", handler = KEEPS,
+            group = "max_retries = 0, concurrent = true, prefetch = 100" }
+        publish_keeping(s, true)
+        local p = s:run(unpack(LIMIT))
+        wait.until_true(function() return #s:lines_of("block", "began") == 1 end, 10000, "the process to be busy")
+        assert.are.equal(0, s.app:command("reload").code)
+        tmp.write(s.app:file "go", "")
+        assert.are.equal(0, s:finish(p), p:transcript())
+        assert.is_true(count_of(p:text "stderr", SPENT) >= 1, p:transcript())
+        assert_undisturbed(s)
+    end)
+
     rig.it_limited("until not even what runs can be finished has its process end at once, and others lose nothing", function()
         local s = hostile.new { broker = "embedded", top = "local kept = {}", group = "max_retries = 0, concurrent = true",
             handler = [[
