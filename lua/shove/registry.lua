@@ -293,7 +293,8 @@ end
 local function add_group(state, added, where)
     check_groups_before(state, added, where)
     state.groups[#state.groups + 1] = added
-    if state.warned_groups[added.group] then
+    -- All there is to warn of is prefetch without concurrent, which a sequenced topic has not.
+    if state.warned_groups[added.group] or added.topic.sequenced and added.kind == "consumer" then
         return
     end
     state.warned_groups[added.group] = true
@@ -362,7 +363,6 @@ function methods:register_fifo(registered, options, handler)
     local built = group.build(where, options)
     check_handler(where, handler)
     check_fifo_group(where, group.state_of(built))
-    state.warned_groups[built] = true -- all there is to warn of is prefetch without concurrent
     add_group(state, {
         topic = declared,
         group = built,

@@ -127,7 +127,9 @@ static bool is_leaving(const struct shove_control *control, const struct shove_g
         &control->clusters[shove_topology_broker_of(&control->topology, group)];
     for (uint32_t i = 0; i < control->flow_count; i++) {
         const struct shove_flow *flow = &control->flows[i];
-        if (flow->is_removed && flow->state != SHOVE_FLOW_ENDED && flow->cluster == cluster &&
+        const bool is_done = flow->state == SHOVE_FLOW_ENDED && flow->in_flight_total == 0 &&
+                             flow->hopping_count == 0;
+        if (flow->is_removed && !is_done && flow->cluster == cluster &&
             strcmp(flow->group->group_id, group->group_id) == 0)
             return true;
     }

@@ -17,7 +17,7 @@ static size_t held_bytes(const struct shove_delivery *delivery) {
     return sizeof(*delivery) + shove_delivery_held_bytes(delivery);
 }
 
-/* Keys may be secrets: a line names one by its CRC-32, or as it is with --log-keys. */
+/* By its CRC-32, because keys may be secrets; as it is with --log-keys. */
 static void name_key(const struct shove_control *control, const struct shove_record *record,
                      char *out, size_t size) {
     if (control->options->logs_keys)
@@ -61,8 +61,11 @@ enum shove_turn shove_sequencing_enter(struct shove_delivery *delivery,
     case SHOVE_SEQUENCE_TURN:
         return SHOVE_TURN_NOW;
     case SHOVE_SEQUENCE_FULL:
-        flow->pending_full++;
-        report_full(delivery, record);
+        if (!delivery->has_found_full) {
+            delivery->has_found_full = true;
+            flow->pending_full++;
+            report_full(delivery, record);
+        }
         return blocked(delivery);
     case SHOVE_SEQUENCE_NO_MEMORY:
         return SHOVE_TURN_BLOCKED; /* not for good: it is asked again */

@@ -91,6 +91,7 @@ struct shove_delivery {
     uint32_t crashes;
     uint32_t hop_failures;
     uint8_t suspicions;    /* deaths of its worker that no message was to blame for (isolation.h) */
+    bool has_found_full;   /* max_pending_per_key before it: counted and told of once */
     uint8_t size_refusals; /* of the hop: 1: offered alone, 2: without the error text, too */
     bool is_redelivered;
     struct shove_partition *partition; /* NULL: orphan */

@@ -19,6 +19,11 @@ local ROWS = {
     { "a prefetch that has no effect, in register's own table",
       "local a = app:topic 'a'\napp:register(a, { prefetch = 5 }, print)",
       { "app.lua:3: group: prefetch = 5 is 1 in effect without concurrent = true" } },
+    { "a prefetch that has no effect, though the group is also that of a sequenced topic, where it has",
+      "local g = shove.group { prefetch = 5 }\n"
+      .. "app:register_fifo(app:topic('a', { sequenced = 'skip', hold = { 1 }, dlq = true }), g, print)\n"
+      .. "app:register(app:topic 'b', g, print)",
+      { "app.lua:2: group: prefetch = 5 is 1 in effect without concurrent = true" } },
     { "nothing, for the default prefetch", "app:register(app:topic 'a', {}, print)", {} },
     { "nothing, for a prefetch of 1", "app:register(app:topic 'a', { prefetch = 1 }, print)", {} },
     { "nothing, for a prefetch of concurrent handlers",
