@@ -164,6 +164,21 @@ local function unknown_key(value)
     return nil
 end
 
+-- What { kafka =, replication_factor = } says that another broker has no use for: list of { option =, text = }.
+function M.only_for_kafka(url, given)
+    local objections = {}
+    if given.kafka and next(given.kafka) then
+        objections[1] = { option = "kafka", text = ("%s has no librdkafka properties"):format(show.value(url)) }
+    end
+    if (given.replication_factor or 1) > 1 then
+        objections[#objections + 1] = {
+            option = "replication_factor",
+            text = ("%s keeps one copy of each record, not %d"):format(show.value(url), given.replication_factor),
+        }
+    end
+    return objections
+end
+
 -- A checker: a broker, or { url =, kafka =, replication_factor = }; always a table afterwards.
 function M.option(value)
     if type(value) ~= "table" then
@@ -187,13 +202,9 @@ function M.option(value)
             return nil, text, "." .. name
         end
     end
-    if M.is_kafka(checked.url) then
-        return checked
-    elseif checked.kafka and next(checked.kafka) then
-        return nil, ("%s has no librdkafka properties; leave it out"):format(show.value(checked.url)), ".kafka"
-    elseif (checked.replication_factor or 1) > 1 then
-        return nil, ("%s keeps one copy of each record, not %d; leave it out"):format(show.value(checked.url),
-            checked.replication_factor), ".replication_factor"
+    local objection = not M.is_kafka(checked.url) and M.only_for_kafka(checked.url, checked)[1]
+    if objection then
+        return nil, objection.text .. "; leave it out", "." .. objection.option
     end
     return checked
 end

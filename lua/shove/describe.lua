@@ -8,6 +8,7 @@ local cjson = require "cjson"
 local audit = require "shove.audit"
 local clusters = require "shove.clusters"
 local group = require "shove.group"
+local groups = require "shove.groups"
 local registry = require "shove.registry"
 local show = require "shove.show"
 local validate = require "shove.validate"
@@ -64,9 +65,8 @@ end
 -- The audit's own topic, and what dies of handling it, is not audited: it would never end.
 local function is_audited(state, registered)
     local topic = registered.topic
-    local source = registered.kind == "dead_letters" and topic.dlq_name or topic.name
     return state.audit and group.value_of(group.state_of(registered.group), "audit") and topic.name ~= audit.TOPIC
-        and source ~= audit.TOPIC
+        and groups.source_of(registered) ~= audit.TOPIC
 end
 
 local function group_document(state, registered)
@@ -234,14 +234,15 @@ function M.encode(app)
     return "{" .. table.concat(parts, ",") .. "}"
 end
 
--- What runs for the group of each index (from 1): { handler =, codec =, topic = name, group_id =, dead_letters =
--- boolean }.
+-- What runs for the group of each index (from 1): { handler =, codec =, topic = name, source = what it
+-- consumes, group_id =, dead_letters = boolean }.
 function M.handlers(app)
     return map(state_of(app).groups, function(_, registered)
         return {
             handler = registered.handler,
             codec = registered.topic.codec,
             topic = registered.topic.name,
+            source = groups.source_of(registered),
             group_id = registered.group_id,
             dead_letters = registered.kind == "dead_letters",
         }

@@ -7,7 +7,6 @@
 local cjson = require "cjson"
 
 local group = require "shove.group"
-local names = require "shove.names"
 local validate = require "shove.validate"
 
 local M = {}
@@ -20,12 +19,9 @@ function M.start(given)
     host = given
 end
 
--- What a group consumes: the queue, or its DLQ for dead letters.
-function M.source_of(topic, kind)
-    if kind ~= "dead_letters" then
-        return topic.name
-    end
-    return type(topic.dlq) == "string" and topic.dlq or names.dlq(topic.name, topic.for_group)
+-- What a registered group consumes: the queue, or its DLQ for dead letters.
+function M.source_of(registered)
+    return registered.kind == "dead_letters" and registered.topic.dlq_name or registered.topic.name
 end
 
 local function declared(state)
@@ -34,7 +30,7 @@ local function declared(state)
         local consumers = group.state_of(registered.group).consumers
         list[i] = {
             group = registered.group_id,
-            topic = M.source_of(registered.topic, registered.kind),
+            topic = M.source_of(registered),
             broker = registered.topic.cluster.url,
             state = "declared",
             min = consumers.min,

@@ -59,15 +59,8 @@ local function check_kafka_only(state, given, url, is_overridden)
     if broker.is_kafka(url) then
         return { url = url, kafka = given.kafka, replication_factor = given.replication_factor }
     end
-    local texts = {}
-    if given.kafka and next(given.kafka) then
-        texts[1] = ("kafka: %s has no librdkafka properties"):format(validate.show(url))
-    end
-    if (given.replication_factor or 1) > 1 then
-        texts[#texts + 1] = ("replication_factor: %s keeps one copy of each record, not %d"):format(
-            validate.show(url), given.replication_factor)
-    end
-    for _, text in ipairs(texts) do
+    for _, objection in ipairs(broker.only_for_kafka(url, given)) do
+        local text = ("%s: %s"):format(objection.option, objection.text)
         if not is_overridden then
             validate.fail("registry", "%s; leave it out, or write a kafka:// broker", text)
         end
@@ -290,17 +283,33 @@ local function check_groups_before(state, added, where)
     end
 end
 
-local function add_group(state, added, where)
+local function check_options_first(where, method, options, handler)
+    if handler == nil and type(options) == "function" then
+        validate.fail(where, "the group's options come before the handler: app:%s(topic, {}, function(msg) ... end)",
+            method)
+    end
+end
+
+-- kind: "consumer" or "dead_letters"; group_id: as it is resolved.
+local function add_group(state, where, kind, declared, built, handler, group_id)
+    local added = {
+        topic = declared,
+        group = built,
+        handler = handler,
+        kind = kind,
+        group_id = group_id,
+        at = validate.position() or "?",
+    }
     check_groups_before(state, added, where)
     state.groups[#state.groups + 1] = added
     -- All there is to warn of is prefetch without concurrent, which a sequenced topic has not.
-    if state.warned_groups[added.group] or added.topic.sequenced and added.kind == "consumer" then
+    if state.warned_groups[built] or declared.sequenced and kind == "consumer" then
         return
     end
-    state.warned_groups[added.group] = true
-    local built = group.state_of(added.group)
-    for _, text in ipairs(built.warnings) do
-        warn(state, built.at, "group", text)
+    state.warned_groups[built] = true
+    local built_state = group.state_of(built)
+    for _, text in ipairs(built_state.warnings) do
+        warn(state, built_state.at, "group", text)
     end
 end
 
@@ -310,10 +319,8 @@ function methods:register(registered, options, handler)
     local where = "register " .. declared.where
     if declared.sequenced then
         validate.fail(where, "it is sequenced, and register is for topics that are not; write app:register_fifo")
-    elseif handler == nil and type(options) == "function" then
-        validate.fail(where, "the group's options come before the handler: "
-            .. "app:register(topic, {}, function(msg) ... end)")
     end
+    check_options_first(where, "register", options, handler)
     local built = group.build(where, options)
     check_handler(where, handler)
     local group_state = group.state_of(built)
@@ -325,14 +332,8 @@ function methods:register(registered, options, handler)
         validate.fail(where, "consumers.max = %d is more than the topic's partitions = %d; "
             .. "raise partitions or lower it", group_state.consumers.max, partitions)
     end
-    add_group(state, {
-        topic = declared,
-        group = built,
-        handler = handler,
-        kind = "consumer",
-        group_id = names.group_id(group_state.given.group_id, declared.name, declared.for_group, false),
-        at = validate.position() or "?",
-    }, where)
+    add_group(state, where, "consumer", declared, built, handler,
+        names.group_id(group_state.given.group_id, declared.name, declared.for_group, false))
 end
 
 -- What the order of keys decides by itself: one consumer, which works on all keys in parallel.
@@ -356,21 +357,14 @@ function methods:register_fifo(registered, options, handler)
     elseif declared.sequenced == "fail_all" then
         validate.fail(where, "this release consumes topics with sequenced = \"skip\"; "
             .. "it can publish to those with \"fail_all\", not consume them")
-    elseif handler == nil and type(options) == "function" then
-        validate.fail(where, "the group's options come before the handler: "
-            .. "app:register_fifo(topic, {}, function(msg) ... end)")
     end
+    check_options_first(where, "register_fifo", options, handler)
     local built = group.build(where, options)
     check_handler(where, handler)
-    check_fifo_group(where, group.state_of(built))
-    add_group(state, {
-        topic = declared,
-        group = built,
-        handler = handler,
-        kind = "consumer",
-        group_id = names.group_id(group.state_of(built).given.group_id, declared.name, declared.for_group, true),
-        at = validate.position() or "?",
-    }, where)
+    local group_state = group.state_of(built)
+    check_fifo_group(where, group_state)
+    add_group(state, where, "consumer", declared, built, handler,
+        names.group_id(group_state.given.group_id, declared.name, declared.for_group, true))
 end
 
 function methods:dead_letters(dead, options, handler)
@@ -389,14 +383,8 @@ function methods:dead_letters(dead, options, handler)
     if group_state.given.max_pending_per_key then
         validate.fail(where, "max_pending_per_key: dead letters are not sequenced; leave it out")
     end
-    add_group(state, {
-        topic = declared,
-        group = built,
-        handler = handler,
-        kind = "dead_letters",
-        group_id = names.group_id(group_state.given.group_id, declared.dlq_name, nil, false),
-        at = validate.position() or "?",
-    }, where)
+    add_group(state, where, "dead_letters", declared, built, handler,
+        names.group_id(group_state.given.group_id, declared.dlq_name, nil, false))
 end
 
 function methods:autoscale(options)

@@ -137,7 +137,7 @@ local function configure(app)
             handler = registered.handler,
             decode = registered.codec.decode,
             is_json = registered.codec == codec.json,
-            topic = groups.source_of(document.topics[group.topic + 1], group.kind),
+            topic = registered.source,
             timeout_ms = group.handler_timeout_ms,
             is_audited = group.audit_timeout_ms > 0,
             dead_letters = registered.dead_letters,

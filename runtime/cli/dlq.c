@@ -92,15 +92,19 @@ static int check_filters(struct shove_dlq *dlq) {
 
 /* --- Which DLQ */
 
+static bool has_dlq(const struct shove_topic *topic, uint32_t broker, const char *dlq) {
+    return topic->broker == broker && topic->dlq != NULL && strcmp(topic->dlq, dlq) == 0;
+}
+
 /* Different queues that share the DLQ of that name on a broker. */
 static uint32_t count_queues(const struct shove_topology *topology, uint32_t broker,
                              const char *dlq) {
     uint32_t count = 0;
     for (uint32_t i = 0; i < topology->topic_count; i++) {
         const struct shove_topic *topic = &topology->topics[i];
-        bool is_new = topic->broker == broker && topic->dlq != NULL && strcmp(topic->dlq, dlq) == 0;
+        bool is_new = has_dlq(topic, broker, dlq);
         for (uint32_t j = 0; j < i && is_new; j++)
-            is_new = topology->topics[j].dlq == NULL || strcmp(topology->topics[j].dlq, dlq) != 0 ||
+            is_new = !has_dlq(&topology->topics[j], broker, dlq) ||
                      strcmp(topology->topics[j].name, topic->name) != 0;
         count += is_new;
     }
@@ -160,8 +164,7 @@ static int resolve(struct shove_dlq *dlq, const char *name) {
             return exit_code;
     } else if (!is_shared) {
         for (uint32_t i = 0; i < topology->topic_count; i++) {
-            if (topology->topics[i].broker == dlq->broker && topology->topics[i].dlq != NULL &&
-                strcmp(topology->topics[i].dlq, name) == 0)
+            if (has_dlq(&topology->topics[i], dlq->broker, name))
                 dlq->queue = topology->topics[i].name;
         }
     }

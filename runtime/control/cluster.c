@@ -197,6 +197,11 @@ void shove_clusters_release(struct shove_control *control) {
     control->cluster_count = 0;
 }
 
+struct shove_cluster *shove_cluster_of(const struct shove_control *control,
+                                       const struct shove_group *group) {
+    return &control->clusters[shove_topology_broker_of(&control->topology, group)];
+}
+
 /* ---- words ---- */
 
 const char *shove_cluster_label(const struct shove_cluster *cluster) {

@@ -24,6 +24,10 @@ int shove_clusters_declare_new(struct shove_control *control, const struct shove
 void shove_clusters_close(struct shove_control *control);
 void shove_clusters_release(struct shove_control *control);
 
+/* Where a group of control->topology consumes. */
+struct shove_cluster *shove_cluster_of(const struct shove_control *control,
+                                       const struct shove_group *group);
+
 /* What tells it from the others: its address, NULL where it is the only one. Borrows. */
 const char *shove_cluster_label(const struct shove_cluster *cluster);
 

@@ -50,11 +50,8 @@ static void leave(struct shove_control *control) {
     control->phase = SHOVE_PHASE_LEAVING;
     control->leave_deadline_ms = control->now_ms + LEAVE_MS;
     for (uint32_t i = 0; i < control->flow_count; i++) {
-        struct shove_flow *flow = &control->flows[i];
-        if (flow->state != SHOVE_FLOW_JOINED)
-            continue;
-        flow->state = SHOVE_FLOW_LEAVING;
-        flow->cluster->ops->unsubscribe(flow->cluster->transport, flow->subscription);
+        if (control->flows[i].state == SHOVE_FLOW_JOINED)
+            shove_flow_leave(&control->flows[i]);
     }
 }
 

@@ -310,19 +310,13 @@ static void skip_record(struct shove_partition *partition, int64_t offset) {
     partition->is_dirty = true;
 }
 
-/* It is settled, or waits for a worker of its own or for its turn, and what comes after it does
- * not. False: not now, it is pending. */
-static bool set_aside(struct shove_partition *partition, struct shove_delivery *delivery,
-                      const struct shove_incoming *incoming, enum shove_outcome outcome) {
-    if (shove_delivery_keep(delivery, incoming) != 0) {
-        partition->pending = delivery;
-        return false;
-    }
-    if (outcome != 0)
-        shove_settle(partition->flow->control, delivery, outcome, NULL, 0);
-    else
-        shove_feed_again(delivery);
-    return true;
+/* So that what comes after it need not wait. False: no memory now, it is pending. */
+static bool keep_bytes(struct shove_partition *partition, struct shove_delivery *delivery,
+                       const struct shove_incoming *incoming) {
+    if (shove_delivery_keep(delivery, incoming) == 0)
+        return true;
+    partition->pending = delivery;
+    return false;
 }
 
 /* Feeds the record under the cursor. False: no room, not due, or not its turn: the partition has to
@@ -345,7 +339,10 @@ static bool feed_record(struct shove_partition *partition) {
     struct shove_delivery *delivery = partition->pending;
     partition->pending = NULL;
     if (is_oversize(partition, incoming.record)) {
-        return set_aside(partition, delivery, &incoming, SHOVE_OUTCOME_OVERSIZE);
+        if (!keep_bytes(partition, delivery, &incoming))
+            return false;
+        shove_settle(control, delivery, SHOVE_OUTCOME_OVERSIZE, NULL, 0);
+        return true;
     }
     if (partition->flow->policy.is_sequenced && incoming.record->key && !delivery->turn.key) {
         const enum shove_turn turn = shove_sequencing_enter(delivery, &incoming);
@@ -356,8 +353,12 @@ static bool feed_record(struct shove_partition *partition) {
     }
     if (partition->flow->group->kind == SHOVE_GROUP_DEAD_LETTERS)
         incoming.death = shove_dead_letter_describe(control, &incoming);
-    if (shove_is_suspect(delivery))
-        return set_aside(partition, delivery, &incoming, 0);
+    if (shove_is_suspect(delivery)) {
+        if (!keep_bytes(partition, delivery, &incoming))
+            return false;
+        shove_feed_again(delivery);
+        return true;
+    }
     uint64_t offset;
     struct shove_worker *worker =
         find_place(partition->flow, shove_delivery_size_bytes(&incoming), &offset);

@@ -8,6 +8,7 @@
 
 #include "base/buffer.h"
 #include "base/log.h"
+#include "control/cluster.h"
 #include "control/drain.h"
 #include "control/metrics.h"
 #include "control/supervision.h"
@@ -28,8 +29,7 @@ static void point_at(struct shove_flow *flow, const struct shove_topology *topol
     flow->group = group;
     flow->group_number = number;
     flow->topic = &topology->topics[group->topic];
-    flow->timeouts_ms[set] = group->handler_timeout_ms;
-    flow->audits_ms[set] = group->audit_timeout_ms;
+    flow->timeouts_ms[set] = group->handler_timeout_ms + group->audit_timeout_ms;
     flow->source = shove_topology_source(topology, group);
     flow->policy = shove_topology_policy(topology, group);
     flow->topics[0] = flow->source;
@@ -41,7 +41,7 @@ static int init_flow(struct shove_control *control, struct shove_flow *flow, uin
     const struct shove_group *group = &control->topology.groups[number];
     const struct shove_policy policy = shove_topology_policy(&control->topology, group);
     flow->control = control;
-    flow->cluster = &control->clusters[shove_topology_broker_of(&control->topology, group)];
+    flow->cluster = shove_cluster_of(control, group);
     flow->index = (uint32_t)(flow - control->flows);
     flow->consumers = group->consumers_min;
     flow->topic_count = 1 + hold_topics(&policy);
@@ -93,14 +93,16 @@ void shove_flow_remove(struct shove_flow *flow, bool returns) {
                      "group", flow->group->group_id, "topic", flow->source, NULL);
 }
 
+void shove_flow_leave(struct shove_flow *flow) {
+    flow->state = SHOVE_FLOW_LEAVING;
+    flow->cluster->ops->unsubscribe(flow->cluster->transport, flow->subscription);
+}
+
 void shove_flows_part(struct shove_control *control) {
     for (uint32_t i = 0; i < control->flow_count; i++) {
         struct shove_flow *flow = &control->flows[i];
-        if (!flow->is_removed || flow->state != SHOVE_FLOW_JOINED || flow->in_flight_total > 0 ||
-            flow->hopping_count > 0)
-            continue;
-        flow->state = SHOVE_FLOW_LEAVING;
-        flow->cluster->ops->unsubscribe(flow->cluster->transport, flow->subscription);
+        if (flow->is_removed && flow->state == SHOVE_FLOW_JOINED && !shove_flow_has_work(flow))
+            shove_flow_leave(flow);
     }
 }
 

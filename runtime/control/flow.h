@@ -25,6 +25,14 @@ int shove_flow_add(struct shove_control *control, uint32_t number, struct shove_
 void shove_flow_remove(struct shove_flow *flow, bool returns);
 void shove_flows_part(struct shove_control *control);
 
+/* Messages in workers, or retries and dead letters on their way. */
+static inline bool shove_flow_has_work(const struct shove_flow *flow) {
+    return flow->in_flight_total > 0 || flow->hopping_count > 0;
+}
+
+/* Gives up its subscription; shove_flow_ended follows. It is joined. */
+void shove_flow_leave(struct shove_flow *flow);
+
 int shove_flow_join(struct shove_flow *flow, struct shove_error *error);
 
 /* Takes over what another description of the same group says, that of the workers of `set`; its

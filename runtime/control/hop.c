@@ -286,10 +286,9 @@ static void leave_arena(struct shove_partition *partition, int64_t since_ms) {
 
 void shove_hop_watch(struct shove_control *control) {
     for (uint32_t i = 0; i < control->flow_count; i++) {
-        const struct shove_flow *flow = &control->flows[i];
-        if (flow->hopping_count == 0)
-            continue;
-        for (struct shove_partition *p = flow->partitions; p; p = p->next)
-            leave_arena(p, control->now_ms - ARENA_PATIENCE_MS);
+        for (struct shove_partition *p = control->flows[i].partitions; p; p = p->next) {
+            if (p->hopping_count > 0)
+                leave_arena(p, control->now_ms - ARENA_PATIENCE_MS);
+        }
     }
 }

@@ -82,15 +82,16 @@ void shove_partitions_assigned(struct shove_flow *flow, struct shove_claim **cla
 static void forget(void *ctx, struct shove_ledger_entry *entry) {
     struct shove_partition *partition = ctx;
     struct shove_delivery *delivery = (struct shove_delivery *)entry;
-    const bool is_running = delivery->state == SHOVE_DELIVERY_RUNNING;
-    const bool is_hopping = delivery->state == SHOVE_DELIVERY_HOPPING;
-    partition->running_count -= is_running;
-    partition->hopping_count -= is_hopping;
-    if (!is_running && !is_hopping)
+    if (delivery->state == SHOVE_DELIVERY_RUNNING) {
+        partition->running_count--;
+        delivery->partition = NULL;
+    } else if (delivery->state == SHOVE_DELIVERY_HOPPING) {
+        partition->hopping_count--;
+        delivery->partition = NULL;
+    } else {
         shove_sequencing_forget(delivery);
-    delivery->partition = NULL;
-    if (!is_running && !is_hopping)
         shove_delivery_free(partition->flow->control, delivery);
+    }
 }
 
 static void shelve_list(const struct shove_partition *partition, int64_t from_offset,

@@ -430,7 +430,6 @@ static void child_exited(struct shove_child *child, int64_t status, int signal) 
         lose_of_reload(worker);
     const bool is_expected =
         worker->state == SHOVE_WORKER_STOPPING || control->phase == SHOVE_PHASE_STARTING;
-    const bool is_strategys = shove_strategy_runs_in(worker);
     if (!is_expected) {
         shove_death_mourn(worker);
     } else {
@@ -438,7 +437,7 @@ static void child_exited(struct shove_child *child, int64_t status, int signal) 
         shove_death_hand_over(worker);
     }
     shove_on_start_lost(worker);
-    shove_strategy_lost(worker, is_strategys && !is_expected);
+    shove_strategy_lost(worker, !is_expected && shove_strategy_runs_in(worker));
     shove_publish_forget_worker(worker);
     shove_groups_forget_worker(worker);
     retire_home(worker);

@@ -123,12 +123,10 @@ static void take_over(struct shove_control *control, struct shove_topology *next
 
 /* One of that group that finishes what it has, or leaves. */
 static bool is_leaving(const struct shove_control *control, const struct shove_group *group) {
-    const struct shove_cluster *cluster =
-        &control->clusters[shove_topology_broker_of(&control->topology, group)];
+    const struct shove_cluster *cluster = shove_cluster_of(control, group);
     for (uint32_t i = 0; i < control->flow_count; i++) {
         const struct shove_flow *flow = &control->flows[i];
-        const bool is_done = flow->state == SHOVE_FLOW_ENDED && flow->in_flight_total == 0 &&
-                             flow->hopping_count == 0;
+        const bool is_done = flow->state == SHOVE_FLOW_ENDED && !shove_flow_has_work(flow);
         if (flow->is_removed && !is_done && flow->cluster == cluster &&
             strcmp(flow->group->group_id, group->group_id) == 0)
             return true;

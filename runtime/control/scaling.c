@@ -203,6 +203,10 @@ void shove_scaling_decide(struct shove_flow *flow, const struct shove_advice *ad
     report(flow, before, why);
 }
 
+static bool has_range(const struct shove_group *group) {
+    return group->consumers_min < group->consumers_max;
+}
+
 static void on_poll(uv_timer_t *timer) {
     struct shove_control *control = timer->data;
     if (control->phase != SHOVE_PHASE_RUNNING || shove_strategy_is_asked(control))
@@ -211,21 +215,18 @@ static void on_poll(uv_timer_t *timer) {
     const bool is_asked = shove_strategy_ask(control);
     for (uint32_t i = 0; i < control->flow_count; i++) {
         struct shove_flow *flow = &control->flows[i];
-        const bool has_range = flow->group->consumers_min < flow->group->consumers_max;
-        flow->awaits_advice = is_asked && has_range && is_scaled(flow);
+        flow->awaits_advice = is_asked && has_range(flow->group) && is_scaled(flow);
         if (!flow->awaits_advice)
             shove_scaling_decide(flow, &(struct shove_advice){.kind = SHOVE_ADVICE_NONE});
     }
 }
 
 void shove_scaling_start(struct shove_control *control) {
-    bool has_range = false;
-    for (uint32_t i = 0; i < control->topology.group_count; i++) {
-        const struct shove_group *group = &control->topology.groups[i];
-        has_range |= group->consumers_min < group->consumers_max;
-    }
+    bool is_needed = false;
+    for (uint32_t i = 0; i < control->topology.group_count; i++)
+        is_needed |= has_range(&control->topology.groups[i]);
     const uint64_t poll_ms = (uint64_t)control->topology.autoscale.poll_ms;
     uv_timer_stop(&control->scale_timer); /* of the rule before a reload */
-    if (has_range)
+    if (is_needed)
         uv_timer_start(&control->scale_timer, on_poll, poll_ms, poll_ms);
 }

@@ -66,21 +66,30 @@ static bool is_worth_a_line(enum shove_outcome outcome, const struct shove_hop *
            (hop->kind == SHOVE_HOP_DEAD && outcome != SHOVE_OUTCOME_REJECT);
 }
 
+struct place { /* of a message, in a line */
+    char partition[16];
+    char offset[32];
+};
+
+static struct place place_of(const struct shove_delivery *delivery) {
+    const struct shove_envelope *envelope = shove_delivery_envelope(delivery);
+    struct place place;
+    snprintf(place.partition, sizeof(place.partition), "%d", (int)envelope->partition);
+    snprintf(place.offset, sizeof(place.offset), "%" PRId64, envelope->offset);
+    return place;
+}
+
 void shove_settle_report_audit(const struct shove_delivery *delivery, enum shove_outcome outcome,
                                const char *text, size_t size) {
     struct shove_flow *flow = delivery->flow;
     if (!shove_flow_may_log(flow))
         return;
-    const struct shove_envelope *envelope = shove_delivery_envelope(delivery);
-    char partition[16];
-    char offset[32];
+    const struct place place = place_of(delivery);
     char why[256];
-    snprintf(partition, sizeof(partition), "%d", (int)envelope->partition);
-    snprintf(offset, sizeof(offset), "%" PRId64, envelope->offset);
     snprintf(why, sizeof(why), "%.*s", (int)size, text);
     shove_log_fields(SHOVE_LOG_WARN, "audit not finished in time: the outcome stands", "outcome",
-                     shove_outcome_name(outcome), "topic", flow->source, "partition", partition,
-                     "offset", offset, "why", why, NULL);
+                     shove_outcome_name(outcome), "topic", flow->source, "partition",
+                     place.partition, "offset", place.offset, "why", why, NULL);
 }
 
 static void report(const struct shove_delivery *delivery, enum shove_outcome outcome,
@@ -88,18 +97,14 @@ static void report(const struct shove_delivery *delivery, enum shove_outcome out
     struct shove_flow *flow = delivery->flow;
     if (!shove_flow_may_log(flow))
         return;
-    const struct shove_envelope *envelope = shove_delivery_envelope(delivery);
-    char partition[16];
-    char offset[32];
+    const struct place place = place_of(delivery);
     char attempt[32];
     char then[96];
-    snprintf(partition, sizeof(partition), "%d", (int)envelope->partition);
-    snprintf(offset, sizeof(offset), "%" PRId64, envelope->offset);
     snprintf(attempt, sizeof(attempt), "%" PRIu32 " of %" PRIu32, delivery->retry_count + 1,
              flow->group->max_retries + 1);
     shove_log_fields(SHOVE_LOG_WARN, "message not handled", "outcome", shove_outcome_name(outcome),
-                     "topic", flow->source, "partition", partition, "offset", offset, "attempt",
-                     attempt, "then", describe_hop(hop, then, sizeof(then)), "error",
+                     "topic", flow->source, "partition", place.partition, "offset", place.offset,
+                     "attempt", attempt, "then", describe_hop(hop, then, sizeof(then)), "error",
                      delivery->error ? delivery->error : "-", NULL);
 }
 

@@ -175,8 +175,7 @@ struct shove_flow { /* a group that is consumed */
     size_t topic_count;
     uint32_t index;
     uint32_t group_number;                  /* of its group in the topology that workers have now */
-    int64_t timeouts_ms[SHOVE_WORKER_SETS]; /* of a handler, as each set of workers was told */
-    int64_t audits_ms[SHOVE_WORKER_SETS];   /* of an audit behind it; 0: there is none */
+    int64_t timeouts_ms[SHOVE_WORKER_SETS]; /* of a handler with its audit, as each set was told */
     enum shove_flow_state state;
     bool was_assigned;   /* at least once */
     bool is_paused;      /* by command: nothing is fed */

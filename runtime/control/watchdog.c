@@ -9,16 +9,14 @@
 /* Of a handler and its audit, of which control sees nothing: what the code that the worker has
  * loaded says; that of other workers may say something else. */
 static int64_t timeout_ms(const struct shove_flow *flow, const struct shove_worker *worker) {
-    const uint32_t set = shove_pool_set_of(worker);
-    return flow->timeouts_ms[set] + flow->audits_ms[set];
+    return flow->timeouts_ms[shove_pool_set_of(worker)];
 }
 
 static int64_t longest_timeout_ms(const struct shove_worker *worker) {
     const struct shove_control *control = worker->control;
     int64_t longest_ms = 0;
     for (uint32_t i = 0; i < control->flow_count; i++) {
-        const struct shove_flow *flow = &control->flows[i];
-        const int64_t this_ms = timeout_ms(flow, worker);
+        const int64_t this_ms = timeout_ms(&control->flows[i], worker);
         longest_ms = this_ms > longest_ms ? this_ms : longest_ms;
     }
     return longest_ms;

@@ -18,7 +18,6 @@ struct shove_sequence_key {
     struct shove_sequence_entry *first;
     struct shove_sequence_entry *last;
     size_t count;
-    size_t name_size;
     char name[]; /* partition, key */
 };
 
@@ -38,7 +37,7 @@ static struct shove_sequence_key *add(struct shove_sequence *sequence, const cha
     struct shove_sequence_key *key = malloc(sizeof *key + name_size);
     if (key == NULL)
         return NULL;
-    *key = (struct shove_sequence_key){.name_size = name_size};
+    *key = (struct shove_sequence_key){0};
     memcpy(key->name, name, name_size);
     HASH_ADD_KEYPTR(hh, sequence->keys, key->name, name_size, key);
     if (key->hh.tbl == NULL) { /* no memory */

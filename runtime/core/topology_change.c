@@ -126,9 +126,9 @@ bool shove_topology_has_new_topics(const struct shove_topology *now,
                                    const struct shove_topology *next, uint32_t broker) {
     for (uint32_t i = 0; i < next->topic_count; i++) {
         const struct shove_topic *topic = &next->topics[i];
-        const struct shove_topic *before = find_topic(now, topic);
         if (topic->broker != broker)
             continue;
+        const struct shove_topic *before = find_topic(now, topic);
         if (before == NULL || !has_same_holds(before, topic) || !is_same(before->dlq, topic->dlq))
             return true;
     }

@@ -41,7 +41,7 @@ const uint8_t *shove_channel_bytes(const struct shove_channel *channel, uint64_t
 
 const struct shove_envelope *shove_channel_envelope(const struct shove_channel *channel,
                                                     uint64_t arena_offset) {
-    return (const struct shove_envelope *)(channel->arena + arena_offset);
+    return (const struct shove_envelope *)(const void *)shove_channel_bytes(channel, arena_offset);
 }
 
 void shove_channel_publish_notes(struct shove_channel *channel) {

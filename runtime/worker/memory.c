@@ -158,6 +158,10 @@ static void judge_and_tell(struct shove_host *host) {
         tell(host);
 }
 
+void shove_memory_note_error(struct shove_host *host, const char *text) {
+    host->is_out_of_memory |= text != NULL && strstr(text, "not enough memory") != NULL;
+}
+
 void shove_memory_recover(struct shove_host *host) {
     host->is_out_of_memory = false;
     judge_and_tell(host);

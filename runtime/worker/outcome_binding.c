@@ -9,6 +9,7 @@
 
 #include "worker/audit.h"
 #include "worker/bindings.h"
+#include "worker/memory.h"
 #include "worker/scheduler.h"
 #include "worker/tasks.h"
 
@@ -113,7 +114,7 @@ static void settle_error(lua_State *L, struct shove_task *task, int index) {
     }
     const char *text = lua_tolstring(L, index, &size);
     tell(task, SHOVE_OUTCOME_ERROR, text, size);
-    task->host->is_out_of_memory |= strstr(text, "not enough memory") != NULL;
+    shove_memory_note_error(task->host, text);
 }
 
 static void settle_handler(lua_State *L, struct shove_task *task) {
@@ -137,7 +138,7 @@ static void settle_audit(lua_State *L, struct shove_task *task) {
     size_t size;
     shove_push_text(L, 3);
     const char *text = lua_tolstring(L, -1, &size);
-    task->host->is_out_of_memory |= strstr(text, "not enough memory") != NULL;
+    shove_memory_note_error(task->host, text);
     shove_audit_fail(task, text, size);
 }
 

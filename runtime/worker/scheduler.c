@@ -81,6 +81,7 @@ static const uint8_t ending_note[] = {
     [SHOVE_TASK_START] = SHOVE_NOTE_STARTED,
     [SHOVE_TASK_STRATEGY] = SHOVE_NOTE_ADVISED,
 };
+
 uint16_t shove_scheduler_duration(struct shove_task *task) {
     const struct shove_host *host = task->host;
     read_clock(task->host);

@@ -6,6 +6,7 @@
 
 #include "core/autoscale.h"
 #include "worker/bindings.h"
+#include "worker/memory.h"
 #include "worker/scheduler.h"
 #include "worker/tasks.h"
 
@@ -57,7 +58,7 @@ static int advise(lua_State *L) {
     }
     if (!lua_toboolean(L, 2)) {
         text = lua_tolstring(L, 3, &size);
-        host->is_out_of_memory |= text != NULL && strstr(text, "not enough memory") != NULL;
+        shove_memory_note_error(host, text);
     } else {
         advice = read_result(L, 3);
         if (advice.kind == SHOVE_ADVICE_FAILED) {

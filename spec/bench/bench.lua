@@ -48,17 +48,6 @@ local function environment(extra)
   return list
 end
 
--- The loop's clock stands still between turns; a timer set by an old clock fires before the loop blocks, which then blocks
--- for good.
-local function wait_ms(ms)
-  uv.update_time()
-  local timer = uv.new_timer()
-  local is_over = false
-  timer:start(ms, 0, function() is_over = true end)
-  while not is_over do uv.run "once" end
-  timer:close()
-end
-
 -- Calls run(...) and adds to the figures it gives what share of the processors was not ours meanwhile.
 local function with_steal(run, ...)
   local stolen, all = machine.stolen_ticks()
@@ -97,7 +86,7 @@ local function run_shove(case, broker, topic, broker_pid)
   local broker_from = broker_pid and select(2, machine.cpu_ns(broker_pid))
   local total, first_ns, last_ns
   repeat
-    wait_ms(SAMPLE_MS)
+    machine.wait_ms(SAMPLE_MS)
     local kib = 0
     for index, child in ipairs(machine.children_of(pid)) do
       kib = kib + machine.memory_kib(child)
@@ -114,7 +103,7 @@ local function run_shove(case, broker, topic, broker_pid)
   local broker_ns = broker_pid and select(2, machine.cpu_ns(broker_pid)) - broker_from or 0
   if not exited then process:kill "sigterm" end
   local asked_ms = uv.now()
-  while not exited and uv.now() - asked_ms < 15000 do wait_ms(10) end
+  while not exited and uv.now() - asked_ms < 15000 do machine.wait_ms(10) end
   if not exited then process:kill "sigkill" end
   if total < case.count then
     io.stderr:write(machine.read_file(dir .. "/log"))
@@ -137,17 +126,12 @@ local function run_bare(bootstrap, topic)
   return { rate = count / seconds, mib = kib / 1024, cpu_ns = cpu / count * 1e9 }
 end
 
-local function median(list)
-  table.sort(list)
-  return list[math.ceil(#list / 2)]
-end
-
 local function summarise(rounds)
   local out = {}
   for key in pairs(rounds[1]) do
     local values = {}
     for _, round in ipairs(rounds) do values[#values + 1] = round[key] end
-    out[key] = median(values)
+    out[key] = machine.median(values)
   end
   return out
 end
@@ -240,7 +224,7 @@ end
 local function bench_embedded(peer)
   local dir = sh("mktemp -d"):gsub("%s", "")
   local broker = "embedded:" .. dir .. "/bench.db"
-  local published = median(publish_rates(dir, broker))
+  local published = machine.median(publish_rates(dir, broker))
   print(string.format("\nEmbedded broker, the same messages (ratio to the same bare loop on Kafka)"))
   print(string.format("%-34s %9.0f msg/s  ratio %4.2f to librdkafka's producer filling Kafka's topic, %.1f times %d/s",
     "shove publish, standard input", published, published / peer.fill_rate, published / PUBLISHED_GOAL, PUBLISHED_GOAL))

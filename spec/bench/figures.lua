@@ -25,10 +25,6 @@ local function print_row(name, format, value, aim)
   print(("%-64s " .. format .. "%s"):format(name, value, verdict))
 end
 
-local function wait_ms(ms)
-  wait.loop(function() return false end, ms)
-end
-
 local function memory_mib(p)
   local kib = 0
   for _, pid in ipairs(machine.children_of(p.pid)) do kib = kib + machine.memory_kib(pid) end
@@ -111,14 +107,14 @@ describe("figures of", function()
     count = math.min(count, COUNT_MAX)
     publish(a, count)
     local p = run(a)
-    wait_ms(1000)
+    machine.wait_ms(1000)
     local quiet_ns = uv.hrtime()
-    wait_ms(QUIET_MS)
+    machine.wait_ms(QUIET_MS)
     local before_mib, began_ns, joined = memory_mib(p), uv.hrtime(), generations(a)
     for _ = 1, RELOADS do
       local next_ms = uv.hrtime() / 1e6 + APART_MS
       assert.are.equal(0, a:command("reload").code)
-      wait_ms(math.max(0, next_ms - uv.hrtime() / 1e6))
+      machine.wait_ms(math.max(0, next_ms - uv.hrtime() / 1e6))
     end
     local ended_ns, after_mib = uv.hrtime(), memory_mib(p)
     local joined_after = generations(a)
@@ -165,7 +161,7 @@ describe("figures of", function()
     local a = new_app("consumers = { min = 2, max = 2 }, prefetch = 200, concurrent = true", "")
     publish(a, 1000)
     local p = run(a)
-    wait_ms(2000)
+    machine.wait_ms(2000)
     local function cpu_ns()
       local sum = 0
       for _, pid in ipairs(machine.children_of(p.pid)) do
@@ -175,7 +171,7 @@ describe("figures of", function()
       return sum
     end
     local from_ns, began_ns = cpu_ns(), uv.hrtime()
-    wait_ms(IDLE_MS)
+    machine.wait_ms(IDLE_MS)
     local percent = (cpu_ns() - from_ns) / (uv.hrtime() - began_ns) * 100
     print_row("CPU of all processes while idle, Kafka, % of a core", "%.2f", percent, 1)
     app.drain(p)

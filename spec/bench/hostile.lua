@@ -17,6 +17,7 @@
 local app = require "spec.support.app"
 local http = require "spec.support.http"
 local kafka = require "spec.support.kafka"
+local machine = require "spec.bench.machine"
 local tmp = require "spec.support.tmp"
 local wait = require "spec.support.wait"
 
@@ -63,10 +64,6 @@ app:register(bad, shove.group { prefetch = 4, concurrent = true, max_retries = 0
 return app
 ]]
 
-local function wait_ms(ms)
-    wait.loop(function() return false end, ms)
-end
-
 local function handled(run)
     local text = http.request(run.port, "/metrics").body
     local count = text:match(('messages_consumed_total{topic="%s",[^}]*outcome="ack"} (%%d+)'):format(run.good:gsub("%-", "%%-")))
@@ -78,7 +75,7 @@ local function rate_during(run, ms, meanwhile)
     local over = uv.hrtime() / 1e6 + ms
     while uv.hrtime() / 1e6 < over do
         meanwhile()
-        wait_ms(LOOK_MS)
+        machine.wait_ms(LOOK_MS)
     end
     local last, ended = handled(run)
     return (last - first) / (ended - began) * 1000
@@ -106,11 +103,6 @@ local function sender(run, every_ms)
     end
 end
 
-local function median(list)
-    table.sort(list)
-    return list[math.ceil(#list / 2)]
-end
-
 local function measure(broker, name, body, pace)
     local run = start(broker, body)
     local count = math.ceil(((pace.alone_ms + pace.beside_ms) * pace.rounds + 2000) / 1000 * PER_SECOND)
@@ -127,11 +119,11 @@ local function measure(broker, name, body, pace)
     wait.until_true(function() return handled(run) == count end, 120000, "all good messages to be handled")
     app.drain(run.process)
     local said = run.process:text "stderr"
-    local ratio = median(ratios)
+    local ratio = machine.median(ratios)
     local died = select(2, said:gsub("a worker process died", ""))
     local replaced = select(2, said:gsub("makes way for a new one", ""))
     print(("%-9s %-28s every %2.0f s: %5.0f msg/s beside it, %5.0f alone, ratio %.2f; workers died %d, replaced %d"):format(
-        broker, name, pace.every_ms / 1000, median(beside), median(alone), ratio, died, replaced))
+        broker, name, pace.every_ms / 1000, machine.median(beside), machine.median(alone), ratio, died, replaced))
     return ratio, said:match("handled +group=" .. run.good:gsub("%-", "%%-") .. "%-consumer +([^\n]*)"), count
 end
 

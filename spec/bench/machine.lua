@@ -1,4 +1,4 @@
--- What /proc says of processes and of the machine, for benchmarks.
+-- What benchmarks share: what /proc says of processes and of the machine, waiting, medians.
 local uv = require "luv"
 
 local M = {}
@@ -48,6 +48,22 @@ function M.stolen_ticks()
     if at == 8 then stolen = tonumber(ticks) end
   end
   return stolen, all
+end
+
+-- The loop's clock stands still between turns; a timer set by an old clock fires before the loop blocks, which then blocks
+-- for good.
+function M.wait_ms(ms)
+  uv.update_time()
+  local timer = uv.new_timer()
+  local is_over = false
+  timer:start(ms, 0, function() is_over = true end)
+  while not is_over do uv.run "once" end
+  timer:close()
+end
+
+function M.median(list)
+  table.sort(list)
+  return list[math.ceil(#list / 2)]
 end
 
 return M
