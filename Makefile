@@ -61,7 +61,7 @@ lint: deps
 	@scripts/lint
 
 format:
-	@git ls-files 'runtime/*.[ch]' 'runtime/*.cc' 'spec/*.[ch]' | xargs -r clang-format -i
+	@git ls-files 'runtime/*.[ch]' 'spec/*.[ch]' | xargs -r clang-format -i
 
 install: build
 	@cmake --install build/release --prefix $(PREFIX)

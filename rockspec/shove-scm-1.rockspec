@@ -16,7 +16,7 @@ description = {
     labels = { "kafka", "queue", "consumer" },
 }
 
--- lua-cjson and luv are linked or loaded from the system, beside LuaJIT, libuv, LMDB, jansson, libmicrohttpd, simdjson, mimalloc, uthash
+-- lua-cjson and luv are linked or loaded from the system, beside LuaJIT, libuv, LMDB, jansson, libmicrohttpd, mimalloc, uthash
 -- and librdkafka 2.2 or newer: `make deps` installs or builds all of them.
 dependencies = {
     "lua ~> 5.1",
@@ -29,7 +29,6 @@ external_dependencies = {
     JANSSON = { header = "jansson.h" },
     MICROHTTPD = { header = "microhttpd.h" },
     UTHASH = { header = "uthash.h" },
-    SIMDJSON = { header = "simdjson.h" },
     MIMALLOC = { library = "mimalloc" },
 }
 
@@ -38,7 +37,6 @@ build = {
     variables = {
         CMAKE_BUILD_TYPE = "Release",
         CMAKE_C_FLAGS_RELEASE = "-O2 -g",
-        CMAKE_CXX_FLAGS_RELEASE = "-O2 -g",
         CMAKE_INSTALL_PREFIX = "$(PREFIX)",
         SHOVE_SPECS = "OFF",
     },

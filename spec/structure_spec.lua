@@ -24,7 +24,6 @@ local LIBRARY_SEAMS = {
     { "luv", "^luv/", "^worker/" },
     { "libmicrohttpd", "^microhttpd%.h$", "^control/admin%.c$" },
     { "uthash", "^uthash%.h$", "^core/sequence%.c$" },
-    { "simdjson", "^simdjson%.h$", "^worker/json%.cc$" },
 }
 
 local LINES_MAX = 600

@@ -10,10 +10,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#ifdef __cplusplus
-extern "C" {
-#endif
-
 typedef struct lua_State lua_State;
 struct shove_json;
 
@@ -25,9 +21,5 @@ void shove_json_free(struct shove_json *json);
  * tables, null is a light userdata of NULL (shove.null), every number a double. False: the stack is
  * as before and nothing is said about the text. Raises only "not enough memory". */
 bool shove_json_push(struct shove_json *json, lua_State *L, const char *text, size_t size);
-
-#ifdef __cplusplus
-}
-#endif
 
 #endif

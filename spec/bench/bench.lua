@@ -2,18 +2,19 @@
 -- message goes: control's loop, librdkafka's threads (in control, too), the workers, and the broker, which shares the
 -- machine.
 --
--- luajit spec/bench/bench.lua BUILD_DIR [ROUNDS]. Starts its own Kafka. Each round measures the peer and then each case,
--- so that a machine whose speed drifts moves both: a ratio is the median of the rounds' ratios, everything else the
--- median of its own. Nothing passes or fails here.
+-- luajit spec/bench/bench.lua BUILD_DIR [ROUNDS]. Starts its own Kafka. The peer is measured right before each case, so
+-- that a machine whose speed drifts moves both: a ratio is the median of the rounds' ratios, everything else the median
+-- of its own. Nothing passes or fails here.
 local uv = require "luv"
 local machine = require "spec.bench.machine"
 
 local BUILD = assert(arg[1], "usage: bench.lua BUILD_DIR [ROUNDS]")
-local ROUNDS = tonumber(arg[2] or "3")
+local ROUNDS = tonumber(arg[2] or "5")
 local COUNT = tonumber(os.getenv "BENCH_COUNT" or "2000000")
 local SLEEPING_COUNT = 300000
 local PUBLISHED_GOAL = 200000
-local SAMPLE_MS = 50
+-- A sample reads all page tables of the processes: often, it would take a part of what it measures.
+local SAMPLE_MS = 250
 local DEADLINE_MS = 180000
 local JVM_OPTIONS = "-Xms1g -Xmx1g -XX:+UseSerialGC -XX:TieredStopAtLevel=1"
 
@@ -26,9 +27,12 @@ end
 
 local function read_counts(dir)
   local total, first_ns, last_ns = 0, math.huge, 0
-  for name in sh("ls " .. dir):gmatch "%S+%.count" do
+  local scan = uv.fs_scandir(dir)
+  for name in function() return uv.fs_scandir_next(scan) end do
     local last
-    for line in io.lines(dir .. "/" .. name) do last = line end
+    if name:find "%.count$" then
+      for line in io.lines(dir .. "/" .. name) do last = line end
+    end
     if last then
       local count, first, now = last:match "^(%d+) (%d+) (%d+)$"
       total = total + tonumber(count)
@@ -143,9 +147,9 @@ local CASES = {
     count = SLEEPING_COUNT },
 }
 
-local function with_ratios(rounds, bare)
-  for i, round in ipairs(rounds) do round.ratio = round.rate / bare[i].rate end
-  return rounds
+local function with_ratio(figures, bare)
+  figures.ratio = figures.rate / bare.rate
+  return figures
 end
 
 local function print_row(name, figures)
@@ -190,15 +194,17 @@ local function bench_kafka()
     -- Warms the page cache and the broker.
     for _ = 1, 3 do run_bare(bootstrap, topic) end
     for round = 1, ROUNDS do
-      bare[round] = with_steal(run_bare, bootstrap, topic)
       for i, case in ipairs(CASES) do
+        local peer = with_steal(run_bare, bootstrap, topic)
+        table.insert(bare, peer)
         results[i] = results[i] or {}
-        results[i][round] = with_steal(run_shove, case, "kafka://" .. bootstrap, topic, broker_pid)
+        results[i][round] = with_ratio(with_steal(run_shove, case, "kafka://" .. bootstrap, topic, broker_pid), peer)
       end
     end
     print(string.format("Kafka, %d messages of 44 bytes, 8 partitions, medians of %d rounds", COUNT, ROUNDS))
-    print_bare(summarise(bare))
-    for i, case in ipairs(CASES) do print_row(case.name, summarise(with_ratios(results[i], bare))) end
+    bare = summarise(bare)
+    print_bare(bare)
+    for i, case in ipairs(CASES) do print_row(case.name, summarise(results[i])) end
     return { bare = bare, fill_rate = fill_rate }
   end)
   sh("scripts/kafka stop " .. dir)
@@ -230,8 +236,10 @@ local function bench_embedded(peer)
     "shove publish, standard input", published, published / peer.fill_rate, published / PUBLISHED_GOAL, PUBLISHED_GOAL))
   for _, case in ipairs(CASES) do
     local rounds = {}
-    for round = 1, ROUNDS do rounds[round] = with_steal(run_shove, case, broker, "bench") end
-    print_row(case.name, summarise(with_ratios(rounds, peer.bare)))
+    for round = 1, ROUNDS do
+      rounds[round] = with_ratio(with_steal(run_shove, case, broker, "bench"), peer.bare)
+    end
+    print_row(case.name, summarise(rounds))
   end
   os.execute("rm -rf " .. dir)
 end
