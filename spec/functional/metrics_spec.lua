@@ -260,11 +260,8 @@ describe("/metrics", function()
         local text = http.request(s.port, "/metrics").body
         assert.matches('\njobs_consumers{consumer_group="a\\"b\\\\c"} 1\n', text, 1, true)
         assert.is_nil(text:find "\n%l*shove_")
-        if not os.execute "command -v promtool >/dev/null" then
-            pending "promtool is not installed (Debian package prometheus)"
-            return
-        end
-        local result = process.run { "promtool", "check", "metrics", stdin = { text = text } }
+        local promtool = os.getenv "HOME" .. "/.cache/shove/promtool" -- scripts/deps puts it there
+        local result = process.run { promtool, "check", "metrics", stdin = { text = text } }
         assert.same({ 0, "", "" }, { result.code, result.stdout, result.stderr })
         assert.equal(0, (app.drain(s.p)), s.p:transcript())
     end)
