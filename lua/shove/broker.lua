@@ -190,6 +190,8 @@ function M.option(value)
     local unknown = unknown_key(value)
     if unknown then
         return nil, unknown
+    elseif rawget(value, "url") == nil then
+        return nil, "the table has no url; " .. M.ALLOWED .. " as its url"
     end
     local checked = {}
     for _, name in ipairs(OPTIONS) do

@@ -21,9 +21,9 @@ end
 function M.runner(strategy)
     return strategy and function()
         for _, stats in ipairs(groups.live()) do
-            local name = stats.group
+            local name, broker = stats.group, stats.broker -- the strategy may change its table
             if stats.state == "joined" and not stats.paused and stats.min < stats.max then
-                advise(name, xpcall(strategy, describe, stats))
+                advise(name, broker, xpcall(strategy, describe, stats))
             end
         end
     end

@@ -93,8 +93,8 @@ static void on_notice(void *ctx, int code, const char *text) {
     struct shove_cluster *cluster = ctx;
     count_error(cluster, code);
     shove_log_fields(code ? SHOVE_LOG_WARN : SHOVE_LOG_INFO, text, "code",
-                     code ? shove_error_name(code) : "recovered",
-                     shove_cluster_label(cluster) ? "broker" : NULL, cluster->url, NULL);
+                     code ? shove_error_name(code) : "recovered", SHOVE_CLUSTER_FIELD(cluster),
+                     NULL);
 }
 
 static const struct shove_transport_events EVENTS = {

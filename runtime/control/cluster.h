@@ -31,6 +31,9 @@ struct shove_cluster *shove_cluster_of(const struct shove_control *control,
 /* What tells it from the others: its address, NULL where it is the only one. Borrows. */
 const char *shove_cluster_label(const struct shove_cluster *cluster);
 
+/* The last field of a log line (base/log.h), before its NULL: the same. */
+#define SHOVE_CLUSTER_FIELD(cluster) shove_cluster_label(cluster) ? "broker" : NULL, (cluster)->url
+
 /* "kafka://a, embedded:./b.db". Borrows `out`. */
 const char *shove_clusters_list(const struct shove_control *control, char *out, size_t size);
 

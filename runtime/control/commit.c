@@ -60,7 +60,8 @@ static void watch_coverage(struct shove_partition *partition) {
                      "more messages are open than a commit can list: after a crash some that are "
                      "finished will be handled again",
                      "topic", partition->topic, "partition", number, "group", flow->group->group_id,
-                     "open", open, "again", repeated, NULL);
+                     "open", open, "again", repeated, SHOVE_CLUSTER_FIELD(partition->flow->cluster),
+                     NULL);
 }
 
 static void add(struct built *built, struct shove_partition *partition) {
@@ -182,8 +183,7 @@ static void shrink_metadata(struct shove_partition *partition) {
                      "the broker takes less metadata with a commit than shove would give it: after "
                      "a crash more messages are handled again, and attempts that are not in a hold "
                      "may be forgotten; raise its offset.metadata.max.bytes to 4096",
-                     "characters from now on", size, shove_cluster_label(cluster) ? "broker" : NULL,
-                     cluster->url, NULL);
+                     "characters from now on", size, SHOVE_CLUSTER_FIELD(cluster), NULL);
 }
 
 /* Crash counts that are on the broker now: their messages may run again. */

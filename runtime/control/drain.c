@@ -248,7 +248,6 @@ void shove_drain_summary(struct shove_control *control) {
         shove_log_fields(SHOVE_LOG_INFO, "handled", "group", flow->group->group_id, "acked", done,
                          "retried or deferred", delayed, "dead letters", dead, "discarded",
                          discarded, "reasons", describe_reasons(tally, reasons, sizeof(reasons)),
-                         shove_cluster_label(flow->cluster) ? "broker" : NULL, flow->cluster->url,
-                         NULL);
+                         SHOVE_CLUSTER_FIELD(flow->cluster), NULL);
     }
 }

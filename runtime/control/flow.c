@@ -90,7 +90,8 @@ void shove_flow_remove(struct shove_flow *flow, bool returns) {
                      returns ? "the group finishes what it has, leaves, and joins with other topics"
                              : "the group is not in the app any more: it finishes what it has and "
                                "leaves",
-                     "group", flow->group->group_id, "topic", flow->source, NULL);
+                     "group", flow->group->group_id, "topic", flow->source,
+                     SHOVE_CLUSTER_FIELD(flow->cluster), NULL);
 }
 
 void shove_flow_leave(struct shove_flow *flow) {
@@ -219,7 +220,7 @@ static int add_former_holds(struct shove_flow *flow, const struct shove_buffer *
                          "holds that are not declared any more are read as well, because retries "
                          "may wait in them: delete them when they are empty",
                          "holds", (const char *)added.data, "queue", flow->source, "group",
-                         flow->group->group_id, NULL);
+                         flow->group->group_id, SHOVE_CLUSTER_FIELD(flow->cluster), NULL);
     shove_buffer_release(&added);
     return rc;
 }

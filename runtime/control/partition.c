@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "control/cluster.h"
 #include "control/commit.h"
 #include "control/delivery.h"
 #include "control/drain.h"
@@ -49,7 +50,8 @@ static void restore(struct shove_partition *partition) {
                      "finished beyond the "
                      "committed offset may be handled again",
                      "topic", partition->topic, "partition", where, "group",
-                     partition->flow->group->group_id, "why", error.text, NULL);
+                     partition->flow->group->group_id, "why", error.text,
+                     SHOVE_CLUSTER_FIELD(partition->flow->cluster), NULL);
 }
 
 void shove_partitions_assigned(struct shove_flow *flow, struct shove_claim **claims, size_t count) {
@@ -76,7 +78,7 @@ void shove_partitions_assigned(struct shove_flow *flow, struct shove_claim **cla
     char text[32];
     snprintf(text, sizeof(text), "%zu", main_count);
     shove_log_fields(SHOVE_LOG_INFO, "partitions assigned", "group", flow->group->group_id, "topic",
-                     flow->source, "partitions", text, NULL);
+                     flow->source, "partitions", text, SHOVE_CLUSTER_FIELD(flow->cluster), NULL);
 }
 
 static void forget(void *ctx, struct shove_ledger_entry *entry) {
@@ -185,7 +187,7 @@ static void log_given_up(enum shove_log_level level, const char *message,
     }
     snprintf(text, sizeof(text), "%zu", named_count);
     shove_log_fields(level, message, "group", flow->group->group_id, "topic", flow->topics[named],
-                     "partitions", text, NULL);
+                     "partitions", text, SHOVE_CLUSTER_FIELD(flow->cluster), NULL);
 }
 
 void shove_partitions_revoking(struct shove_flow *flow, struct shove_claim **claims, size_t count) {

@@ -258,16 +258,12 @@ static void publish_asked(struct shove_worker *worker, const struct shove_note *
 /* It is given nothing more and told to stop when it has nothing, as one of the code before a
  * reload. */
 static void became_spent(struct shove_worker *worker) {
-    struct shove_control *control = worker->control;
     worker->is_spent = true;
     if (worker->state != SHOVE_WORKER_READY)
         return; /* a reload has told it to go, with what it has */
     worker->state = SHOVE_WORKER_RETIRING;
-    if (worker->runs_start) {
-        shove_on_start_cancel(control);
-        control->is_start_sent = false; /* another runs it */
-    }
-    shove_flows_spread(control);
+    shove_on_start_move(worker);
+    shove_flows_spread(worker->control);
 }
 
 static void returned(struct shove_worker *worker, const struct shove_note *note) {
@@ -299,7 +295,7 @@ static void handle_note(struct shove_worker *worker, const struct shove_note *no
             distrust(worker, "it said twice that it has loaded the script");
         break;
     case SHOVE_NOTE_STARTED:
-        shove_on_start_returned(worker, (const char *)payload, note->size);
+        shove_on_start_returned(worker, note, payload);
         break;
     case SHOVE_NOTE_GROUPS:
         worker->wants_groups = true;

@@ -174,8 +174,9 @@ static int check_room(struct shove_control *control, const struct shove_topology
 }
 
 static void switch_to(struct shove_control *control, struct shove_topology *next) {
-    const bool restarts = shove_on_start_cancel(control);
     char generation[16];
+    for (uint32_t i = 0; i < control->worker_count; i++)
+        shove_on_start_move(&control->workers[i]);
     take_over(control, next);
     shove_metrics_learn_topics(control);
     for (uint32_t i = 0; i < control->set_size; i++)
@@ -191,8 +192,6 @@ static void switch_to(struct shove_control *control, struct shove_topology *next
     shove_scaling_start(control);
     if (control->options->watches)
         shove_file_watch_start(control);
-    if (restarts)
-        shove_on_start_send(control);
     for (uint32_t i = 0; i < control->topology.warning_count; i++)
         shove_log(SHOVE_LOG_WARN, "%s", control->topology.warnings[i]);
     snprintf(generation, sizeof(generation), "%" PRIu32, control->generation);

@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/suggest.h"
+#include "control/cluster.h"
 #include "control/reload.h"
 #include "control/run_dir.h"
 #include "control/scaling.h"
@@ -93,7 +94,7 @@ static int set_paused(struct shove_control *control, const json_t *request, bool
         shove_log_fields(SHOVE_LOG_INFO,
                          is_paused ? "the group is paused: it is given nothing new"
                                    : "the group goes on",
-                         "group", flow->group->group_id, NULL);
+                         "group", flow->group->group_id, SHOVE_CLUSTER_FIELD(flow->cluster), NULL);
     flow->is_paused = is_paused;
     return 0;
 }

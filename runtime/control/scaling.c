@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "control/cluster.h"
 #include "control/flow.h"
 #include "control/strategy.h"
 
@@ -18,10 +19,11 @@ static void report(const struct shove_flow *flow, uint32_t before, const char *w
     char to[16];
     snprintf(from, sizeof(from), "%" PRIu32, before);
     snprintf(to, sizeof(to), "%" PRIu32, flow->consumers);
-    shove_log_fields(
-        SHOVE_LOG_INFO,
-        flow->consumers > before ? "consumers were added" : "consumers were taken away", "group",
-        flow->group->group_id, "before", from, "consumers", to, "why", why, NULL);
+    shove_log_fields(SHOVE_LOG_INFO,
+                     flow->consumers > before ? "consumers were added"
+                                              : "consumers were taken away",
+                     "group", flow->group->group_id, "before", from, "consumers", to, "why", why,
+                     SHOVE_CLUSTER_FIELD(flow->cluster), NULL);
 }
 
 static void set_consumers(struct shove_flow *flow, uint32_t consumers) {

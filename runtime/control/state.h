@@ -254,6 +254,7 @@ struct shove_worker {
     bool wants_groups;          /* it asked for their state (groups.h) */
     uint64_t groups_block;      /* in its arena: the last answer; or SHOVE_ARENA_NONE */
     bool runs_start;            /* app:on_start was given to it and has not returned */
+    bool moves_start;           /* it was told to stop it, so that another worker runs it */
     bool is_killed_for_timeout;
     bool is_condemned;      /* a kill was sent */
     enum shove_death death; /* what it dies of, when it does, as far as is known before */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "control/cluster.h"
 #include "control/flow.h"
 #include "control/pool.h"
 #include "control/scaling.h"
@@ -52,9 +53,9 @@ static void tell_failure(struct shove_flow *flow, const char *text, size_t size)
     if (!shove_flow_may_log(flow))
         return;
     snprintf(what, sizeof(what), "%.*s", (int)size, text);
-    shove_log_fields(SHOVE_LOG_WARN,
-                     "the strategy of app:autoscale failed: up, down and hysteresis decide",
-                     "group", flow->group->group_id, "error", what, NULL);
+    shove_log_fields(
+        SHOVE_LOG_WARN, "the strategy of app:autoscale failed: up, down and hysteresis decide",
+        "group", flow->group->group_id, "error", what, SHOVE_CLUSTER_FIELD(flow->cluster), NULL);
 }
 
 /* Decides for the groups that wait for an advice still. `text` NULL: nobody is to blame; else it is
@@ -78,12 +79,17 @@ static void give_up(struct shove_control *control, const char *text, size_t size
 
 /* ---- what it says ---- */
 
-/* The group that waits for an advice, by the worker's word for it; NULL: none. */
-static struct shove_flow *find_flow(struct shove_control *control, const char *id, size_t size) {
+static bool is_text(const char *text, const uint8_t *bytes, size_t size) {
+    return strlen(text) == size && memcmp(text, bytes, size) == 0;
+}
+
+/* The group that waits for an advice, by the worker's words for it and its broker; NULL: none. */
+static struct shove_flow *find_flow(struct shove_control *control,
+                                    const struct shove_advice_note *head, const uint8_t *names) {
     for (uint32_t i = 0; i < control->flow_count; i++) {
         struct shove_flow *flow = &control->flows[i];
-        const char *group_id = flow->group->group_id;
-        if (flow->awaits_advice && strlen(group_id) == size && memcmp(group_id, id, size) == 0)
+        if (flow->awaits_advice && is_text(flow->group->group_id, names, head->group_size) &&
+            is_text(flow->cluster->url, names + head->group_size, head->broker_size))
             return flow;
     }
     return NULL;
@@ -102,11 +108,11 @@ int shove_strategy_advice(struct shove_worker *worker, const struct shove_note *
         return SHOVE_ECORRUPT;
     memcpy(&head, payload, sizeof(head));
     const size_t parts_size = note->size - sizeof(head);
-    if (head.group_size > parts_size || head.kind > SHOVE_ADVICE_FAILED)
+    const uint64_t names_size = (uint64_t)head.group_size + head.broker_size;
+    if (names_size > parts_size || head.kind > SHOVE_ADVICE_FAILED)
         return SHOVE_ECORRUPT;
-    const char *id = (const char *)payload + sizeof(head);
-    struct shove_flow *flow =
-        is_of_now(worker, note) ? find_flow(control, id, head.group_size) : NULL;
+    const uint8_t *names = payload + sizeof(head);
+    struct shove_flow *flow = is_of_now(worker, note) ? find_flow(control, &head, names) : NULL;
     if (!flow)
         return 0;
     const struct shove_advice advice = {.kind = (enum shove_advice_kind)head.kind,
@@ -114,7 +120,7 @@ int shove_strategy_advice(struct shove_worker *worker, const struct shove_note *
     flow->awaits_advice = false;
     if (advice.kind == SHOVE_ADVICE_FAILED) {
         flow->strategy_failures++;
-        tell_failure(flow, id + head.group_size, parts_size - head.group_size);
+        tell_failure(flow, (const char *)names + names_size, parts_size - names_size);
     }
     shove_scaling_decide(flow, &advice);
     return 0;

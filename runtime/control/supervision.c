@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "control/cluster.h"
 #include "control/drain.h"
 #include "control/flow.h"
 #include "core/respawn.h"
@@ -16,7 +17,7 @@
 static void report_end(const struct shove_flow *flow, int code, const char *text) {
     shove_log_fields(SHOVE_LOG_ERROR, "a consumer group stopped and consumes no more", "group",
                      flow->group->group_id, "topic", flow->source, "code", shove_error_name(code),
-                     "error", text, NULL);
+                     "error", text, SHOVE_CLUSTER_FIELD(flow->cluster), NULL);
 }
 
 static void report_rest(const struct shove_flow *flow, int code, const char *text) {
@@ -29,7 +30,8 @@ static void report_rest(const struct shove_flow *flow, int code, const char *tex
                          ? "a consumer group stopped again and again: it is only probed from now on"
                          : "a consumer group stopped and is started again",
                      "group", flow->group->group_id, "topic", flow->source, "code",
-                     shove_error_name(code), "error", text, "failures", failures, "in", wait, NULL);
+                     shove_error_name(code), "error", text, "failures", failures, "in", wait,
+                     SHOVE_CLUSTER_FIELD(flow->cluster), NULL);
 }
 
 void shove_supervision_failed(struct shove_flow *flow, int code, const char *text) {
@@ -65,7 +67,8 @@ static void join_again(struct shove_flow *flow) {
     free(flow->failure);
     flow->failure = NULL;
     shove_log_fields(SHOVE_LOG_INFO, "the consumer group is started again", "group",
-                     flow->group->group_id, "topic", flow->source, NULL);
+                     flow->group->group_id, "topic", flow->source,
+                     SHOVE_CLUSTER_FIELD(flow->cluster), NULL);
 }
 
 void shove_supervision_watch(struct shove_control *control) {

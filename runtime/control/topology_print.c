@@ -108,20 +108,28 @@ static void add_group(struct shove_text_table *table, const struct shove_topolog
     shove_text_table_add(table, "%u", shove_group_effective_prefetch(group));
     shove_text_table_add(table, "%u", group->max_retries);
     shove_text_table_add(table, "%s", duration_text(group->handler_timeout_ms, text));
+    if (topology->broker_count > 1)
+        shove_text_table_add(table, "%s",
+                             topology->brokers[topology->topics[group->topic].broker].url);
     shove_text_table_add(table, "%s", group->at != NULL ? group->at : "");
 }
 
 static void print_groups(const struct shove_topology *topology, FILE *out) {
-    struct shove_text_table table = {.columns = 7, .is_number = {[3] = true, [4] = true}};
+    const bool has_brokers = topology->broker_count > 1;
+    struct shove_text_table table = {.columns = has_brokers ? 8 : 7,
+                                     .is_number = {[3] = true, [4] = true}};
     fputs("\nGroups\n", out);
     if (topology->group_count == 0) {
         fputs("  none: no handler is registered\n", out);
         return;
     }
-    static const char *const titles[] = {"GROUP",   "CONSUMES", "CONSUMERS",    "PREFETCH",
-                                         "RETRIES", "TIMEOUT",  "REGISTERED AT"};
-    for (size_t i = 0; i < table.columns; i++)
+    static const char *const titles[] = {"GROUP",    "CONSUMES", "CONSUMERS",
+                                         "PREFETCH", "RETRIES",  "TIMEOUT"};
+    for (size_t i = 0; i < sizeof titles / sizeof *titles; i++)
         shove_text_table_add(&table, "%s", titles[i]);
+    if (has_brokers)
+        shove_text_table_add(&table, "%s", "BROKER");
+    shove_text_table_add(&table, "%s", "REGISTERED AT");
     for (uint32_t i = 0; i < topology->group_count; i++)
         add_group(&table, topology, &topology->groups[i]);
     shove_text_table_print(&table, out);

@@ -87,16 +87,17 @@ enum shove_note_type {
     SHOVE_NOTE_LOAD_ERROR,  /* payload: why the script did not load, with file:line; outcome =
                                SHOVE_EXIT_* */
     SHOVE_NOTE_READY,       /* the script is loaded and handlers can run */
-    SHOVE_NOTE_STARTED,     /* app:on_start returned; payload: error text or empty */
-    SHOVE_NOTE_GROUPS,      /* asks for what control knows of the groups; one at a time */
-    SHOVE_NOTE_ADVICE,      /* generation; payload: struct shove_advice_note + its parts */
-    SHOVE_NOTE_ADVISED,     /* generation: the strategy has ended, once for each SUBMIT_ADVISE;
-                               payload: error text or empty */
-    SHOVE_NOTE_AUDIT_LATE,  /* slot, generation, outcome: the audit of what is settled next had no
-                               end in time; payload: why */
-    SHOVE_NOTE_SPENT,       /* memory runs low: it takes nothing more and wants to be replaced */
-    SHOVE_NOTE_RETURNED,    /* slot, generation: that message came after SPENT; nothing was done */
-    SHOVE_NOTE_STOPPING     /* exiting by itself: nothing runs any more, or memory is used up */
+    SHOVE_NOTE_STARTED,    /* app:on_start returned; payload: error text or empty; outcome DEFER: it
+                              was cancelled */
+    SHOVE_NOTE_GROUPS,     /* asks for what control knows of the groups; one at a time */
+    SHOVE_NOTE_ADVICE,     /* generation; payload: struct shove_advice_note + its parts */
+    SHOVE_NOTE_ADVISED,    /* generation: the strategy has ended, once for each SUBMIT_ADVISE;
+                              payload: error text or empty */
+    SHOVE_NOTE_AUDIT_LATE, /* slot, generation, outcome: the audit of what is settled next had no
+                              end in time; payload: why */
+    SHOVE_NOTE_SPENT,      /* memory runs low: it takes nothing more and wants to be replaced */
+    SHOVE_NOTE_RETURNED,   /* slot, generation: that message came after SPENT; nothing was done */
+    SHOVE_NOTE_STOPPING    /* exiting by itself: nothing runs any more, or memory is used up */
 };
 #define SHOVE_NOTE_MORE                                                                            \
     0x80u /* or'ed into type: the payload goes on in the next record of this type */
@@ -122,10 +123,12 @@ struct shove_publish_note { /* then: topic, key, payload, headers block */
     int64_t timestamp_ms; /* -1: now */
 };
 
-struct shove_advice_note { /* then: group id, what went wrong */
+struct shove_advice_note { /* then: group id, its broker, what went wrong */
     int64_t consumers;     /* SHOVE_ADVICE_COUNT */
     uint32_t kind;         /* enum shove_advice_kind */
     uint32_t group_size;
+    uint32_t broker_size;
+    uint32_t reserved; /* 0 */
 };
 
 struct shove_channel;

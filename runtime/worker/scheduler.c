@@ -244,15 +244,15 @@ static void begin_beside(struct shove_host *host, enum shove_task_kind kind, int
     shove_scheduler_call(task, host->beside_ref, function_ref);
 }
 
-/* A message, or what runs beside messages. Of the strategy alone control expects a word still. */
+/* A message, of which control expects no word any more, or what runs beside messages. */
 static void cancel(struct shove_host *host, const struct shove_submit *entry) {
     static const char text[] = "it was cancelled";
     for (uint32_t i = 0; i < host->task_count; i++) {
         struct shove_task *task = host->tasks[i];
         if (task->state == SHOVE_TASK_WAITING && task->slot == entry->slot &&
             task->generation == entry->generation) {
-            task->is_settled |= task->kind != SHOVE_TASK_STRATEGY;
-            shove_scheduler_end(task, SHOVE_OUTCOME_ERROR, text, sizeof text - 1, true);
+            task->is_settled |= task->kind == SHOVE_TASK_MESSAGE;
+            shove_scheduler_end(task, SHOVE_OUTCOME_DEFER, text, sizeof text - 1, true);
             return;
         }
     }

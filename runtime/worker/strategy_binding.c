@@ -44,25 +44,27 @@ static struct shove_advice_note read_result(lua_State *L, int index) {
     return advice;
 }
 
-/* advise(group, is_ok, result): what the protected call of the strategy gave. */
+/* advise(group, broker, is_ok, result): what the protected call of the strategy gave. */
 static int advise(lua_State *L) {
     struct shove_host *host = shove_host_of(L);
     const struct shove_task *task = shove_task_of_thread(host, L);
     struct shove_advice_note advice = {.kind = SHOVE_ADVICE_FAILED};
     size_t group_size;
+    size_t broker_size;
     size_t size = 0;
     const char *group = luaL_checklstring(L, 1, &group_size);
+    const char *broker = luaL_checklstring(L, 2, &broker_size);
     const char *text = NULL;
     if (task == NULL || task->kind != SHOVE_TASK_STRATEGY) {
         return luaL_error(L, "advise: not the strategy");
     }
-    if (!lua_toboolean(L, 2)) {
-        text = lua_tolstring(L, 3, &size);
+    if (!lua_toboolean(L, 3)) {
+        text = lua_tolstring(L, 4, &size);
         shove_memory_note_error(host, text);
     } else {
-        advice = read_result(L, 3);
+        advice = read_result(L, 4);
         if (advice.kind == SHOVE_ADVICE_FAILED) {
-            shove_push_shown(L, 3);
+            shove_push_shown(L, 4);
             text = lua_pushfstring(
                 L,
                 "it returned %s: return \"up\", \"down\", \"stay\", a whole number of "
@@ -72,10 +74,12 @@ static int advise(lua_State *L) {
         }
     }
     advice.group_size = (uint32_t)group_size;
+    advice.broker_size = (uint32_t)broker_size;
     size = size < SHOVE_OUTCOME_TEXT_MAX ? size : SHOVE_OUTCOME_TEXT_MAX;
     struct shove_note note = {.type = SHOVE_NOTE_ADVICE, .generation = task->generation};
-    struct shove_part parts[] = {{&advice, sizeof advice}, {group, group_size}, {text, size}};
-    shove_channel_note(host->channel, &note, parts, size != 0 ? 3 : 2);
+    struct shove_part parts[] = {
+        {&advice, sizeof advice}, {group, group_size}, {broker, broker_size}, {text, size}};
+    shove_channel_note(host->channel, &note, parts, size != 0 ? 4 : 3);
     shove_channel_publish_notes(host->channel);
     return 0;
 }

@@ -305,6 +305,34 @@ describe("The commands, of an app on several brokers,", function()
     end)
 end)
 
+describe("Groups of the same id on two brokers", function()
+    it("are scaled each by its own strategy's word, and told apart in the log and by shove check", function()
+        local s = new([[
+            for _, queue in ipairs { "here", "there" } do
+              local topic = app:topic(name(queue), { broker = queue == "there" and "%OTHER%" or nil, partitions = 3 })
+              app:register(topic, { group_id = "twins", consumers = { min = 1, max = 3 } }, function(msg) stage.note(msg) end)
+            end
+            app:autoscale { poll = "100ms", cooldown = "1ms", hysteresis = "1h", strategy = function(group)
+              return group.broker == "%OTHER%" and 3 or "stay"
+            end }]])
+        local check = s:command("check", {})
+        assert.equal(0, check.code, check.stderr)
+        local _, groups = check.stdout:match "^(.*)\nGroups\n(.*)$"
+        assert.matches("BROKER", groups, 1, true)
+        assert.matches("twins +" .. s:name "here" :gsub("%p", "%%%0") .. " .* " .. s.url:gsub("%p", "%%%0") .. " ", groups)
+        assert.matches("twins +" .. s:name "there" :gsub("%p", "%%%0") .. " .* " .. s.other:gsub("%p", "%%%0") .. " ", groups)
+        local p = s:run { "--workers", "1" }
+        p:wait_for("consumers were added", WAIT_MS)
+        stage.drain(p)
+        local text = p:text "stderr"
+        for line in text:gmatch "[^\n]*consumers were added[^\n]*" do assert.matches("broker=" .. s.other, line, 1, true) end
+        for _, url in ipairs { s.url, s.other } do
+            assert.matches("partitions assigned[^\n]* broker=" .. url:gsub("%p", "%%%0"), text)
+            assert.matches("partitions being given up[^\n]* broker=" .. url:gsub("%p", "%%%0"), text)
+        end
+    end)
+end)
+
 describe("A reload of an app on several brokers", function()
     local FIRST = [[
         app:register(app:topic(name "here", { partitions = 1 }), {}, function(msg) stage.note(msg) end)

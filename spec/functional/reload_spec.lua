@@ -178,6 +178,29 @@ it("app:on_start goes on in the new code where it still runs, and does not happe
     assert.equal(0, (app.drain(s.p)), s.p:transcript())
 end)
 
+it("app:on_start that comes to its end while its process makes way does not happen twice", function()
+    local s = start { workers = "1", extra = [[
+      app:on_start(function()
+        local file = io.open(dir .. "/starts", "a")
+        file:write "started\n"
+        file:close()
+        while not uv.fs_stat(dir .. "/gate-starts") do uv.sleep(1) end
+        file = io.open(dir .. "/starts", "a")
+        file:write "ended\n"
+        file:close()
+      end)
+    ]] }
+    local starts = s.dir .. "/starts"
+    wait.until_true(function() return uv.fs_stat(starts) end, WAIT_MS, "the start")
+    assert.equal(0, reload(s).code)
+    s:open "starts"
+    wait.until_true(function() return #status(s).workers == 1 end, WAIT_MS, "the old worker to be gone")
+    s:publish { "a" }
+    s:wait("ended", { "a" })
+    assert.equal(0, (app.drain(s.p)), s.p:transcript())
+    assert.equal("started\nended\n", tmp.read(starts))
+end)
+
 for _, broker in ipairs(steered.brokers) do
     it("a reload adds groups with their topics, and has those that are gone finish and leave, on " .. broker.name, function()
         local s = start { url = broker.url }

@@ -151,7 +151,7 @@ return {
     { "a topic's broker that is none", [[app:topic("orders", { broker = "h:9092" })]],
       'app.lua:2: topic "orders": broker: "h:9092" is not a broker; write "kafka://h:9092"' },
     { "a topic's broker without an address", [[app:topic("orders", { broker = { kafka = {} } })]],
-      'app.lua:2: topic "orders": broker.url: nil is not a broker; ' .. BROKER },
+      'app.lua:2: topic "orders": broker: the table has no url; ' .. BROKER .. " as its url" },
     { "an unknown key of a topic's broker", [[app:topic("orders", { broker = { uri = "memory:" } })]],
       'app.lua:2: topic "orders": broker: unknown key "uri" (did you mean "url"?); allowed: kafka, replication_factor, url' },
     { "a property of a topic's broker that is shove's own",

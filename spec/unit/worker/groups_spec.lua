@@ -73,11 +73,11 @@ end)
 
 describe("The strategy of app:autoscale in a worker", function()
     local GROUPS = [==[[
-        {"group":"a","state":"joined","paused":false,"min":1,"max":4,"consumers":2},
-        {"group":"fixed","state":"joined","paused":false,"min":1,"max":1,"consumers":1},
-        {"group":"paused","state":"joined","paused":true,"min":1,"max":4,"consumers":1},
-        {"group":"down","state":"resting","paused":false,"min":1,"max":4,"consumers":1},
-        {"group":"b","state":"joined","paused":false,"min":0,"max":4,"consumers":0}]]==]
+        {"group":"a","broker":"memory:","state":"joined","paused":false,"min":1,"max":4,"consumers":2},
+        {"group":"fixed","broker":"memory:","state":"joined","paused":false,"min":1,"max":1,"consumers":1},
+        {"group":"paused","broker":"memory:","state":"joined","paused":true,"min":1,"max":4,"consumers":1},
+        {"group":"down","broker":"memory:","state":"resting","paused":false,"min":1,"max":4,"consumers":1},
+        {"group":"b","broker":"kafka://k","state":"joined","paused":false,"min":0,"max":4,"consumers":0}]]==]
 
     local function consult(strategy, generation)
         local worker = rig.start("app:register(orders, {}, function() end)\napp:autoscale { strategy = function(group) "
@@ -93,6 +93,7 @@ describe("The strategy of app:autoscale in a worker", function()
         assert.are.equal("", worker.advised[7])
         assert.are.same({ 2, "a", "b", 7, 7 }, { #worker.advice, worker.advice[1].group, worker.advice[2].group,
             worker.advice[1].generation, worker.advice[2].generation })
+        assert.are.same({ "memory:", "kafka://k" }, { worker.advice[1].broker, worker.advice[2].broker })
         return worker.advice[1], worker.advice[2]
     end
 
@@ -101,7 +102,7 @@ describe("The strategy of app:autoscale in a worker", function()
         assert.are.same({ C.SHOVE_ADVICE_UP, C.SHOVE_ADVICE_DOWN }, { a.kind, b.kind })
         a, b = advice_of "if group.group == 'a' then return group.consumers * 2 - 7 end"
         assert.are.same({ C.SHOVE_ADVICE_COUNT, -3, C.SHOVE_ADVICE_NONE }, { a.kind, a.consumers, b.kind })
-        a, b = advice_of "if group.group == 'b' then error 'no' end group.group = 'b' return 'stay'"
+        a, b = advice_of "if group.group == 'b' then error 'no' end group.group, group.broker = 'b', nil return 'stay'"
         assert.are.same({ C.SHOVE_ADVICE_STAY, C.SHOVE_ADVICE_FAILED }, { a.kind, b.kind })
         assert.truthy(b.text:find "app.lua:5: no\nstack traceback:\n")
     end)

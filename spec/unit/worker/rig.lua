@@ -148,10 +148,11 @@ end
 local function note_advice(self, note, payload)
     local head = ffi.cast("const struct shove_advice_note *", payload)
     local at = payload + ffi.sizeof "struct shove_advice_note"
-    local group_size = head.group_size
+    local group_size, broker_size = head.group_size, head.broker_size
+    local names_size = group_size + broker_size
     table.insert(self.advice, { generation = note.generation, kind = head.kind, consumers = tonumber(head.consumers),
-        group = ffi.string(at, group_size),
-        text = ffi.string(at + group_size, note.size - ffi.sizeof "struct shove_advice_note" - group_size) })
+        group = ffi.string(at, group_size), broker = ffi.string(at + group_size, broker_size),
+        text = ffi.string(at + names_size, note.size - ffi.sizeof "struct shove_advice_note" - names_size) })
 end
 
 local function take(self, note, payload)
