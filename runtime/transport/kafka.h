@@ -7,6 +7,7 @@
  *     +- admin                  handle that is always there: metadata, declare, operator calls
  *     +- producer               idempotent; made at the first record, made anew after a fatal error
  *     +- topics                 what is known of topics that are produced to
+ *     +- scans                  those that wait for their turn; one client reads them all
  *     +- subscriptions          one consumer handle each
  *          +- claims            one partition queue each
  *          +- rebalances        events of librdkafka's not yet answered, oldest first
@@ -192,6 +193,14 @@ struct shove_kafka_notices { /* kafka_notice.c */
     char later_words[512];
 };
 
+struct shove_kafka_scans {          /* kafka_scan.c */
+    struct shove_kafka_scan *first; /* not begun yet, oldest first */
+    struct shove_kafka_scan *last;
+    struct shove_kafka_client *client; /* NULL: none is needed now */
+    bool is_scanning;                  /* one is being read */
+    int64_t answered_ms;               /* when the last one that succeeded did */
+};
+
 struct shove_kafka_loop { /* libuv's handles, freed by libuv's close callbacks */
     uv_poll_t poll;
     uv_timer_t timer;
@@ -227,7 +236,10 @@ struct shove_kafka {
     rd_kafka_topic_t *reader_topic;
     int32_t reader_partition;
     int64_t reader_offset;
+    struct shove_kafka_client *asker; /* of the offsets of asker_group */
+    char *asker_group;
 
+    struct shove_kafka_scans scans;
     struct shove_kafka_notices notices;
     bool has_warned_of_replication;
     bool is_readable_due;
@@ -359,6 +371,15 @@ void shove_kafka_claim_seek(const struct shove_kafka_claim *claim, int64_t offse
                             int32_t leader_epoch);
 int64_t shove_kafka_backlog(struct shove_transport *transport, const struct shove_claim *base);
 
+/* ---- kafka_scan.c ---- */
+
+int shove_kafka_scan(struct shove_transport *transport, const char *topic, int32_t partition,
+                     int64_t offset, void *opaque);
+/* Takes in what the scans' client says besides records. */
+void shove_kafka_scans_pump(struct shove_kafka *kafka);
+/* Those that wait are dropped without a word. */
+void shove_kafka_scans_close(struct shove_kafka *kafka);
+
 /* ---- kafka_commit.c ---- */
 
 int shove_kafka_commit(struct shove_transport *transport, struct shove_subscription *base,
@@ -375,9 +396,10 @@ int shove_kafka_declare(struct shove_transport *transport, const struct shove_to
 
 /* ---- kafka_retention.c ---- */
 
-/* Asks how long these topics keep their records; silent when that is not told. */
-void shove_kafka_learn_retention(struct shove_kafka *kafka, const struct shove_topic_spec *specs,
-                                 size_t count);
+/* Asks how long these topics keep their records; silent when that is not told. ECONFIG for a poison
+ * topic that is known to forget what it must keep. */
+int shove_kafka_learn_retention(struct shove_kafka *kafka, const struct shove_topic_spec *specs,
+                                size_t count, struct shove_error *error);
 int64_t shove_kafka_retention_ms(struct shove_transport *transport, const char *topic);
 long shove_kafka_partition_count(struct shove_transport *transport, const char *topic,
                                  int64_t timeout_ms, struct shove_error *error);

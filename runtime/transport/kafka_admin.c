@@ -48,13 +48,15 @@ static int64_t hold_delay_ms(const char *name) {
 }
 
 /* 0: the broker's default. A held message must outlive its delay with room to spare, a dead letter
- * until somebody looks. */
+ * until somebody looks; what is compacted is kept whatever its age. */
 static int64_t retention_ms(const struct shove_topic_spec *spec) {
+    if (spec->role == SHOVE_ROLE_POISON)
+        return 0;
     if (spec->retention_ms != 0)
         return spec->retention_ms;
     if (spec->role == SHOVE_ROLE_DLQ)
         return -1;
-    if (spec->role == SHOVE_ROLE_MAIN)
+    if (spec->role != SHOVE_ROLE_HOLD)
         return 0;
     int64_t wanted = 2 * hold_delay_ms(spec->name) + DAY_MS;
     return wanted > 7 * DAY_MS ? wanted : 7 * DAY_MS;
@@ -73,13 +75,15 @@ static rd_kafka_NewTopic_t *new_topic(const struct shove_kafka *kafka,
                                                        spec->replication_factor, text, sizeof text);
     if (topic == NULL)
         return NULL;
-    rd_kafka_NewTopic_set_config(topic, "cleanup.policy", "delete");
+    rd_kafka_NewTopic_set_config(topic, "cleanup.policy",
+                                 spec->role == SHOVE_ROLE_POISON ? "compact" : "delete");
     int64_t retention = retention_ms(spec);
     if (retention != 0)
         set_number(topic, "retention.ms", retention);
     /* The broker measures a batch, which has framing of its own. */
     int64_t largest = kafka->max_message_size_bytes + 2 * SHOVE_KAFKA_RECORD_SLACK_BYTES;
-    if (spec->role == SHOVE_ROLE_DLQ) /* whatever its queue may hold */
+    /* Whatever its queue may hold, keys included. */
+    if (spec->role == SHOVE_ROLE_DLQ || spec->role == SHOVE_ROLE_POISON)
         largest = SHOVE_KAFKA_ANY_RECORD_BYTES;
     if (largest > 1048588) /* the broker's default is left alone where it is enough */
         set_number(topic, "max.message.bytes", largest);
@@ -333,6 +337,6 @@ int shove_kafka_declare(struct shove_transport *transport, const struct shove_to
     }
     free(declarations);
     if (code == 0)
-        shove_kafka_learn_retention(kafka, specs, count);
+        code = shove_kafka_learn_retention(kafka, specs, count, error);
     return code;
 }

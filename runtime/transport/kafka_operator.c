@@ -75,10 +75,13 @@ static void reader_stop(struct shove_kafka *kafka) {
     kafka->reader_topic = NULL;
 }
 
+static void asker_close(struct shove_kafka *kafka);
+
 void shove_kafka_reader_close(struct shove_kafka *kafka) {
     reader_stop(kafka);
     shove_kafka_client_release(kafka->reader);
     kafka->reader = NULL;
+    asker_close(kafka);
 }
 
 static int reader_start(struct shove_kafka *kafka, const char *topic, int32_t partition,
@@ -264,36 +267,63 @@ static int copy_out(const rd_kafka_topic_partition_t *partition, int64_t *offset
     return 0;
 }
 
+static void asker_close(struct shove_kafka *kafka) {
+    shove_kafka_client_release(kafka->asker);
+    free(kafka->asker_group);
+    kafka->asker = NULL;
+    kafka->asker_group = NULL;
+}
+
+/* Who asks for the offsets of a group: a client that has that group and never joins it; NULL with
+ * an error. rd_kafka_ListConsumerGroupOffsets needs none, but crashes in a client without a group
+ * when the coordinator is not there yet. */
+static struct shove_kafka_client *asker_for(struct shove_kafka *kafka, const char *group_id,
+                                            struct shove_error *error) {
+    if (kafka->asker != NULL && strcmp(kafka->asker_group, group_id) == 0)
+        return kafka->asker;
+    asker_close(kafka);
+    kafka->asker_group = strdup(group_id);
+    if (kafka->asker_group == NULL) {
+        shove_error_set(error, SHOVE_ENOMEM, "out of memory asking for offsets");
+        return NULL;
+    }
+    int code = shove_kafka_client_new(kafka, SHOVE_KAFKA_CONSUMER, group_id, SHOVE_RESET_EARLIEST,
+                                      &kafka->asker, error);
+    return code == 0 ? kafka->asker : NULL;
+}
+
+/* A coordinator that was not found yet, or loads the group, is asked again. */
+static rd_kafka_resp_err_t ask(const struct shove_kafka *kafka,
+                               const struct shove_kafka_client *asker,
+                               rd_kafka_topic_partition_list_t *list, int64_t timeout_ms) {
+    int64_t until_ms = shove_kafka_now_ms(kafka) + timeout_ms;
+    for (;;) {
+        int64_t left_ms = until_ms - shove_kafka_now_ms(kafka);
+        rd_kafka_resp_err_t err =
+            rd_kafka_committed(asker->rk, list, left_ms > 0 ? (int)left_ms : 1);
+        if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+            err = list->elems[0].err;
+        if (err == RD_KAFKA_RESP_ERR_NO_ERROR || !shove_kafka_is_temporary(err) || left_ms <= 0)
+            return err;
+        uv_sleep(20);
+    }
+}
+
 int shove_kafka_committed_get(struct shove_transport *transport, const char *group_id,
                               const char *topic, int32_t partition, int64_t *offset,
                               char **metadata, int64_t timeout_ms, struct shove_error *error) {
     struct shove_kafka *kafka = (struct shove_kafka *)transport;
+    const struct shove_kafka_client *asker = asker_for(kafka, group_id, error);
+    if (asker == NULL)
+        return error->code;
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
     rd_kafka_topic_partition_list_add(list, topic, partition);
-    rd_kafka_ListConsumerGroupOffsets_t *request =
-        rd_kafka_ListConsumerGroupOffsets_new(group_id, list);
-    rd_kafka_AdminOptions_t *options =
-        options_for(kafka, RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS, timeout_ms);
-    rd_kafka_queue_t *queue = rd_kafka_queue_new(kafka->admin->rk);
-    rd_kafka_ListConsumerGroupOffsets(kafka->admin->rk, &request, 1, options, queue);
-    char what[512];
-    snprintf(what, sizeof what, "offset of group '%s' for %s [%d]", group_id, topic,
-             (int)partition);
-    rd_kafka_event_t *event = wait_for(queue, timeout_ms, what, error);
-    int code = event == NULL ? error->code : 0;
-    if (code == 0) {
-        size_t count;
-        const rd_kafka_topic_partition_t *found = NULL;
-        const rd_kafka_group_result_t **groups = rd_kafka_ListConsumerGroupOffsets_result_groups(
-            rd_kafka_event_ListConsumerGroupOffsets_result(event), &count);
-        code = only_partition(groups, count, what, &found, error);
-        if (code == 0)
-            code = found ? copy_out(found, offset, metadata, error) : SHOVE_EBROKER;
-        rd_kafka_event_destroy(event);
-    }
-    rd_kafka_queue_destroy(queue);
-    rd_kafka_AdminOptions_destroy(options);
-    rd_kafka_ListConsumerGroupOffsets_destroy(request);
+    rd_kafka_resp_err_t err = ask(kafka, asker, list, timeout_ms);
+    int code =
+        err == RD_KAFKA_RESP_ERR_NO_ERROR
+            ? copy_out(&list->elems[0], offset, metadata, error)
+            : shove_error_set(error, shove_kafka_code(err), "offset of group '%s' for %s [%d]: %s",
+                              group_id, topic, (int)partition, rd_kafka_err2str(err));
     rd_kafka_topic_partition_list_destroy(list);
     return code;
 }

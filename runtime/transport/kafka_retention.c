@@ -3,6 +3,9 @@
  * Control and cli, at start-up; blocks for 2 ASK_MS at most. Nothing depends on an answer:
  * a client may lack the right to ask (DescribeConfigs), and then it is not known.
  *
+ * Where the answer is that a topic of poisoned keys forgets them, it is refused: deleted by age, or
+ * never compacted, it would let through what must wait, or grow without bound.
+ *
  * What a topic keeps is the broker's to say: its default, or what somebody has set since. A
  * script's `retention` is only given to topics that shove creates, so where a topic has another,
  * that is said.
@@ -12,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/error.h"
 #include "base/log.h"
 #include "transport/kafka.h"
 
@@ -54,17 +58,35 @@ static void warn_of_difference(const struct shove_topic_spec *spec, int64_t rete
               spec->at != NULL ? spec->at : "topic", spec->name, kept, spec->retention_ms / 1000);
 }
 
-static void learn(struct shove_kafka *kafka, const struct shove_topic_spec *specs, size_t count,
-                  const rd_kafka_ConfigResource_t *resource) {
+static int check_policy(const struct shove_topic_spec *spec,
+                        const rd_kafka_ConfigResource_t *resource, struct shove_error *error) {
+    const char *policy = value_of(resource, "cleanup.policy");
+    if (spec->role != SHOVE_ROLE_POISON || policy == NULL ||
+        (strstr(policy, "compact") != NULL && strstr(policy, "delete") == NULL))
+        return 0;
+    return shove_error_set(
+        error, SHOVE_ECONFIG,
+        "%s: topic '%s' has cleanup.policy=%s, and shove keeps there which keys are poisoned, "
+        "which must be compacted and never deleted: set it to compact alone (kafka-configs "
+        "--alter --topic %s --add-config cleanup.policy=compact), or use a new topic",
+        spec->at != NULL ? spec->at : "topic", spec->name, policy, spec->name);
+}
+
+static int learn(struct shove_kafka *kafka, const struct shove_topic_spec *specs, size_t count,
+                 const rd_kafka_ConfigResource_t *resource, struct shove_error *error) {
     const char *name = rd_kafka_ConfigResource_name(resource);
     struct shove_kafka_topic *topic = shove_kafka_topic_get(kafka, name);
-    if (topic == NULL)
-        return;
-    topic->retention_ms = retention_of(resource);
-    for (size_t i = 0; i < count; i++) {
-        if (strcmp(specs[i].name, name) == 0)
-            warn_of_difference(&specs[i], topic->retention_ms);
+    int64_t retention_ms = retention_of(resource);
+    int code = 0;
+    if (topic != NULL)
+        topic->retention_ms = retention_ms;
+    for (size_t i = 0; i < count && code == 0; i++) {
+        if (strcmp(specs[i].name, name) != 0)
+            continue;
+        warn_of_difference(&specs[i], retention_ms);
+        code = check_policy(&specs[i], resource, error);
     }
+    return code;
 }
 
 /* Any broker can answer; without being told which, librdkafka waits for the controller, which may
@@ -98,11 +120,11 @@ static rd_kafka_event_t *ask(struct shove_kafka *kafka, rd_kafka_ConfigResource_
     return event;
 }
 
-void shove_kafka_learn_retention(struct shove_kafka *kafka, const struct shove_topic_spec *specs,
-                                 size_t count) {
+int shove_kafka_learn_retention(struct shove_kafka *kafka, const struct shove_topic_spec *specs,
+                                size_t count, struct shove_error *error) {
     rd_kafka_ConfigResource_t **resources = calloc(count + 1, sizeof(*resources));
     if (resources == NULL)
-        return;
+        return 0;
     size_t asked = 0;
     for (size_t i = 0; i < count; i++) {
         if (specs[i].role != SHOVE_ROLE_HOLD)
@@ -113,15 +135,17 @@ void shove_kafka_learn_retention(struct shove_kafka *kafka, const struct shove_t
     rd_kafka_ConfigResource_destroy_array(resources, asked);
     free(resources);
     if (event == NULL)
-        return;
+        return 0;
+    int code = 0;
     size_t answered = 0;
     const rd_kafka_ConfigResource_t **answers = NULL;
     if (rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR_NO_ERROR)
         answers = rd_kafka_DescribeConfigs_result_resources(
             rd_kafka_event_DescribeConfigs_result(event), &answered);
-    for (size_t i = 0; i < answered; i++)
-        learn(kafka, specs, count, answers[i]);
+    for (size_t i = 0; i < answered && code == 0; i++)
+        code = learn(kafka, specs, count, answers[i], error);
     rd_kafka_event_destroy(event);
+    return code;
 }
 
 int64_t shove_kafka_retention_ms(struct shove_transport *transport, const char *topic) {

@@ -33,6 +33,7 @@ static void read_admin_events(struct shove_kafka *kafka) {
 
 void shove_kafka_pump(struct shove_kafka *kafka) {
     read_admin_events(kafka);
+    shove_kafka_scans_pump(kafka);
     shove_kafka_notice_due(kafka);
     shove_kafka_jobs_deliver(kafka, kafka->mailbox);
     shove_kafka_producer_pump(kafka);
@@ -221,6 +222,7 @@ static void release(struct shove_kafka *kafka, int64_t timeout_ms) {
     }
     shove_kafka_producer_close(kafka);
     shove_kafka_reader_close(kafka);
+    shove_kafka_scans_close(kafka);
     shove_kafka_batches_free(kafka);
     shove_kafka_client_release(kafka->admin);
     if (kafka->mailbox != NULL) {
@@ -326,6 +328,7 @@ const struct shove_transport_ops shove_kafka_ops = {
     .release = shove_kafka_release,
     .retention_ms = shove_kafka_retention_ms,
     .backlog = shove_kafka_backlog,
+    .scan = shove_kafka_scan,
     .topic_names = shove_kafka_topic_names,
     .partition_count = shove_kafka_partition_count,
     .watermarks = shove_kafka_watermarks,

@@ -168,6 +168,7 @@ static void pump(struct shove_local *local) {
     if (local->is_stale)
         look_again(local);
     shove_local_subscriptions_advance(local);
+    shove_local_scans_deliver(local);
     shove_local_write_start(local);
     if (local->is_readable) {
         local->is_readable = false;
@@ -251,6 +252,7 @@ int shove_local_open(const struct shove_transport_config *config,
     local->ctx = config->ctx;
     local->ops = ops;
     local->store = store;
+    local->scans_end = &local->scans;
     int64_t limit = config->max_message_size_bytes;
     if (limit < SHOVE_LOCAL_RECORD_BYTES)
         limit = SHOVE_LOCAL_RECORD_BYTES;
@@ -281,6 +283,7 @@ void shove_local_close(struct shove_transport *transport, int64_t timeout_ms) {
         local->ops->watch_stop(local->store);
     bool is_free = shove_local_write_close(local, timeout_ms);
     shove_local_subscriptions_free(local);
+    shove_local_scans_free(local);
     shove_local_batches_free(local);
     if (is_free)
         local->ops->free(local->store);

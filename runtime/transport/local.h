@@ -10,9 +10,12 @@
  * store, the next one fills meanwhile. So however slow the disk, each of its transactions carries
  * all that has come in since the last.
  *
- *   local.c               open, close, pump, tick           local_subscription.c  groups, claims,
- * revoking, commits local_write.c         sets: produce, hand over, results local_take.c batches
- *   local_admin.c         declare and operator table
+ *   local.c                open, close, pump, tick
+ *   local_subscription.c   groups, claims, revoking, commits
+ *   local_write.c          sets: produce, hand over, results
+ *   local_take.c           batches
+ *   local_scan.c           reading to the end of a partition
+ *   local_admin.c          declare and operator table
  */
 #ifndef SHOVE_TRANSPORT_LOCAL_H
 #define SHOVE_TRANSPORT_LOCAL_H
@@ -122,6 +125,14 @@ struct shove_local_batch {
     size_t chunk_capacity;
 };
 
+struct shove_local_scan { /* asked for, and read when it is told */
+    struct shove_local_scan *next;
+    void *opaque;
+    int64_t offset;
+    int32_t partition;
+    char topic[];
+};
+
 /* Outlives the transport until libuv has closed what is in it. */
 struct shove_local_handles {
     uv_async_t wake;
@@ -173,6 +184,9 @@ struct shove_local {
 
     struct shove_local_batch *batches; /* given out */
     struct shove_local_batch *spare_batches;
+
+    struct shove_local_scan *scans; /* oldest first */
+    struct shove_local_scan **scans_end;
 
     bool is_readable; /* to be told */
     bool is_stale;    /* high watermarks may have moved */
@@ -253,6 +267,15 @@ long shove_local_read(struct shove_transport *transport, const char *topic, int3
                       struct shove_error *error);
 void shove_local_batches_free(struct shove_local *local);
 
+/* ---- local_scan.c ---- */
+
+int shove_local_scan(struct shove_transport *transport, const char *topic, int32_t partition,
+                     int64_t offset, void *opaque);
+/* Reads and tells those that were asked for before. Only from the pump. */
+void shove_local_scans_deliver(struct shove_local *local);
+/* At close: frees all, saying nothing. */
+void shove_local_scans_free(struct shove_local *local);
+
 /* ---- local_admin.c ---- */
 
 int shove_local_declare(struct shove_transport *transport, const struct shove_topic_spec *specs,
@@ -296,9 +319,9 @@ bool shove_local_is_deletable(const struct shove_store_topic *topic, int64_t def
     .take = shove_local_take, .batch_release = shove_local_batch_release,                          \
     .produce = shove_local_produce, .commit = shove_local_commit, .release = shove_local_release,  \
     .retention_ms = shove_local_retention_ms, .backlog = shove_local_backlog,                      \
-    .topic_names = shove_local_topic_names, .partition_count = shove_local_partition_count,        \
-    .watermarks = shove_local_watermarks, .read = shove_local_read,                                \
-    .committed_get = shove_local_committed_get, .committed_set = shove_local_committed_set,        \
-    .delete_before = shove_local_delete_before
+    .scan = shove_local_scan, .topic_names = shove_local_topic_names,                              \
+    .partition_count = shove_local_partition_count, .watermarks = shove_local_watermarks,          \
+    .read = shove_local_read, .committed_get = shove_local_committed_get,                          \
+    .committed_set = shove_local_committed_set, .delete_before = shove_local_delete_before
 
 #endif

@@ -26,6 +26,11 @@ static int refuse_keyed(const struct shove_topic_spec *spec,
                            (int)spec->partitions, (int)existing->partitions);
 }
 
+/* Which keys are poisoned is kept for ever, all of it: nothing here compacts. */
+static int64_t kept_ms(const struct shove_topic_spec *spec) {
+    return spec->role == SHOVE_ROLE_POISON ? -1 : spec->retention_ms;
+}
+
 int shove_local_declare_one(const struct shove_topic_spec *spec,
                             const struct shove_store_topic *existing, struct shove_store_topic *out,
                             struct shove_error *error) {
@@ -45,7 +50,7 @@ int shove_local_declare_one(const struct shove_topic_spec *spec,
         *out = (struct shove_store_topic){.partitions = spec->partitions,
                                           .role = (int32_t)spec->role,
                                           .is_keyed = spec->is_keyed,
-                                          .retention_ms = spec->retention_ms};
+                                          .retention_ms = kept_ms(spec)};
         strncpy(out->name, spec->name, sizeof(out->name) - 1);
         return 1;
     }
@@ -55,7 +60,7 @@ int shove_local_declare_one(const struct shove_topic_spec *spec,
     if ((existing->is_keyed || spec->is_keyed) && existing->partitions != spec->partitions)
         return refuse_keyed(spec, existing, error);
     out->is_keyed = existing->is_keyed || spec->is_keyed;
-    out->retention_ms = spec->retention_ms;
+    out->retention_ms = kept_ms(spec);
     if (spec->partitions > out->partitions)
         out->partitions = spec->partitions;
     return out->is_keyed != existing->is_keyed || out->retention_ms != existing->retention_ms ||

@@ -46,7 +46,15 @@ enum shove_capability {
     SHOVE_HAS_PROPERTIES = 1u << 5       /* librdkafka properties apply */
 };
 
-enum shove_topic_role { SHOVE_ROLE_MAIN, SHOVE_ROLE_HOLD, SHOVE_ROLE_DLQ };
+enum shove_topic_role {
+    SHOVE_ROLE_MAIN,
+    SHOVE_ROLE_HOLD,
+    SHOVE_ROLE_DLQ,
+    SHOVE_ROLE_POISON /* which keys of a sequenced queue are poisoned: the last record of each key
+                         is kept for ever; where a transport can, it forgets the earlier ones */
+};
+
+#define SHOVE_SCAN_MAX 4096 /* records that one scan gives at most */
 
 struct shove_topic_spec { /* borrowed for the call */
     const char *name;
@@ -104,6 +112,17 @@ struct shove_commit {
                              larger than this broker takes */
 };
 
+struct shove_scanned {
+    void *opaque;
+    int code; /* 0, or why not: ENOTOPIC, ENOPARTITION, EUNREACHABLE, ETIMEOUT, EDENIED ... */
+    const char *detail; /* words on failure, borrowed for the call; may be NULL */
+    const struct shove_record
+        *records; /* ascending offsets, holes possible; borrowed for the call */
+    size_t count;
+    int64_t next_offset; /* where a further scan begins */
+    bool is_end;         /* nothing was behind the last record when it was read */
+};
+
 /* Delivered on the loop's thread, outside any operation. All pointers are borrowed for the call,
  * claims excepted. */
 struct shove_transport_events {
@@ -123,6 +142,7 @@ struct shove_transport_events {
     void (*produced)(void *ctx, const struct shove_produced *results, size_t count);
     void (*committed)(void *ctx, struct shove_subscription *subscription,
                       const struct shove_commit *commits, size_t count, void *opaque);
+    void (*scanned)(void *ctx, const struct shove_scanned *result);
     /* The subscription ended: after unsubscribe (code 0), or because it cannot go on (EAUTH,
      * EDENIED, ENOTOPIC, EOFFSET,
      * ...; `text` says it all). Its claims are already lost or released. It is freed after the
@@ -218,6 +238,16 @@ struct shove_transport_ops {
     /* Records waiting for this claim beyond what was taken: high watermark minus the next offset to
      * take, as known without asking the broker; -1: not known yet. */
     int64_t (*backlog)(struct shove_transport *transport, const struct shove_claim *claim);
+
+    /* Reads what is in a partition from `offset` on (-1: from its beginning) up to where it ends
+     * now, without a group: the result comes as `scanned`, exactly once for each call that returned
+     * 0. For the start of an assignment; at most SHOVE_SCAN_MAX records at a time, and fewer where
+     * they are large (call again from next_offset). An offset below what is kept means the oldest
+     * that is, one behind the end means the end. Whatever is wrong with the topic, the partition or
+     * the broker is told by the event; the call itself fails with ENOMEM alone. Scans are answered
+     * in the order of the calls. */
+    int (*scan)(struct shove_transport *transport, const char *topic, int32_t partition,
+                int64_t offset, void *opaque);
 
     /* ---- operator table: blocking ---- */
 

@@ -17,6 +17,7 @@ local process = require "spec.support.process"
 ffi.cdef "void __asan_init(void);"
 
 local C = driver.C
+local SCAN_MAX = select(2, require("spec.support.c").include "transport/transport.h").SHOVE_SCAN_MAX
 local TEN_MIB = 10 * 1024 * 1024
 
 -- Hashes Kafka's own tests expect of Java's murmur2, and where its default partitioner puts them.
@@ -765,6 +766,153 @@ return function(target)
                 wait_for_line(t, other, "^took %d+ 0 gone")
                 sub.revoking_before = #t.events.revoking
                 t:leave(sub)
+            end)
+        end)
+
+        describe("scanning", function()
+            local function summary(found)
+                assert(found.code == 0, ("%d %s"):format(found.code, found.text))
+                return { count = #found.records, next = found.next_offset, is_end = found.is_end }
+            end
+
+            it("finds nothing in an empty partition, which is its end", function()
+                local t, topic = opened(2)
+                assert.same({ count = 0, next = 0, is_end = true }, summary(t:scan(topic, 1, -1)))
+                assert.same({ count = 0, next = 0, is_end = true }, summary(t:scan(topic, 1, 0)))
+                all_acknowledged(t:publish(topic, { { payload = "x", partition = 1 } }))
+                assert.same({ count = 0, next = 1, is_end = true }, summary(t:scan(topic, 1, 1)))
+                assert.same({ count = 0, next = 1, is_end = true }, summary(t:scan(topic, 1, 1000)))
+                assert.same({ count = 0, next = 0, is_end = true }, summary(t:scan(topic, 0, -1)))
+            end)
+
+            it("gives records as they are: keys, null payloads, headers, timestamps", function()
+                local t = assert(driver.open(target.broker()))
+                local topic = new_topic(t, { partitions = 2, retention_ms = -1 })
+                local sent = {
+                    { key = "a\0b", payload = "one", timestamp_ms = 1600000000123, headers = { { "h", "\0" }, { "h" } } },
+                    { key = "a\0b", timestamp_ms = 1600000000124, headers = {} }, -- a tombstone
+                    { key = "", payload = "", timestamp_ms = 1600000000125, headers = {} },
+                    { payload = "no key", timestamp_ms = 1600000000126, headers = { { "", "" } } },
+                    { key = "c", timestamp_ms = 1600000000127, headers = { { "why", "poison" } } },
+                }
+                for _, record in ipairs(sent) do record.partition = 1 end
+                all_acknowledged(t:publish(topic, sent))
+                local found = t:scan(topic, 1, -1)
+                assert.same({ count = #sent, next = #sent, is_end = true }, summary(found))
+                for i, record in ipairs(found.records) do
+                    assert.equal(i - 1, record.offset)
+                    assert.equal(sent[i].key, record.key)
+                    assert.equal(sent[i].payload, record.payload)
+                    assert.equal(sent[i].timestamp_ms, record.timestamp_ms)
+                    assert.same(sent[i].headers, record.headers)
+                end
+            end)
+
+            it("begins in the middle when it is told to", function()
+                local t, topic = opened(1)
+                all_acknowledged(t:publish(topic, texts(1, 50)))
+                local found = t:scan(topic, 0, 47)
+                assert.same({ count = 3, next = 50, is_end = true }, summary(found))
+                assert.same({ "48", "49", "50" }, payloads(found.records))
+            end)
+
+            it("begins with the oldest that is kept", function()
+                local t, topic = opened(1)
+                for i = 1, 20 do all_acknowledged(t:publish(topic, texts(i, i))) end
+                assert(t:delete_before(topic, 0, 8))
+                for _, offset in ipairs { -1, 0, 7 } do
+                    local found = t:scan(topic, 0, offset)
+                    assert.same({ count = 12, next = 20, is_end = true }, summary(found))
+                    assert.equal(8, found.records[1].offset)
+                end
+                assert(t:delete_before(topic, 0, 20))
+                assert.same({ count = 0, next = 20, is_end = true }, summary(t:scan(topic, 0, -1)))
+            end)
+
+            it("goes on where the last scan ended, when there is more than one gives", function()
+                local t, topic = opened(1)
+                local total = 2 * SCAN_MAX + 10
+                all_acknowledged(t:publish(topic, texts(1, total)))
+                local offset, seen, scans = -1, 0, 0
+                repeat
+                    local found = t:scan(topic, 0, offset)
+                    summary(found)
+                    assert.is_true(#found.records > 0 and #found.records <= SCAN_MAX)
+                    for _, record in ipairs(found.records) do
+                        assert.equal(seen, record.offset)
+                        seen = seen + 1
+                        assert.equal(tostring(seen), record.payload)
+                    end
+                    offset, scans = found.next_offset, scans + 1
+                    assert.equal(seen, offset)
+                until found.is_end
+                assert.equal(total, seen)
+                assert.is_true(scans >= 3)
+            end)
+
+            it("gives fewer at a time where they are large, and all in the end", function()
+                local t, topic = opened(1)
+                local payload = ("x"):rep(1024 * 1024)
+                local records = {}
+                for i = 1, 30 do records[i] = { payload = payload } end
+                all_acknowledged(t:publish(topic, records))
+                local offset, seen = -1, 0
+                repeat
+                    local found = t:scan(topic, 0, offset)
+                    summary(found)
+                    offset, seen = found.next_offset, seen + #found.records
+                    assert.equal(seen, offset)
+                until found.is_end
+                assert.equal(30, seen)
+            end)
+
+            it("of many partitions at once is answered in order, each once", function()
+                local t, topic = opened(16)
+                for partition = 0, 15 do
+                    local records = {}
+                    for i = 1, partition do records[i] = { payload = partition .. "/" .. i, partition = partition } end
+                    all_acknowledged(t:publish(topic, records))
+                end
+                local opaques = {}
+                for partition = 0, 15 do opaques[partition + 1] = assert(t:start_scan(topic, partition, -1)) end
+                t:wait_scan(opaques[16])
+                assert.equal(16, #t.events.scanned)
+                for i, found in ipairs(t.events.scanned) do
+                    assert.equal(opaques[i], found.opaque)
+                    assert.same({ count = i - 1, next = i - 1, is_end = true }, summary(found))
+                    if i > 1 then assert.equal((i - 1) .. "/1", found.records[1].payload) end
+                end
+            end)
+
+            it("of a topic or a partition that is not there says so, by the event, and goes on with others", function()
+                local t, topic = opened(1)
+                local missing = unique "missing"
+                local opaques = {
+                    assert(t:start_scan(missing, 0, -1)), assert(t:start_scan(topic, 1, -1)),
+                    assert(t:start_scan(topic, 0, -1)),
+                }
+                local first, second = t:wait_scan(opaques[1]), t:wait_scan(opaques[2])
+                assert.equal(C.SHOVE_ENOTOPIC, first.code)
+                assert.matches(missing, first.text, 1, true)
+                assert.equal(0, #first.records)
+                assert.is_false(first.is_end)
+                assert.equal(C.SHOVE_ENOPARTITION, second.code)
+                assert.matches(topic, second.text, 1, true)
+                assert.same({ count = 0, next = 0, is_end = true }, summary(t:wait_scan(opaques[3])))
+                local _, code = t:partition_count(missing)
+                assert.equal(C.SHOVE_ENOTOPIC, code)
+            end)
+
+            it("can be under way when the transport is closed", function()
+                local t, topic = opened(8)
+                all_acknowledged(t:publish(topic, texts(1, 1000)))
+                for partition = 0, 7 do assert(t:start_scan(topic, partition, -1)) end
+                t:close()
+                t = assert(driver.open(target.broker()))
+                assert(t:declare { { name = topic, partitions = 8 } })
+                for partition = 0, 7 do assert(t:start_scan(topic, partition, -1)) end
+                t:wait_events("scanned", 1)
+                t:close()
             end)
         end)
 

@@ -8,6 +8,7 @@
 --     local claims = t:wait_claims(sub, 8)             claims that were assigned, in the order told
 --     local records = t:take(claims, 100)              waits until that many came; in the order taken
 --     t:commit(sub, { { claim = c, offset = 5, metadata = "m" } })           waits; gives the codes
+--     local found = t:scan("orders", 0, -1)             waits; { code, text, records, next_offset, is_end }
 --     t:leave(sub)                                     revoking, release, ended; gives ended's code and text
 --
 -- Failing operations return nil, code, text. Everything waits with a deadline.
@@ -22,6 +23,7 @@ struct recorder;
 struct recorder_event {
     int kind; int code; unsigned call; int32_t partition; int64_t offset;
     struct shove_subscription *subscription; struct shove_claim *claim; uintptr_t opaque; const char *text;
+    const struct shove_record *records; size_t count; bool is_end;
 };
 struct recorder *recorder_open(const struct shove_transport_ops *ops, const struct shove_transport_config *config,
                                struct shove_error *error);
@@ -37,9 +39,9 @@ void free(void *);
 local M = { C = C }
 
 local DEADLINE_MS = 30000 * (tonumber(os.getenv "SHOVE_TEST_PATIENCE") or 1)
-local KINDS = { "assigned", "revoking", "lost", "readable", "produced", "committed", "ended", "notice" }
+local KINDS = { "assigned", "revoking", "lost", "readable", "produced", "committed", "ended", "notice", "scanned" }
 local RESETS = { earliest = C.SHOVE_RESET_EARLIEST, latest = C.SHOVE_RESET_LATEST, none = C.SHOVE_RESET_NONE }
-local ROLES = { main = C.SHOVE_ROLE_MAIN, hold = C.SHOVE_ROLE_HOLD, dlq = C.SHOVE_ROLE_DLQ }
+local ROLES = { main = C.SHOVE_ROLE_MAIN, hold = C.SHOVE_ROLE_HOLD, dlq = C.SHOVE_ROLE_DLQ, poison = C.SHOVE_ROLE_POISON }
 
 M.deadline_ms = DEADLINE_MS
 
@@ -132,6 +134,10 @@ local function read_event(self)
         subscription = event.subscription, claim = event.claim ~= nil and event.claim or nil,
         opaque = tonumber(event.opaque), text = ffi.string(event.text),
     }
+    if kind == "scanned" then
+        told.records, told.next_offset, told.is_end = {}, told.offset, event.is_end
+        for i = 0, tonumber(event.count) - 1 do told.records[i + 1] = self.decode_record(event.records[i]) end
+    end
     table.insert(self.events[kind], told)
     if kind == "assigned" then table.insert(self.claims, told) end
     return told
@@ -249,6 +255,8 @@ local function decode_record(record, partition)
         timestamp_ms = tonumber(record.timestamp_ms),
     }
 end
+
+Transport.decode_record = decode_record
 
 -- Queues one record: { key, payload, headers, partition, timestamp_ms }, nil is null. Gives its opaque, or nil, code.
 function Transport:produce(topic, record)
@@ -448,6 +456,30 @@ end
 function Transport:leave(sub)
     self:call("unsubscribe", sub.handle)
     return self:finish(sub)
+end
+
+-- Starts a scan: gives its opaque, or nil and the code.
+function Transport:start_scan(topic, partition, offset)
+    self.opaque = self.opaque + 1
+    local rc = self:call("scan", topic, partition, offset, ffi.cast("void *", ffi.cast("uintptr_t", self.opaque)))
+    if rc < 0 then return nil, rc end
+    return self.opaque
+end
+
+-- What a scan found, once it is told.
+function Transport:wait_scan(opaque)
+    local found
+    self:wait(function()
+        for _, event in ipairs(self.events.scanned) do
+            if event.opaque == opaque then found = event end
+        end
+        return found
+    end, "the result of a scan")
+    return found
+end
+
+function Transport:scan(topic, partition, offset)
+    return self:wait_scan(assert(self:start_scan(topic, partition, offset)))
 end
 
 function Transport:backlog(claim)

@@ -23,7 +23,8 @@ enum recorder_kind {
     RECORDED_PRODUCED,
     RECORDED_COMMITTED,
     RECORDED_ENDED,
-    RECORDED_NOTICE
+    RECORDED_NOTICE,
+    RECORDED_SCANNED
 };
 
 struct recorder_event {
@@ -35,12 +36,16 @@ struct recorder_event {
     struct shove_subscription *subscription;
     struct shove_claim *claim;
     uintptr_t opaque;
-    const char *text; /* valid until the next recorder_next */
+    const char *text; /* valid until the next recorder_next, as are the records */
+    const struct shove_record *records;
+    size_t count;
+    bool is_end;
 };
 
 struct entry {
     struct entry *next;
     struct recorder_event event;
+    struct shove_record *records; /* event.records, and what they point to behind them */
     char text[];
 };
 
@@ -64,7 +69,14 @@ static void note_call(struct recorder *recorder) {
         recorder->violations++;
 }
 
-static void note(struct recorder *recorder, const struct recorder_event *event, const char *text) {
+static void entry_free(struct entry *entry) {
+    if (entry)
+        free(entry->records);
+    free(entry);
+}
+
+static struct entry *note(struct recorder *recorder, const struct recorder_event *event,
+                          const char *text) {
     if (!text)
         text = "";
     size_t size = strlen(text) + 1;
@@ -74,10 +86,12 @@ static void note(struct recorder *recorder, const struct recorder_event *event, 
     entry->next = NULL;
     entry->event = *event;
     entry->event.call = recorder->calls;
+    entry->records = NULL;
     memcpy(entry->text, text, size);
     entry->event.text = entry->text;
     *recorder->end = entry;
     recorder->end = &entry->next;
+    return entry;
 }
 
 static void note_claims(struct recorder *recorder, int kind,
@@ -149,6 +163,46 @@ static void on_ended(void *ctx, struct shove_subscription *subscription, int cod
          text);
 }
 
+static const void *copy(uint8_t **to, const void *bytes, size_t size) {
+    if (!bytes)
+        return NULL;
+    const void *at = *to;
+    memcpy(*to, bytes, size);
+    *to += size;
+    return at;
+}
+
+static struct shove_record *copy_records(const struct shove_record *records, size_t count) {
+    size_t size = (count + 1) * sizeof(*records);
+    for (size_t i = 0; i < count; i++)
+        size += records[i].key_size + records[i].payload_size + records[i].headers_size;
+    struct shove_record *copies = malloc(size);
+    if (!copies)
+        abort();
+    uint8_t *to = (uint8_t *)(copies + count + 1);
+    for (size_t i = 0; i < count; i++) {
+        copies[i] = records[i];
+        copies[i].key = copy(&to, records[i].key, records[i].key_size);
+        copies[i].payload = copy(&to, records[i].payload, records[i].payload_size);
+        copies[i].headers = copy(&to, records[i].headers, records[i].headers_size);
+    }
+    return copies;
+}
+
+static void on_scanned(void *ctx, const struct shove_scanned *result) {
+    note_call(ctx);
+    struct entry *entry = note(ctx,
+                               &(struct recorder_event){.kind = RECORDED_SCANNED,
+                                                        .code = result->code,
+                                                        .offset = result->next_offset,
+                                                        .opaque = (uintptr_t)result->opaque,
+                                                        .count = result->count,
+                                                        .is_end = result->is_end},
+                               result->detail);
+    entry->records = copy_records(result->records, result->count);
+    entry->event.records = entry->records;
+}
+
 static void on_notice(void *ctx, int code, const char *text) {
     note_call(ctx);
     note(ctx, &(struct recorder_event){.kind = RECORDED_NOTICE, .code = code}, text);
@@ -161,6 +215,7 @@ static const struct shove_transport_events events = {
     .readable = on_readable,
     .produced = on_produced,
     .committed = on_committed,
+    .scanned = on_scanned,
     .ended = on_ended,
     .notice = on_notice,
 };
@@ -179,9 +234,9 @@ static void dispose(struct recorder *recorder) {
     while (recorder->first) {
         struct entry *entry = recorder->first;
         recorder->first = entry->next;
-        free(entry);
+        entry_free(entry);
     }
-    free(recorder->shown);
+    entry_free(recorder->shown);
     free(recorder);
 }
 
@@ -248,7 +303,7 @@ bool recorder_run(struct recorder *recorder, uint64_t timeout_ms) {
 /* The oldest event, or false when there is none. */
 bool recorder_next(struct recorder *recorder, struct recorder_event *out);
 bool recorder_next(struct recorder *recorder, struct recorder_event *out) {
-    free(recorder->shown);
+    entry_free(recorder->shown);
     recorder->shown = recorder->first;
     if (!recorder->shown)
         return false;

@@ -1,4 +1,5 @@
 -- What a declaration makes of a topic on Kafka.
+local acl = require "spec.support.acl"
 local driver = require "spec.transport.driver"
 local ffi = require "ffi"
 local kafka = require "spec.support.kafka"
@@ -128,6 +129,18 @@ describe("A topic that shove creates on Kafka", function()
         assert.equal(0, result.code)
     end)
 
+    it("is compacted, and keeps everything, where it says which keys are poisoned", function()
+        local set = made { name = name .. "-poison", role = "poison", partitions = 3, is_keyed = true }
+        assert.equal("compact", set["cleanup.policy"])
+        assert.is_nil(set["retention.ms"])
+        assert.equal("1000000000", set["max.message.bytes"])
+        assert(t:declare { { name = name .. "-poison", role = "poison", partitions = 3, is_keyed = true } })
+        assert.equal(-1, tonumber(t:call("retention_ms", name .. "-poison")))
+        local ok, code = t:declare { { name = name .. "-poison", role = "poison", partitions = 4, is_keyed = true } }
+        assert.is_nil(ok)
+        assert.equal(C.SHOVE_ECONFIG, code)
+    end)
+
     it("is refused with the user's line when the broker cannot have it", function()
         local ok, code, text = t:declare { { name = name, replication_factor = 3, at = "app.lua:12" } }
         assert.is_nil(ok)
@@ -135,6 +148,47 @@ describe("A topic that shove creates on Kafka", function()
         assert.matches("app.lua:12", text, 1, true)
         assert.matches("[Rr]eplication", text)
         assert.is_nil(broker:partitions(name))
+    end)
+end)
+
+describe("A topic of poisoned keys that is there on Kafka", function()
+    local broker, t
+
+    before_each(function()
+        broker = kafka.shared()
+        t = assert(driver.open(broker.url))
+    end)
+
+    local function topic_with(policy)
+        return broker:create_topic(kafka.unique "poison", { config = { ["cleanup.policy"] = policy } })
+    end
+
+    it("is refused when Kafka deletes from it, and told what to set", function()
+        for _, policy in ipairs { "delete", "compact,delete" } do
+            for _, is_external in ipairs { false, true } do
+                local topic = topic_with(policy)
+                local ok, code, text = t:declare {
+                    { name = topic, role = "poison", is_keyed = true, is_external = is_external, at = "app.lua:7" },
+                }
+                assert.is_nil(ok)
+                assert.equal(C.SHOVE_ECONFIG, code)
+                assert.matches("app.lua:7: topic '" .. topic .. "'", text, 1, true)
+                assert.matches("cleanup.policy=" .. policy, text, 1, true)
+                assert.matches("--add-config cleanup.policy=compact", text, 1, true)
+            end
+        end
+    end)
+
+    it("is taken as it is when it is compacted", function()
+        assert(t:declare { { name = topic_with "compact", role = "poison", is_keyed = true } })
+    end)
+
+    it("may be anything to a user who may not know", function()
+        local topic = topic_with "delete"
+        acl.allow(broker, "limited", { topic = topic, operations = { "read", "describe" } })
+        local limited = assert(driver.open("kafka://" .. broker.sasl,
+            { properties = acl.properties("limited", "limited-secret") }))
+        assert(limited:declare { { name = topic, role = "poison", is_keyed = true } })
     end)
 end)
 

@@ -80,6 +80,18 @@ describe("Declaring", function()
         assert.is_true(out.is_keyed)
     end)
 
+    it("keeps poisoned keys for ever, whatever was asked for or is there", function()
+        local rc, out = declare { name = "p", role = C.SHOVE_ROLE_POISON, retention_ms = 5, is_keyed = true }
+        assert.equal(1, rc)
+        assert.equal(-1, tonumber(out.retention_ms))
+        assert.is_false(C.shove_local_is_deletable(out, 0, 10, 10, 0, 9000 * DAY_MS))
+        assert.is_false(C.shove_local_is_deletable(out, 0, NONE, 10, 0, 9000 * DAY_MS))
+        rc, out = declare({ name = "p", role = C.SHOVE_ROLE_POISON }, { partitions = 1, role = C.SHOVE_ROLE_MAIN })
+        assert.equal(1, rc)
+        assert.is_false(C.shove_local_is_deletable(out, 0, 10, 10, 0, 9000 * DAY_MS))
+        assert.equal(0, (declare({ name = "p", role = C.SHOVE_ROLE_POISON }, out)))
+    end)
+
     it("leaves a topic alone that is as it should be", function()
         assert.equal(0, (declare({ name = "t", partitions = 4 }, { partitions = 4 })))
         assert.equal(0, (declare({ name = "t", partitions = 2 }, { partitions = 4 })))
