@@ -76,7 +76,8 @@ local function run_shove(case, broker, topic, broker_pid)
     args = { "run", "spec/bench/apps/bench.lua", "--workers", tostring(case.workers) },
     env = environment {
       BENCH_BROKER = broker, BENCH_TOPIC = topic, BENCH_DIR = dir, BENCH_HANDLER = case.handler,
-      BENCH_CONSUMERS = tostring(case.consumers), BENCH_PREFETCH = tostring(case.prefetch),
+      BENCH_CONSUMERS = tostring(case.consumers or 1), BENCH_FIFO = case.is_fifo and "yes" or "no",
+      BENCH_PREFETCH = tostring(case.prefetch),
       BENCH_GROUP = string.format("bench-%d-%d", uv.os_getpid(), sequence),
     },
     stdio = { nil, log_fd, log_fd },
@@ -145,7 +146,15 @@ local CASES = {
   { name = "JSON handler, 2 workers", handler = "json", workers = 2, consumers = 2, prefetch = 4000, count = COUNT },
   { name = "3 ms sleep, 8 x 1000 in flight", handler = "sleep", workers = 2, consumers = 8, prefetch = 1000,
     count = SLEEPING_COUNT },
+  { name = "3 ms sleep, 4096 in flight", handler = "sleep", workers = 2, consumers = 1, prefetch = 4096,
+    count = SLEEPING_COUNT },
+  -- The messages have 10,007 keys.
+  { name = "in order per key: no-op, 1 worker", handler = "noop", workers = 1, prefetch = 8000, count = COUNT, is_fifo = true },
+  { name = "in order: 3 ms, 4096 in flight", handler = "sleep", workers = 2, prefetch = 4096, count = SLEEPING_COUNT,
+    is_fifo = true },
 }
+local DISTINCT = { name = "in order: 5 M keys, no-op", handler = "noop", workers = 1, prefetch = 8000, count = 5000000,
+  is_fifo = true }
 
 local function with_ratio(figures, bare)
   figures.ratio = figures.rate / bare.rate
@@ -182,13 +191,26 @@ local function rate_of(command)
   return COUNT / ((uv.hrtime() - started_ns) / 1e9), text
 end
 
+local function declare(broker, topic)
+  sh(string.format("env BENCH_TOPIC=%s BENCH_BROKER=%s BENCH_DIR=/tmp BENCH_GROUP=x "
+    .. "%s/shove publish spec/bench/apps/bench.lua %s </dev/null", topic, broker, BUILD, topic))
+end
+
+-- Keys that come once each: what is kept of one is to be gone with its message.
+local function run_distinct(bootstrap, broker_pid)
+  local topic = "distinct-" .. uv.os_getpid()
+  declare("kafka://" .. bootstrap, topic)
+  local text, ok = sh(string.format("%s/bench_fill %s %s %d %d", BUILD, bootstrap, topic, DISTINCT.count, DISTINCT.count))
+  assert(ok, text)
+  return with_steal(run_shove, DISTINCT, "kafka://" .. bootstrap, topic, broker_pid)
+end
+
 local function bench_kafka()
   local dir = sh("mktemp -d"):gsub("%s", "")
   local bootstrap, broker_pid = start_kafka(dir)
   local ok, err = pcall(function()
     local topic = "bench-" .. uv.os_getpid()
-    local env = string.format("BENCH_TOPIC=%s BENCH_BROKER=kafka://%s BENCH_DIR=%s BENCH_GROUP=x", topic, bootstrap, dir)
-    sh(string.format("env %s %s/shove publish spec/bench/apps/bench.lua %s </dev/null", env, BUILD, topic)) -- declares it
+    declare("kafka://" .. bootstrap, topic)
     local fill_rate = rate_of(string.format("%s/bench_fill %s %s %d", BUILD, bootstrap, topic, COUNT))
     local bare, results = {}, {}
     -- Warms the page cache and the broker.
@@ -205,6 +227,7 @@ local function bench_kafka()
     bare = summarise(bare)
     print_bare(bare)
     for i, case in ipairs(CASES) do print_row(case.name, summarise(results[i])) end
+    print_row(DISTINCT.name, with_ratio(run_distinct(bootstrap, broker_pid), bare))
     return { bare = bare, fill_rate = fill_rate }
   end)
   sh("scripts/kafka stop " .. dir)
@@ -236,10 +259,10 @@ local function bench_embedded(peer)
     "shove publish, standard input", published, published / peer.fill_rate, published / PUBLISHED_GOAL, PUBLISHED_GOAL))
   for _, case in ipairs(CASES) do
     local rounds = {}
-    for round = 1, ROUNDS do
+    for round = 1, case.is_fifo and 0 or ROUNDS do -- what was published here has no keys
       rounds[round] = with_ratio(with_steal(run_shove, case, broker, "bench"), peer.bare)
     end
-    print_row(case.name, summarise(rounds))
+    if rounds[1] then print_row(case.name, summarise(rounds)) end
   end
   os.execute("rm -rf " .. dir)
 end

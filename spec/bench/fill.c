@@ -1,7 +1,7 @@
-/* fill.c: writes COUNT JSON messages of about 44 bytes with 10,007 keys: to a topic, or to standard
- * output.
+/* fill.c: writes COUNT JSON messages of about 44 bytes with KEYS (10,007) keys: to a topic, or
+ * without keys to standard output.
  *
- * fill BROKERS TOPIC COUNT, or fill - - COUNT (one body per line, for `shove publish`).
+ * fill BROKERS TOPIC COUNT [KEYS], or fill - - COUNT (one body per line, for `shove publish`).
  */
 #include <librdkafka/rdkafka.h>
 #include <stdio.h>
@@ -29,10 +29,10 @@ static void set(rd_kafka_conf_t *conf, const char *name, const char *value) {
     }
 }
 
-static void produce(rd_kafka_t *producer, rd_kafka_topic_t *topic, long i) {
+static void produce(rd_kafka_t *producer, rd_kafka_topic_t *topic, long i, long keys) {
     char key[24];
     char text[128];
-    int key_size = snprintf(key, sizeof(key), "k%ld", i % 10007);
+    int key_size = snprintf(key, sizeof(key), "k%ld", i % keys);
     int size = body(text, sizeof(text), i);
     while (rd_kafka_produce(topic, RD_KAFKA_PARTITION_UA, RD_KAFKA_MSG_F_COPY, text, (size_t)size,
                             key, (size_t)key_size, NULL) != 0)
@@ -42,11 +42,12 @@ static void produce(rd_kafka_t *producer, rd_kafka_topic_t *topic, long i) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 4) {
-        fprintf(stderr, "usage: fill BROKERS TOPIC COUNT | fill - - COUNT\n");
+    if (argc < 4 || argc > 5) {
+        fprintf(stderr, "usage: fill BROKERS TOPIC COUNT [KEYS] | fill - - COUNT\n");
         return 64;
     }
     const long count = strtol(argv[3], NULL, 10);
+    const long keys = argc == 5 ? strtol(argv[4], NULL, 10) : 10007;
     if (argv[1][0] == '-')
         return to_stdout(count) == 0 ? 0 : 1;
     char error[512];
@@ -63,7 +64,7 @@ int main(int argc, char **argv) {
     }
     rd_kafka_topic_t *topic = rd_kafka_topic_new(producer, argv[2], NULL);
     for (long i = 0; i < count; i++)
-        produce(producer, topic, i);
+        produce(producer, topic, i, keys);
     const int is_late = rd_kafka_flush(producer, 60000) != RD_KAFKA_RESP_ERR_NO_ERROR;
     rd_kafka_topic_destroy(topic);
     rd_kafka_destroy(producer);

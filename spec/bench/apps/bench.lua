@@ -4,7 +4,11 @@ local uv = require "luv"
 local meter = require "meter"
 
 local app = shove.registry { broker = shove.env "BENCH_BROKER" }
-local topic = app:topic(shove.env "BENCH_TOPIC", { partitions = 8, hold = { "5s" }, dlq = true })
+local is_fifo = shove.env("BENCH_FIFO", "no") == "yes"
+local topic = app:topic(shove.env "BENCH_TOPIC", {
+  partitions = not is_fifo and 8 or nil, shards = is_fifo and 8 or nil, sequenced = is_fifo and "skip" or nil,
+  hold = { "5s" }, dlq = true,
+})
 local consumers = tonumber(shove.env("BENCH_CONSUMERS", "2"))
 
 local function count()
@@ -34,10 +38,11 @@ end
 
 meter.start(shove.env "BENCH_DIR")
 
-app:register(topic, shove.group {
-  consumers = { min = consumers, max = consumers },
+local register = is_fifo and app.register_fifo or app.register
+register(app, topic, shove.group {
+  consumers = not is_fifo and { min = consumers, max = consumers } or nil, -- of a sequenced topic there is one
   prefetch = tonumber(shove.env("BENCH_PREFETCH", "4000")),
-  concurrent = true,
+  concurrent = not is_fifo or nil,
   group_id = shove.env "BENCH_GROUP",
 }, handlers[shove.env("BENCH_HANDLER", "noop")])
 
