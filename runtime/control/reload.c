@@ -241,6 +241,11 @@ int shove_reload_ask(struct shove_control *control, const char *why, struct shov
     control->reload.is_wanted = true;
     control->reload.why = why;
     shove_reload_watch(control);
+    if (control->reload.is_wanted)
+        shove_log_fields(SHOVE_LOG_INFO,
+                         "the reload waits for one before it, or for older code to finish what it "
+                         "has",
+                         "why", why, NULL);
     return 0;
 }
 

@@ -348,7 +348,9 @@ it("a drain ends a reload that waits for older code to end, and no code that has
         s:wait("began", { name })
     end
     local again = process.spawn { app.bin, "reload", s.app.path, env = s.env }
+    s.p:wait_for("the reload waits for .* why=\"by command\"", WAIT_MS)
     s.p:kill "sighup"
+    s.p:wait_for("the reload waits for .* why=SIGHUP", WAIT_MS)
     s.p:kill "sigterm"
     s.p:wait_for("the reload failed, .*the app ends", WAIT_MS)
     s:open "gate"

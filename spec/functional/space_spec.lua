@@ -45,7 +45,6 @@ describe("a device without space", function()
         s:open "go"
         p:wait_for("queue.db: cannot write: no space left; free some space.*code=ENOSPACE", 10000)
         p:wait_for("a retry could not be stored, it is tried again; the message stays uncommitted", 10000)
-        p:mark()
         limit(p, "unlimited")
         s:wait("ended", 2 * MESSAGES)
         p:wait_for("can be written again", 5000)

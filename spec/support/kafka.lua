@@ -223,6 +223,9 @@ local function partition_list(topic, count)
     return list
 end
 
+-- Loading the group, not available, not it (any more).
+local COORDINATOR_IS_COMING = { [14] = true, [15] = true, [16] = true }
+
 local function existing_partitions(broker, topic)
     return broker:partitions(topic) or error("no topic " .. topic, 3)
 end
@@ -231,7 +234,11 @@ end
 function Broker:committed(group, topic)
     local count = existing_partitions(self, topic)
     local list = partition_list(topic, count)
-    local code = rdkafka.rd_kafka_committed(self:consumer(group), list, TIMEOUT_MS)
+    local code
+    wait.until_true(function() -- the coordinator may be on its way, after a pause of the broker
+        code = rdkafka.rd_kafka_committed(self:consumer(group), list, TIMEOUT_MS)
+        return not COORDINATOR_IS_COMING[code]
+    end, TIMEOUT_MS, "the coordinator")
     local found = {}
     for i = 0, count - 1 do
         local element = list.elems[i]
