@@ -23,7 +23,7 @@ local LIBRARY_SEAMS = {
     { "LuaJIT", "^luajit%.h$", "^worker/" },
     { "luv", "^luv/", "^worker/" },
     { "libmicrohttpd", "^microhttpd%.h$", "^control/admin%.c$" },
-    { "uthash", "^uthash%.h$", "^core/sequence%.c$" },
+    { "uthash", "^uthash%.h$", "^core/%l+%.c$" },
 }
 
 local LINES_MAX = 600

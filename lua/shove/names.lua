@@ -66,6 +66,10 @@ function M.dlq(queue, for_group)
     return stem(queue, for_group) .. "-dlq"
 end
 
+function M.poison(queue, for_group)
+    return stem(queue, for_group) .. "-poison"
+end
+
 function M.group_id(explicit_id, queue, for_group, is_fifo)
     return explicit_id or stem(queue, for_group) .. (is_fifo and "-fifo" or "-consumer")
 end

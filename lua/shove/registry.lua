@@ -354,9 +354,6 @@ function methods:register_fifo(registered, options, handler)
     if not declared.sequenced then
         validate.fail(where, "it is not sequenced, and register_fifo is for topics that are; "
             .. "write sequenced = \"skip\" in its options, or app:register")
-    elseif declared.sequenced == "fail_all" then
-        validate.fail(where, "this release consumes topics with sequenced = \"skip\"; "
-            .. "it can publish to those with \"fail_all\", not consume them")
     end
     check_options_first(where, "register_fifo", options, handler)
     local built = group.build(where, options)

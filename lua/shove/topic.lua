@@ -123,7 +123,7 @@ local function check_sequenced(where, given)
     end
 end
 
--- state.derived: what is made besides the queue itself: list of { name =, what = "hold[1]" | "dlq" }.
+-- state.derived: what is made besides the queue itself: list of { name =, what = "hold" | "dlq" | "poison topic" }.
 local function derive(state)
     local derived = {}
     for _, ms in ipairs(state.holds_ms) do
@@ -132,6 +132,9 @@ local function derive(state)
     state.dlq_name = state.dlq == true and names.dlq(state.name, state.for_group) or state.dlq or nil
     if state.dlq_name then
         derived[#derived + 1] = { name = state.dlq_name, what = "dlq" }
+    end
+    if state.sequenced == "fail_all" then
+        derived[#derived + 1] = { name = names.poison(state.name, state.for_group), what = "poison topic" }
     end
     return derived
 end
@@ -143,8 +146,8 @@ local function check_derived(state)
                 one.what, validate.show(one.name), #one.name, names.LENGTH_MAX)
         elseif one.name == state.name then
             validate.fail(state.where, "%s: %s is the topic itself", one.what, validate.show(one.name))
-        elseif one.what == "hold" and one.name == state.dlq_name then
-            validate.fail(state.where, "dlq: %s is the name of a hold of this topic", validate.show(one.name))
+        elseif one.what ~= "dlq" and one.name == state.dlq_name then
+            validate.fail(state.where, "dlq: %s is the name of a %s of this topic", validate.show(one.name), one.what)
         end
     end
     local group_id = names.group_id(nil, state.name, state.for_group, state.sequenced ~= nil)

@@ -61,6 +61,16 @@ static const struct shove_topic *find_hold(const struct shove_topology *topology
     return NULL;
 }
 
+static const struct shove_topic *find_poisoned(const struct shove_topology *topology,
+                                               const char *name) {
+    for (uint32_t i = 0; i < topology->topic_count; i++) {
+        const char *poison = topology->topics[i].poison;
+        if (poison != NULL && strcmp(poison, name) == 0)
+            return &topology->topics[i];
+    }
+    return NULL;
+}
+
 static void list_queues(const struct shove_topology *topology, char *out, size_t size) {
     out[0] = '\0';
     for (uint32_t i = 0; i < topology->topic_count && i < LIST_MAX; i++)
@@ -78,6 +88,12 @@ static int complain(const struct shove_app *app, const char *name, struct shove_
                                "'%s' holds retries of '%s', and only shove writes to it: name the "
                                "queue '%s'",
                                name, holder->name, holder->name);
+    const struct shove_topic *poisoned = find_poisoned(topology, name);
+    if (poisoned != NULL)
+        return shove_error_set(error, SHOVE_EUSAGE,
+                               "'%s' keeps the poisoned keys of '%s', and only shove writes to "
+                               "it: name the queue '%s'",
+                               name, poisoned->name, poisoned->name);
     if (topology->topic_count == 0)
         return shove_error_set(
             error, SHOVE_EUSAGE,

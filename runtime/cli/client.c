@@ -116,6 +116,48 @@ void shove_client_close(struct shove_client *client) {
     uv_loop_close(&client->loop);
 }
 
+/* --- Looking into a topic */
+
+int shove_client_count_partitions(const struct shove_client *client, const char *topic,
+                                  int32_t *out, struct shove_error *error) {
+    long count = client->ops->partition_count(client->transport, topic, client->timeout_ms, error);
+    if (count < 0 && count != SHOVE_ENOTOPIC)
+        return (int)count;
+    *out = count > 0 ? (int32_t)count : 0;
+    return 0;
+}
+
+long shove_client_read(const struct shove_client *client, const char *topic, int32_t partition,
+                       int64_t *next, int64_t high, size_t max, struct shove_batch *batch,
+                       struct shove_error *error) {
+    if (*next >= high)
+        return 0;
+    int64_t started_ms = shove_clock_mono_ms();
+    long count = client->ops->read(client->transport, topic, partition, *next, max,
+                                   client->timeout_ms, batch, error);
+    if (count < 0)
+        return count;
+    /* Nothing, at once: markers or holes up to the end. Nothing, after all that time: who knows. */
+    if (count == 0 && shove_clock_mono_ms() - started_ms >= client->timeout_ms)
+        return shove_error_set(
+            error, SHOVE_ETIMEOUT,
+            "%s/%d: nothing from offset %lld on came within %g s, and the end is at %lld", topic,
+            partition, (long long)*next, (double)client->timeout_ms / 1000.0, (long long)high);
+    size_t used = 0;
+    while (used < (size_t)count && batch->records[used].offset < high)
+        used++;
+    if (count > 0 && used == 0)
+        client->ops->batch_release(client->transport, batch);
+    *next = used > 0 ? batch->records[used - 1].offset + 1 : high;
+    return (long)used;
+}
+
+int shove_client_keep_first(struct shove_error *first, const struct shove_error *error) {
+    if (first->code == 0)
+        *first = *error;
+    return error->code == SHOVE_ECORRUPT ? 0 : error->code;
+}
+
 /* --- Signals */
 
 static void on_signal(uv_signal_t *handle, int number) {
@@ -134,7 +176,12 @@ void shove_client_catch_signals(struct shove_client *client) {
     uv_unref((uv_handle_t *)&client->sigterm);
 }
 
-/* --- Waiting */
+/* --- Producing and waiting */
+
+const char *shove_client_refusal(const struct shove_produced *result) {
+    bool has_words = result->detail != NULL && result->detail[0] != '\0';
+    return has_words ? result->detail : shove_error_sentence(result->code);
+}
 
 static void on_timer(uv_timer_t *timer) {
     (void)timer; /* it only ends the wait */

@@ -1,5 +1,5 @@
-/* client.h: a broker and a loop for a command that runs once: open, produce with back-pressure,
- * wait for acknowledgements until a deadline, close. Cli; one thread.
+/* client.h: a broker and a loop for a command that runs once: open, look into a topic, produce with
+ * back-pressure, wait for acknowledgements until a deadline, close. Cli; one thread.
  *
  * Every wait ends: with what was waited for, with SIGINT or SIGTERM, or when the broker has
  * acknowledged nothing for timeout_ms.
@@ -54,6 +54,24 @@ void shove_client_close(struct shove_client *client);
 /* From here on SIGINT and SIGTERM set is_interrupted instead of ending the program; a second one
  * ends it. Called once nothing blocks any more without running the loop. */
 void shove_client_catch_signals(struct shove_client *client);
+
+/* Partitions of a topic that is only looked into; 0: it does not exist (yet). 0 or an error. */
+int shove_client_count_partitions(const struct shove_client *client, const char *topic,
+                                  int32_t *out, struct shove_error *error);
+
+/* The records of a partition from *next on and below `high`, at most `max`: their number, to be
+ * given back with ops->batch_release when > 0, and *next is behind them; 0 at the end. Negative: an
+ * error. */
+long shove_client_read(const struct shove_client *client, const char *topic, int32_t partition,
+                       int64_t *next, int64_t high, size_t max, struct shove_batch *batch,
+                       struct shove_error *error);
+
+/* Whether to go on after `error` in one partition: 0 when it is that partition's alone (it is
+ * damaged), else its code. Keeps the first in `first`, whose code is 0 before. */
+int shove_client_keep_first(struct shove_error *first, const struct shove_error *error);
+
+/* Why a record was not acknowledged: the broker's words, if it had any. Borrows the result. */
+const char *shove_client_refusal(const struct shove_produced *result);
 
 /* Queues one record, waiting while the queue is full. 0; SHOVE_ECLOSED when interrupted while
  * waiting, SHOVE_ETIMEOUT when the broker stopped acknowledging, what produce returns. */

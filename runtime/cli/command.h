@@ -39,6 +39,8 @@ extern const struct shove_command shove_dlq_list_command;
 extern const struct shove_command shove_dlq_show_command;
 extern const struct shove_command shove_dlq_replay_command;
 extern const struct shove_command shove_dlq_purge_command;
+extern const struct shove_command shove_poison_list_command;
+extern const struct shove_command shove_poison_clear_command;
 extern const struct shove_command shove_worker_command;
 
 int shove_cli_main(int argc, char **argv);

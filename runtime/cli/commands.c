@@ -12,11 +12,11 @@
 #include "core/tally.h"
 
 static const struct shove_command *const commands[] = {
-    &shove_run_command,       &shove_check_command,    &shove_publish_command,
-    &shove_dlq_list_command,  &shove_dlq_show_command, &shove_dlq_replay_command,
-    &shove_dlq_purge_command, &shove_status_command,   &shove_reload_command,
-    &shove_scale_command,     &shove_pause_command,    &shove_resume_command,
-    &shove_worker_command,
+    &shove_run_command,       &shove_check_command,       &shove_publish_command,
+    &shove_dlq_list_command,  &shove_dlq_show_command,    &shove_dlq_replay_command,
+    &shove_dlq_purge_command, &shove_poison_list_command, &shove_poison_clear_command,
+    &shove_status_command,    &shove_reload_command,      &shove_scale_command,
+    &shove_pause_command,     &shove_resume_command,      &shove_worker_command,
 };
 #define COMMAND_COUNT (sizeof commands / sizeof *commands)
 

@@ -201,14 +201,10 @@ static int open_client(struct shove_dlq *dlq) {
     if (shove_client_open(client, &dlq->app, &how, NULL, NULL, &error) != 0)
         return shove_report_error(&error);
     client->timeout_ms = dlq->options.timeout_ms;
-    long count =
-        client->ops->partition_count(client->transport, dlq->name, client->timeout_ms, &error);
-    if (count == SHOVE_ENOTOPIC)
-        return 0;
-    if (count < 0)
-        return shove_report_error(&error);
-    dlq->partition_count = (int32_t)count;
-    return read_ends(dlq, &error) == 0 ? 0 : shove_report_error(&error);
+    int code = shove_client_count_partitions(client, dlq->name, &dlq->partition_count, &error);
+    if (code == 0 && dlq->partition_count > 0)
+        code = read_ends(dlq, &error);
+    return code == 0 ? 0 : shove_report_error(&error);
 }
 
 int shove_dlq_open(struct shove_dlq *dlq, const struct shove_command *command, int argc,

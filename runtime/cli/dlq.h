@@ -109,10 +109,6 @@ typedef int shove_dlq_each(void *ctx, const struct shove_letter *letter);
 int shove_dlq_walk(struct shove_dlq *dlq, shove_dlq_each *each, void *ctx,
                    struct shove_error *error);
 
-/* Whether to go on after `error` in one partition: 0 when it is that partition's alone (it is
- * damaged), else its code. Keeps the first in `first`, whose code is 0 before. */
-int shove_dlq_keep_first(struct shove_error *first, const struct shove_error *error);
-
 /* ---- dlq_settle.c ---- */
 
 /* Does what is to be done with the `count` letters and sets is_done[i] for those that need it no
@@ -168,25 +164,10 @@ int shove_letter_print_json(FILE *out, const struct shove_letter *letter, bool i
         .help = "at most so many", .at = offsetof(struct shove_dlq_options, limit), .least = 1,    \
         .most = INT64_MAX                                                                          \
     }
-#define SHOVE_DLQ_JSON_OPTION                                                                      \
-    {                                                                                              \
-        .name = "json", .kind = SHOVE_OPTION_FLAG, .help = "one JSON object per line",             \
-        .at = offsetof(struct shove_dlq_options, is_json)                                          \
-    }
-#define SHOVE_DLQ_DRY_RUN_OPTION                                                                   \
-    {                                                                                              \
-        .name = "dry-run", .kind = SHOVE_OPTION_FLAG,                                              \
-        .help = "say what would be done, do nothing",                                              \
-        .at = offsetof(struct shove_dlq_options, is_dry_run)                                       \
-    }
+#define SHOVE_DLQ_JSON_OPTION SHOVE_JSON_OPTION(struct shove_dlq_options)
+#define SHOVE_DLQ_DRY_RUN_OPTION SHOVE_DRY_RUN_OPTION(struct shove_dlq_options)
 #define SHOVE_DLQ_COMMON_OPTIONS                                                                   \
-    {.name = "timeout",                                                                            \
-     .kind = SHOVE_OPTION_DURATION,                                                                \
-     .argument = "TIME",                                                                           \
-     .help = "give up when the broker is silent for so long (30s)",                                \
-     .at = offsetof(struct shove_dlq_options, timeout_ms),                                         \
-     .least = 1,                                                                                   \
-     .most = INT32_MAX},                                                                           \
-        SHOVE_BROKER_OPTION, SHOVE_CONNECT_OPTION, SHOVE_LOAD_OPTION, SHOVE_LOG_OPTIONS
+    SHOVE_SILENCE_OPTION(struct shove_dlq_options), SHOVE_BROKER_OPTION, SHOVE_CONNECT_OPTION,     \
+        SHOVE_LOAD_OPTION, SHOVE_LOG_OPTIONS
 
 #endif

@@ -1,18 +1,15 @@
 /* dlq_print.c: letters for a person, and as JSON. Cli.
  *
- * Everything in a letter came from outside: on a terminal it is shown, never obeyed. JSON carries
- * text as text, and what is not UTF-8 in base64 under the name with "_base64".
+ * Everything in a letter came from outside: on a terminal it is shown, never obeyed.
  */
 #include <ctype.h>
 #include <inttypes.h>
-#include <jansson.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/encoding.h"
 #include "base/utf8.h"
 #include "cli/dlq.h"
+#include "cli/print.h"
 #include "cli/report.h"
 
 #define TIME_SIZE 25
@@ -20,20 +17,6 @@
 #define KEY_COLUMNS 20
 
 /* --- A table row */
-
-static void print_cell(FILE *out, const void *bytes, size_t size, size_t width) {
-    size_t columns =
-        bytes == NULL ? (size_t)fprintf(out, "-")
-                      : shove_report_bytes(out, bytes, size, size <= width ? width : width - 3, 0);
-    fprintf(out, "%*s", (int)(columns < width ? width - columns : 0) + 2, "");
-}
-
-static void print_time(FILE *out, int64_t wall_ms) {
-    char text[TIME_SIZE] = "-";
-    if (wall_ms >= 0)
-        shove_clock_format(wall_ms, text);
-    fprintf(out, "%-24s", text);
-}
 
 static size_t first_line(struct shove_text text) {
     const char *end = text.data != NULL ? memchr(text.data, '\n', text.size) : NULL;
@@ -51,12 +34,12 @@ void shove_letter_print_row(FILE *out, const struct shove_letter *letter) {
     snprintf(position, sizeof position, "%d:%lld%s", letter->partition,
              (long long)letter->record->offset, letter->is_settled ? " settled" : "");
     fprintf(out, "%-12s  ", position);
-    print_time(out, info->died_ms);
+    shove_print_time(out, info->died_ms);
     fputs("  ", out);
-    print_cell(out, info->death_reason.data, info->death_reason.size, 20);
+    shove_print_cell(out, info->death_reason.data, info->death_reason.size, 20);
     fprintf(out, "%7" PRIu32 "  ", info->retry_count);
-    print_cell(out, letter->record->key, letter->record->key_size, KEY_COLUMNS);
-    print_cell(out, info->original_queue.data, info->original_queue.size, 20);
+    shove_print_cell(out, letter->record->key, letter->record->key_size, KEY_COLUMNS);
+    shove_print_cell(out, info->original_queue.data, info->original_queue.size, 20);
     if (info->error.data != NULL)
         shove_report_bytes(out, info->error.data, first_line(info->error), ERROR_COLUMNS, 0);
     fputc('\n', out);
@@ -202,40 +185,8 @@ void shove_letter_print(FILE *out, const struct shove_dlq *dlq, const struct sho
 
 /* --- JSON */
 
-/* "name": text, or "name_base64" when it is not UTF-8, or null. */
-static void set_bytes(json_t *object, const char *name, const void *bytes, size_t size) {
-    if (bytes == NULL) {
-        json_object_set_new(object, name, json_null());
-        return;
-    }
-    json_t *text = json_stringn(bytes, size); /* NULL: not UTF-8 */
-    if (text != NULL) {
-        json_object_set_new(object, name, text);
-        return;
-    }
-    char long_name[64];
-    snprintf(long_name, sizeof long_name, "%s_base64", name);
-    char *encoded = malloc(shove_base64_encoded_size(size) + 1);
-    if (encoded == NULL)
-        return;
-    shove_base64_encode(bytes, size, encoded);
-    json_object_set_new(object, long_name, json_string(encoded));
-    free(encoded);
-}
-
 static void set_text(json_t *object, const char *name, struct shove_text text) {
-    set_bytes(object, name, text.data, text.size);
-}
-
-static void set_number(json_t *object, const char *name, int64_t value) {
-    json_object_set_new(object, name, value >= 0 ? json_integer(value) : json_null());
-}
-
-static void set_moment(json_t *object, const char *name, int64_t wall_ms) {
-    char text[TIME_SIZE];
-    if (wall_ms >= 0)
-        shove_clock_format(wall_ms, text);
-    json_object_set_new(object, name, wall_ms >= 0 ? json_string(text) : json_null());
+    shove_json_set_bytes(object, name, text.data, text.size);
 }
 
 static void set_headers(json_t *object, const struct shove_letter *letter) {
@@ -245,8 +196,8 @@ static void set_headers(json_t *object, const struct shove_letter *letter) {
     struct shove_header header;
     while (letter->originals_size > 0 && shove_headers_next(&at, end, &header) == 1) {
         json_t *pair = json_object();
-        set_bytes(pair, "name", header.name, header.name_size);
-        set_bytes(pair, "value", header.value, header.value_size);
+        shove_json_set_bytes(pair, "name", header.name, header.name_size);
+        shove_json_set_bytes(pair, "value", header.value, header.value_size);
         json_array_append_new(list, pair);
     }
     json_object_set_new(object, "headers", list);
@@ -255,29 +206,27 @@ static void set_headers(json_t *object, const struct shove_letter *letter) {
 int shove_letter_print_json(FILE *out, const struct shove_letter *letter, bool is_whole) {
     const struct shove_hop_info *info = &letter->info;
     json_t *object = json_object();
-    set_number(object, "partition", letter->partition);
-    set_number(object, "offset", letter->record->offset);
+    shove_json_set_number(object, "partition", letter->partition);
+    shove_json_set_number(object, "offset", letter->record->offset);
     json_object_set_new(object, "state", json_string(letter->is_settled ? "settled" : "waiting"));
     set_text(object, "id", info->message_id);
     set_text(object, "reason", info->death_reason);
-    set_moment(object, "died", info->died_ms);
-    set_moment(object, "first_seen", info->first_seen_ms);
-    set_moment(object, "timestamp", letter->record->timestamp_ms);
+    shove_json_set_moment(object, "died", info->died_ms);
+    shove_json_set_moment(object, "first_seen", info->first_seen_ms);
+    shove_json_set_moment(object, "timestamp", letter->record->timestamp_ms);
     set_text(object, "original_queue", info->original_queue);
-    set_number(object, "original_partition", info->original_partition);
-    set_number(object, "original_offset", info->original_offset);
+    shove_json_set_number(object, "original_partition", info->original_partition);
+    shove_json_set_number(object, "original_offset", info->original_offset);
     set_text(object, "group", info->group);
-    set_number(object, "retry_count", info->retry_count);
-    set_number(object, "crash_count", info->crash_count);
-    set_number(object, "death_count", info->death_count);
-    set_bytes(object, "key", letter->record->key, letter->record->key_size);
+    shove_json_set_number(object, "retry_count", info->retry_count);
+    shove_json_set_number(object, "crash_count", info->crash_count);
+    shove_json_set_number(object, "death_count", info->death_count);
+    shove_json_set_bytes(object, "key", letter->record->key, letter->record->key_size);
     set_text(object, "error", info->error);
     if (is_whole) {
         set_headers(object, letter);
-        set_bytes(object, "payload", letter->record->payload, letter->record->payload_size);
+        shove_json_set_bytes(object, "payload", letter->record->payload,
+                             letter->record->payload_size);
     }
-    int code = object == NULL || json_dumpf(object, out, JSON_COMPACT) != 0 ? SHOVE_ENOMEM : 0;
-    json_decref(object);
-    fputc('\n', out);
-    return code;
+    return shove_json_print_line(out, object);
 }

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/log.h"
 #include "cli/dlq.h"
 
@@ -65,29 +64,8 @@ void shove_dlq_partition_close(struct shove_dlq_partition *partition) {
 
 long shove_dlq_partition_read(struct shove_dlq *dlq, struct shove_dlq_partition *partition,
                               size_t max, struct shove_batch *batch, struct shove_error *error) {
-    struct shove_client *client = &dlq->client;
-    if (partition->next >= partition->high)
-        return 0;
-    int64_t started_ms = shove_clock_mono_ms();
-    long count = client->ops->read(client->transport, dlq->name, partition->number, partition->next,
-                                   max, client->timeout_ms, batch, error);
-    if (count < 0)
-        return count;
-    /* Nothing, at once: markers or holes up to the end. Nothing, after all that time: who knows. */
-    if (count == 0 && shove_clock_mono_ms() - started_ms >= client->timeout_ms)
-        return shove_error_set(
-            error, SHOVE_ETIMEOUT,
-            "%s/%d: nothing from offset %lld on came within %g s, and the end is "
-            "at %lld",
-            dlq->name, partition->number, (long long)partition->next,
-            (double)client->timeout_ms / 1000.0, (long long)partition->high);
-    size_t used = 0;
-    while (used < (size_t)count && batch->records[used].offset < partition->high)
-        used++;
-    if (count > 0 && used == 0)
-        client->ops->batch_release(client->transport, batch);
-    partition->next = used > 0 ? batch->records[used - 1].offset + 1 : partition->high;
-    return (long)used;
+    return shove_client_read(&dlq->client, dlq->name, partition->number, &partition->next,
+                             partition->high, max, batch, error);
 }
 
 static int walk_batch(struct shove_dlq_partition *partition, const struct shove_batch *batch,
@@ -126,12 +104,6 @@ static int walk_partition(struct shove_dlq *dlq, int32_t number, shove_dlq_each 
     return (int)result;
 }
 
-int shove_dlq_keep_first(struct shove_error *first, const struct shove_error *error) {
-    if (first->code == 0)
-        *first = *error;
-    return error->code == SHOVE_ECORRUPT ? 0 : error->code;
-}
-
 int shove_dlq_walk(struct shove_dlq *dlq, shove_dlq_each *each, void *ctx,
                    struct shove_error *error) {
     struct shove_error here = {0};
@@ -140,7 +112,7 @@ int shove_dlq_walk(struct shove_dlq *dlq, shove_dlq_each *each, void *ctx,
     for (int32_t i = 0; i < dlq->partition_count && result == 0; i++) {
         result = walk_partition(dlq, i, each, ctx, &here);
         if (result < 0)
-            result = shove_dlq_keep_first(error, &here);
+            result = shove_client_keep_first(error, &here);
     }
     return error->code;
 }

@@ -162,10 +162,7 @@ static void on_produced(void *ctx, const struct shove_produced *result) {
         replay->is_done[index] = true;
         target_of(replay, letter)->replayed++;
     } else if (replay->failure.code == 0) {
-        const char *detail = result->detail != NULL && result->detail[0] != '\0'
-                                 ? result->detail
-                                 : shove_error_sentence(result->code);
-        shove_error_set(&replay->failure, result->code, "%s", detail);
+        shove_error_set(&replay->failure, result->code, "%s", shove_client_refusal(result));
         name_letter(replay, letter, &replay->failure);
     }
 }

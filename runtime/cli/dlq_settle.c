@@ -294,7 +294,7 @@ int shove_dlq_settle(struct shove_dlq *dlq, struct shove_dlq_settling *settling,
         struct work work = {.dlq = dlq, .settling = settling};
         code = settle_partition(&work, i, portion, &here);
         if (code != 0)
-            code = shove_dlq_keep_first(error, &here);
+            code = shove_client_keep_first(error, &here);
         is_full = work.is_full;
     }
     free(portion);

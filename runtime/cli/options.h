@@ -83,6 +83,23 @@ struct shove_common_options {
         .at = offsetof(struct shove_common_options, load_timeout_ms), .least = 1,                  \
         .most = INT32_MAX                                                                          \
     }
+/* Of what a command adds to them, `type` being its struct. */
+#define SHOVE_SILENCE_OPTION(type)                                                                 \
+    {                                                                                              \
+        .name = "timeout", .kind = SHOVE_OPTION_DURATION, .argument = "TIME",                      \
+        .help = "give up when the broker is silent for so long (30s)",                             \
+        .at = offsetof(type, timeout_ms), .least = 1, .most = INT32_MAX                            \
+    }
+#define SHOVE_JSON_OPTION(type)                                                                    \
+    {                                                                                              \
+        .name = "json", .kind = SHOVE_OPTION_FLAG, .help = "one JSON object per line",             \
+        .at = offsetof(type, is_json)                                                              \
+    }
+#define SHOVE_DRY_RUN_OPTION(type)                                                                 \
+    {                                                                                              \
+        .name = "dry-run", .kind = SHOVE_OPTION_FLAG,                                              \
+        .help = "say what would be done, do nothing", .at = offsetof(type, is_dry_run)             \
+    }
 #define SHOVE_LOG_OPTIONS                                                                          \
     {.name = "log",                                                                                \
      .kind = SHOVE_OPTION_TEXT,                                                                    \

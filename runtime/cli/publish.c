@@ -29,12 +29,9 @@ void shove_publish_produced(void *ctx, const struct shove_produced *result) {
         return;
     }
     if (publishing->refused++ == 0 || number < publishing->refused_number) {
-        const char *detail = result->detail != NULL && result->detail[0] != '\0'
-                                 ? result->detail
-                                 : shove_error_sentence(result->code);
         publishing->refused_number = number;
         shove_error_set(&publishing->stop, result->code, "%s %" PRIu64 " was not acknowledged: %s",
-                        publishing->word, number, detail);
+                        publishing->word, number, shove_client_refusal(result));
     }
 }
 

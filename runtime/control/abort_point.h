@@ -17,7 +17,8 @@ enum shove_step {
     SHOVE_STEP_HELD,          /* produced to a hold topic, not yet acknowledged */
     SHOVE_STEP_DEAD_LETTERED, /* produced to the DLQ, not yet acknowledged */
     SHOVE_STEP_CLOSED,        /* the hop is acknowledged and the slot closed, nothing committed */
-    SHOVE_STEP_COMMITTED      /* the commit was sent */
+    SHOVE_STEP_COMMITTED,     /* the commit was sent */
+    SHOVE_STEP_POISONED       /* a key's poison was produced, not yet acknowledged */
 };
 
 /* And one place where it can be held up, between reading the clocks of a round and the round's

@@ -12,6 +12,7 @@
 #include "control/hop.h"
 #include "control/metrics.h"
 #include "control/partition.h"
+#include "control/poisoning.h"
 #include "control/publish.h"
 #include "core/topology_change.h"
 
@@ -78,6 +79,12 @@ static void on_committed(void *ctx, struct shove_subscription *subscription,
     shove_commit_answered(subscription->user, commits, count);
 }
 
+static void on_scanned(void *ctx, const struct shove_scanned *result) {
+    const struct shove_cluster *cluster = ctx;
+    count_error(ctx, result->code);
+    shove_poisoning_scanned(cluster->control, result);
+}
+
 static void on_ended(void *ctx, struct shove_subscription *subscription, int code,
                      const char *text) {
     count_error(ctx, code);
@@ -104,6 +111,7 @@ static const struct shove_transport_events EVENTS = {
     .readable = on_readable,
     .produced = on_produced,
     .committed = on_committed,
+    .scanned = on_scanned,
     .ended = on_ended,
     .reached = on_reached,
     .notice = on_notice,
@@ -190,6 +198,7 @@ void shove_clusters_close(struct shove_control *control) {
 }
 
 void shove_clusters_release(struct shove_control *control) {
+    shove_poisoning_release(control);
     for (uint32_t i = 0; i < control->cluster_count; i++)
         free(control->clusters[i].url);
     free(control->clusters);

@@ -37,6 +37,7 @@
 #include "control/metrics.h"
 #include "control/on_start.h"
 #include "control/partition.h"
+#include "control/poisoning.h"
 #include "control/pool.h"
 #include "control/publish.h"
 #include "control/reload.h"
@@ -158,6 +159,7 @@ static void on_watch_timer(uv_timer_t *timer) {
     if (control->phase == SHOVE_PHASE_RUNNING)
         shove_age_watch(control);
     shove_supervision_watch(control);
+    shove_poisoning_watch(control);
     shove_reload_watch(control);
 }
 

@@ -64,13 +64,19 @@ static void add_topic(struct shove_topic_spec *specs, size_t *count,
         spec.role = SHOVE_ROLE_DLQ;
         add(specs, count, &spec);
     }
+    if (topic->poison != NULL) {
+        spec.name = topic->poison;
+        spec.role = SHOVE_ROLE_POISON;
+        spec.is_keyed = true; /* a key's poison is in the partition of its messages */
+        add(specs, count, &spec);
+    }
 }
 
 int shove_declare_specs(const struct shove_topology *topology, uint32_t broker,
                         struct shove_topic_spec **out, size_t *count, struct shove_error *error) {
     size_t most = 1; /* never an allocation of nothing */
     for (uint32_t i = 0; i < topology->topic_count; i++)
-        most += 2 + topology->topics[i].hold_count;
+        most += 3 + topology->topics[i].hold_count;
     struct shove_topic_spec *specs = calloc(most, sizeof *specs);
     if (specs == NULL)
         return shove_error_set(error, SHOVE_ENOMEM, "out of memory listing the app's topics");

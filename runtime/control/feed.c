@@ -21,6 +21,7 @@
 #include "control/isolation.h"
 #include "control/metrics.h"
 #include "control/partition.h"
+#include "control/poisoning.h"
 #include "control/sequencing.h"
 #include "control/settle.h"
 
@@ -132,9 +133,36 @@ static bool place_again(struct shove_delivery *delivery) {
     return true;
 }
 
+/* What becomes of a message that no handler is given; 0: one is. On a sequenced topic it is asked
+ * when the message has its turn: only then it is known whether its key is poisoned, and what dies
+ * before its turn would poison it for messages that came earlier. */
+static enum shove_outcome outcome_unhandled(const struct shove_partition *partition,
+                                            const struct shove_record *record, int64_t offset) {
+    if (shove_poisoning_covers(partition, record, offset))
+        return SHOVE_OUTCOME_POISONED;
+    const int64_t size_bytes = (int64_t)record->payload_size;
+    return size_bytes > partition->flow->group->max_message_size_bytes ? SHOVE_OUTCOME_OVERSIZE : 0;
+}
+
+/* Of one that waited for its turn. */
+static enum shove_outcome outcome_of_waiting(const struct shove_delivery *delivery) {
+    if (!delivery->flow->policy.is_sequenced || !delivery->partition)
+        return 0;
+    struct shove_record record;
+    struct shove_text id;
+    const struct shove_envelope *envelope = shove_delivery_envelope(delivery);
+    shove_envelope_parts(envelope, &record, &id);
+    return outcome_unhandled(delivery->partition, &record, envelope->offset);
+}
+
 static void place_list(struct shove_flow *flow, struct shove_delivery_list *list) {
-    while (list->first && place_again(list->first)) {
-        shove_delivery_list_pop(list);
+    while (list->first) {
+        const enum shove_outcome outcome = outcome_of_waiting(list->first);
+        if (outcome == 0 && !place_again(list->first))
+            return;
+        struct shove_delivery *delivery = shove_delivery_list_pop(list);
+        if (outcome != 0)
+            shove_settle(flow->control, delivery, outcome, NULL, 0);
         flow->control->has_progress = true;
     }
 }
@@ -250,11 +278,6 @@ static enum parsed parse(struct shove_partition *partition, struct shove_incomin
     return PARSED_OK;
 }
 
-static bool is_oversize(const struct shove_partition *partition,
-                        const struct shove_record *record) {
-    return (int64_t)record->payload_size > partition->flow->group->max_message_size_bytes;
-}
-
 /* Whether a handler may have been given it before, as far as anything says so: not of what was
  * first handed out after the last commit of an earlier owner. A hold's record was, once. So was
  * what is back from a DLQ (a stranger may claim that: it is only told, nothing follows from it). */
@@ -338,18 +361,20 @@ static bool feed_record(struct shove_partition *partition) {
     }
     struct shove_delivery *delivery = partition->pending;
     partition->pending = NULL;
-    if (is_oversize(partition, incoming.record)) {
-        if (!keep_bytes(partition, delivery, &incoming))
-            return false;
-        shove_settle(control, delivery, SHOVE_OUTCOME_OVERSIZE, NULL, 0);
-        return true;
-    }
     if (partition->flow->policy.is_sequenced && incoming.record->key && !delivery->turn.key) {
         const enum shove_turn turn = shove_sequencing_enter(delivery, &incoming);
         if (turn == SHOVE_TURN_BLOCKED)
             partition->pending = delivery;
         if (turn != SHOVE_TURN_NOW)
             return turn == SHOVE_TURN_LATER;
+    }
+    const enum shove_outcome outcome =
+        outcome_unhandled(partition, incoming.record, incoming.record->offset);
+    if (outcome != 0) {
+        if (!keep_bytes(partition, delivery, &incoming))
+            return false;
+        shove_settle(control, delivery, outcome, NULL, 0);
+        return true;
     }
     if (partition->flow->group->kind == SHOVE_GROUP_DEAD_LETTERS)
         incoming.death = shove_dead_letter_describe(control, &incoming);
@@ -374,6 +399,7 @@ static bool feed_record(struct shove_partition *partition) {
 static bool can_feed(const struct shove_partition *partition) {
     const struct shove_control *control = partition->flow->control;
     return !partition->is_revoking && !partition->is_broken && !partition->is_blocked &&
+           !partition->is_learning &&
            (partition->next_due_ms == 0 || partition->next_due_ms <= control->wall_ms);
 }
 

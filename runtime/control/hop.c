@@ -17,6 +17,7 @@
 #include "control/delivery.h"
 #include "control/feed.h"
 #include "control/flow.h"
+#include "control/poisoning.h"
 #include "core/hop_headers.h"
 
 #define BACKOFF_FIRST_MS 100
@@ -68,6 +69,8 @@ static struct shove_hop_info describe(const struct shove_control *control,
 
 const char *shove_hop_target(const struct shove_delivery *delivery) {
     const struct shove_topic *topic = delivery->flow->topic;
+    if (delivery->hop.poisons)
+        return topic->poison;
     return delivery->hop.kind == SHOVE_HOP_HOLD ? topic->holds[delivery->hop.tier] : topic->dlq;
 }
 
@@ -80,32 +83,49 @@ static void set_aside(struct shove_control *control, struct shove_delivery *deli
     shove_delivery_list_push(&control->hops, delivery);
 }
 
-/* Returns 0, or why the transport did not take it. */
-static int offer(struct shove_control *control, struct shove_delivery *delivery) {
+/* The message with what shove says of it. `produce` borrows from the delivery and from
+ * control->scratch. 0 or SHOVE_ENOMEM. */
+static int describe_message(struct shove_control *control, const struct shove_delivery *delivery,
+                            struct shove_produce *produce) {
     const struct shove_envelope *envelope = shove_delivery_envelope(delivery);
-    struct shove_produce produce = {.partition = -1, .is_hop = true, .opaque = &delivery->ticket};
     struct shove_text id;
     char id_text[SHOVE_MESSAGE_ID_MAX];
-    shove_envelope_parts(envelope, &produce.record, &id);
+    shove_envelope_parts(envelope, &produce->record, &id);
     struct shove_hop_info info = describe(control, delivery, envelope, id, id_text);
     shove_buffer_clear(&control->scratch);
-    shove_buffer_append(&control->scratch, produce.record.headers, produce.record.headers_size);
+    shove_buffer_append(&control->scratch, produce->record.headers, produce->record.headers_size);
     shove_hop_headers_append(&control->scratch, &info);
     if (control->scratch.is_failed)
         return SHOVE_ENOMEM;
-    produce.record.headers = control->scratch.data;
-    produce.record.headers_size = control->scratch.size;
-    produce.topic = shove_hop_target(delivery);
+    produce->record.headers = control->scratch.data;
+    produce->record.headers_size = control->scratch.size;
+    produce->partition = -1;
+    produce->topic = shove_hop_target(delivery);
     /* The hold record's own timestamp is now, so that retention by time cannot eat it; see
      * hop_headers.h. */
     if (delivery->hop.kind == SHOVE_HOP_HOLD)
-        produce.record.timestamp_ms = -1;
+        produce->record.timestamp_ms = -1;
+    return 0;
+}
+
+static enum shove_step step_of(const struct shove_hop *hop) {
+    if (hop->poisons)
+        return SHOVE_STEP_POISONED;
+    return hop->kind == SHOVE_HOP_HOLD ? SHOVE_STEP_HELD : SHOVE_STEP_DEAD_LETTERED;
+}
+
+/* Returns 0, or why the transport did not take it. */
+static int offer(struct shove_control *control, struct shove_delivery *delivery) {
+    struct shove_produce produce = {.is_hop = true, .opaque = &delivery->ticket};
+    int rc = delivery->hop.poisons ? shove_poisoning_describe(control, delivery, &produce)
+                                   : describe_message(control, delivery, &produce);
+    if (rc != 0)
+        return rc;
     const struct shove_cluster *cluster = delivery->flow->cluster;
-    int rc = cluster->ops->produce(cluster->transport, &produce);
+    rc = cluster->ops->produce(cluster->transport, &produce);
     if (rc == 0) {
         control->hops_in_flight++;
-        shove_abort_point(delivery->hop.kind == SHOVE_HOP_HOLD ? SHOVE_STEP_HELD
-                                                               : SHOVE_STEP_DEAD_LETTERED);
+        shove_abort_point(step_of(&delivery->hop));
     }
     return rc;
 }
@@ -130,15 +150,15 @@ static void report_failure(struct shove_delivery *delivery, int code, const char
     if (!shove_flow_may_log(flow))
         return;
     char place[SHOVE_PLACE_SIZE];
-    const bool is_hold = delivery->hop.kind == SHOVE_HOP_HOLD;
-    shove_log_fields(
-        SHOVE_LOG_WARN,
-        is_hold
-            ? "a retry could not be stored, it is tried again; the message stays uncommitted"
-            : "a dead letter could not be stored, it is tried again; the message stays uncommitted",
-        "message", shove_delivery_place(delivery, place), "to", shove_hop_target(delivery), "code",
-        shove_error_name(code), "error", detail ? detail : shove_error_sentence(code),
-        remedy(code) ? "what to do" : NULL, remedy(code), NULL);
+    const char *what = delivery->hop.kind == SHOVE_HOP_HOLD ? "a retry" : "a dead letter";
+    char text[128];
+    snprintf(text, sizeof(text),
+             "%s could not be stored, it is tried again; the message stays uncommitted",
+             delivery->hop.poisons ? "a poisoned key" : what);
+    shove_log_fields(SHOVE_LOG_WARN, text, "message", shove_delivery_place(delivery, place), "to",
+                     shove_hop_target(delivery), "code", shove_error_name(code), "error",
+                     detail ? detail : shove_error_sentence(code),
+                     remedy(code) ? "what to do" : NULL, remedy(code), NULL);
 }
 
 static void end_hop(struct shove_delivery *delivery) {
@@ -229,12 +249,43 @@ static void abandon(struct shove_control *control, struct shove_delivery *delive
     shove_delivery_free(control, delivery);
 }
 
+/* All of it is stored. */
+static void end(struct shove_control *control, struct shove_delivery *delivery) {
+    struct shove_tally *tally = &delivery->flow->tally;
+    end_hop(delivery);
+    tally->dead += delivery->hop.kind == SHOVE_HOP_DEAD;
+    tally->discarded += delivery->hop.kind == SHOVE_HOP_DISCARD;
+    if (delivery->hop.kind == SHOVE_HOP_HOLD)
+        tally->delayed++;
+    else
+        tally->failed[delivery->hop.reason]++;
+    shove_delivery_close(control, delivery);
+}
+
+/* Its key is: now the message itself. */
+static void poisoned(struct shove_control *control, struct shove_delivery *delivery, int64_t at) {
+    int rc = shove_poisoning_stored(delivery, at);
+    if (rc != 0) {
+        failed(control, delivery, rc, NULL);
+        return;
+    }
+    delivery->hop.poisons = false;
+    delivery->hop_failures = 0;
+    delivery->size_refusals = 0;
+    if (delivery->hop.kind == SHOVE_HOP_DISCARD)
+        end(control, delivery);
+    else
+        attempt(control, delivery);
+}
+
 void shove_hop_answered(struct shove_control *control, struct shove_delivery *delivery,
                         const struct shove_produced *result) {
     control->hops_in_flight--;
     if (delivery->flow->cluster->lone_hop == delivery)
         delivery->flow->cluster->lone_hop = NULL;
     if (!delivery->partition) {
+        if (result->code == 0 && delivery->hop.poisons)
+            shove_poisoning_orphaned(delivery);
         abandon(control, delivery);
         return;
     }
@@ -242,15 +293,11 @@ void shove_hop_answered(struct shove_control *control, struct shove_delivery *de
         failed(control, delivery, result->code, result->detail);
         return;
     }
-    end_hop(delivery);
-    struct shove_tally *tally = &delivery->flow->tally;
-    if (delivery->hop.kind == SHOVE_HOP_DEAD) {
-        tally->dead++;
-        tally->failed[delivery->hop.reason]++;
-    } else {
-        tally->delayed++;
+    if (delivery->hop.poisons) {
+        poisoned(control, delivery, result->offset);
+        return;
     }
-    shove_delivery_close(control, delivery);
+    end(control, delivery);
 }
 
 void shove_hop_round(struct shove_control *control) {

@@ -10,7 +10,8 @@
 
 #include "control/state.h"
 
-/* Begins a HOLD or DEAD hop. The delivery keeps its bytes until the hop is acknowledged. */
+/* Begins a HOLD or DEAD hop, or a DISCARD that poisons. The delivery keeps its bytes until the hop
+ * is acknowledged. */
 void shove_hop_start(struct shove_control *control, struct shove_delivery *delivery,
                      const struct shove_hop *hop);
 
@@ -21,7 +22,7 @@ void shove_hop_wait(struct shove_delivery *delivery, const struct shove_hop *hop
 void shove_hop_answered(struct shove_control *control, struct shove_delivery *delivery,
                         const struct shove_produced *result);
 
-/* The topic that a HOLD or DEAD hop goes to. */
+/* The topic that it goes to now: where poisoned keys are kept, a hold, or the DLQ. */
 const char *shove_hop_target(const struct shove_delivery *delivery);
 
 /* Offers what was refused or failed and is due again. */

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "control/cluster.h"
+#include "control/poisoning.h"
 #include "control/scaling.h"
 
 #define LABELS_MAX 4
@@ -147,6 +148,12 @@ static void write_pending_full(const struct writer *writer, const struct shove_f
     const struct label labels[LABELS_MAX] = {GROUP_LABELS(flow)};
     if (flow->policy.is_sequenced)
         write_count(writer, labels, flow->pending_full);
+}
+
+static void write_poisoned(const struct writer *writer, const struct shove_flow *flow) {
+    const struct label labels[LABELS_MAX] = {GROUP_LABELS(flow)};
+    if (flow->policy.poisons)
+        write_count(writer, labels, shove_poisoning_count(flow));
 }
 
 static void write_lag(const struct writer *writer, const struct shove_flow *flow) {
@@ -300,6 +307,9 @@ static const struct family {
     {"pending_full_total", "counter",
      "Messages of sequenced topics that found max_pending_per_key before them.",
      .write_group = write_pending_full},
+    {"poisoned_keys", "gauge",
+     "Keys of fail_all topics whose messages are dead letters, on partitions of this process.",
+     .write_group = write_poisoned},
     {"consumers", "gauge", "Consumers the group has now.", .write_group = write_consumers,
      .has_no_topic = true},
     {"hold_lateness_seconds", "histogram", "From when a retry was due to when a handler got it.",

@@ -18,6 +18,7 @@
 #include "control/commit.h"
 #include "control/delivery.h"
 #include "control/drain.h"
+#include "control/poisoning.h"
 #include "control/sequencing.h"
 
 static struct shove_partition *partition_new(struct shove_flow *flow, struct shove_claim *claim) {
@@ -67,6 +68,7 @@ void shove_partitions_assigned(struct shove_flow *flow, struct shove_claim **cla
             continue;
         }
         restore(partition);
+        shove_poisoning_learn(partition);
         main_count += !partition->is_hold;
     }
     flow->was_assigned = true;
@@ -164,6 +166,7 @@ static void give_up(struct shove_partition *partition) {
         flow->next_partition = NULL;
     shove_partition_drop_batch(partition);
     orphan_all(partition);
+    shove_poisoning_forget(partition);
     shove_ledger_release(&partition->ledger);
     struct shove_claim *claim = partition->claim;
     free(partition);

@@ -165,7 +165,8 @@ struct shove_delivery *shove_pool_delivery(const struct shove_worker *worker, ui
 
 static bool is_a_workers_outcome(uint16_t outcome) {
     return outcome >= SHOVE_OUTCOME_ACK && outcome < SHOVE_OUTCOME_COUNT_ &&
-           outcome != SHOVE_OUTCOME_OVERSIZE && outcome != SHOVE_OUTCOME_CRASHED;
+           outcome != SHOVE_OUTCOME_OVERSIZE && outcome != SHOVE_OUTCOME_CRASHED &&
+           outcome != SHOVE_OUTCOME_POISONED;
 }
 
 static void settled(struct shove_worker *worker, const struct shove_note *note,

@@ -17,9 +17,9 @@ static size_t held_bytes(const struct shove_delivery *delivery) {
     return sizeof(*delivery) + shove_delivery_held_bytes(delivery);
 }
 
-/* By its CRC-32, because keys may be secrets; as it is with --log-keys. */
-static void name_key(const struct shove_control *control, const struct shove_record *record,
-                     char *out, size_t size) {
+void shove_sequencing_name_key(const struct shove_control *control,
+                               const struct shove_record *record, char out[SHOVE_KEY_NAME_SIZE]) {
+    const size_t size = SHOVE_KEY_NAME_SIZE;
     if (control->options->logs_keys)
         snprintf(out, size, "%.*s", record->key_size < size ? (int)record->key_size : (int)size - 1,
                  (const char *)record->key);
@@ -33,10 +33,10 @@ static void report_full(const struct shove_delivery *delivery, const struct shov
         return;
     char partition[16];
     char offset[32];
-    char key[128];
+    char key[SHOVE_KEY_NAME_SIZE];
     snprintf(partition, sizeof(partition), "%d", (int)delivery->partition->claim->partition);
     snprintf(offset, sizeof(offset), "%lld", (long long)record->offset);
-    name_key(flow->control, record, key, sizeof(key));
+    shove_sequencing_name_key(flow->control, record, key);
     shove_log_fields(SHOVE_LOG_WARN,
                      "max_pending_per_key messages wait behind one of their key: the partition is "
                      "not read on until it is settled",

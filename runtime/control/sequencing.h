@@ -15,6 +15,12 @@
 /* A partition whose waiting messages take as much is not read on: a bound on memory. */
 #define SHOVE_SEQUENCING_BYTES_MAX ((size_t)8 * 1024 * 1024)
 
+/* How log lines name a key: by its CRC-32, because keys may be secrets; as it is with --log-keys.
+ */
+#define SHOVE_KEY_NAME_SIZE 128
+void shove_sequencing_name_key(const struct shove_control *control,
+                               const struct shove_record *record, char out[SHOVE_KEY_NAME_SIZE]);
+
 enum shove_turn {
     SHOVE_TURN_NOW,
     SHOVE_TURN_LATER,  /* it has bytes of its own, and is fed again when its turn comes */

@@ -61,6 +61,8 @@ static const char *describe_hop(const struct shove_hop *hop, char *out, size_t s
 /* Handlers that say retry, reject or defer speak for themselves; what went wrong is worth a line.
  */
 static bool is_worth_a_line(enum shove_outcome outcome, const struct shove_hop *hop) {
+    if (outcome == SHOVE_OUTCOME_POISONED)
+        return hop->kind == SHOVE_HOP_DISCARD;
     return outcome >= SHOVE_OUTCOME_ERROR || hop->kind == SHOVE_HOP_DISCARD ||
            hop->warns_defer_sequenced ||
            (hop->kind == SHOVE_HOP_DEAD && outcome != SHOVE_OUTCOME_REJECT);
@@ -131,6 +133,10 @@ static void apply(struct shove_control *control, struct shove_delivery *delivery
         shove_commit_record_crash(delivery);
         break;
     case SHOVE_HOP_DISCARD:
+        if (hop->poisons) {
+            shove_hop_start(control, delivery, hop);
+            break;
+        }
         /* A dead letter stays in its DLQ whatever becomes of its handling: nothing is gone. */
         if (delivery->flow->group->kind != SHOVE_GROUP_DEAD_LETTERS)
             tally->discarded++;
@@ -138,6 +144,10 @@ static void apply(struct shove_control *control, struct shove_delivery *delivery
         shove_delivery_close(control, delivery);
         break;
     }
+}
+
+static bool has_key(const struct shove_delivery *delivery) {
+    return (shove_delivery_envelope(delivery)->flags & SHOVE_ENVELOPE_NULL_KEY) == 0;
 }
 
 void shove_settle(struct shove_control *control, struct shove_delivery *delivery,
@@ -154,6 +164,7 @@ void shove_settle(struct shove_control *control, struct shove_delivery *delivery
     flow->tally.consumed[outcome]++;
     struct shove_attempt attempt = {outcome, delivery->retry_count, delivery->crashes};
     struct shove_hop hop = shove_outcome_decide(&flow->policy, &attempt);
+    hop.poisons = hop.poisons && has_key(delivery);
     shove_abort_point(SHOVE_STEP_DECIDED);
     if (outcome != SHOVE_OUTCOME_ACK) {
         keep_error(delivery, text, text_size);

@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include "control/poisoning.h"
 #include "control/pool.h"
 #include "control/scaling.h"
 
@@ -56,13 +57,19 @@ static size_t partition_count(const struct shove_flow *flow) {
     return count;
 }
 
+/* Null where keys cannot be. */
+static json_t *poisoned_keys(const struct shove_flow *flow) {
+    return flow->policy.poisons ? json_integer((json_int_t)shove_poisoning_count(flow))
+                                : json_null();
+}
+
 static json_t *flow_status(const struct shove_flow *flow) {
     const struct shove_group *group = flow->group;
     const struct shove_tally *tally = &flow->tally;
     const uint64_t capacity = shove_group_capacity(group, flow->consumers);
     return json_pack(
         "{s:s, s:s, s:s, s:s, s:o, s:b, s:i, s:i, s:i, s:I, s:i, s:I, s:o, s:o, s:I, s:i, s:I, "
-        "s:I, s:I, s:I}",
+        "s:I, s:I, s:I, s:o}",
         "group", group->group_id, "topic", flow->source, "broker", flow->cluster->url, "state",
         flow_state(flow), "error", failure_of(flow), "paused", flow->is_paused, "consumers",
         (int)flow->consumers, "min", (int)group->consumers_min, "max", (int)group->consumers_max,
@@ -71,7 +78,7 @@ static json_t *flow_status(const struct shove_flow *flow) {
         known(shove_scaling_lag(flow)), "waiting", (json_int_t)flow->waiting.count, "storing",
         (int)flow->hopping_count, "acked", (json_int_t)tally->done, "delayed",
         (json_int_t)tally->delayed, "dead_letters", (json_int_t)tally->dead, "discarded",
-        (json_int_t)tally->discarded);
+        (json_int_t)tally->discarded, "poisoned_keys", poisoned_keys(flow));
 }
 
 json_t *shove_status_groups(const struct shove_control *control) {

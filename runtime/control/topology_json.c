@@ -96,6 +96,16 @@ static void read_dlq(struct shove_json_reader *reader, const json_t *object,
     }
 }
 
+static void read_poison(struct shove_json_reader *reader, struct shove_topic *topic) {
+    char name[SHOVE_NAME_SIZE];
+    if (reader->rc < 0 || topic->sequencing != SHOVE_SEQUENCED_FAIL_ALL)
+        return;
+    if (shove_topology_poison_name(topic->name, topic->for_group, name, reader->error) < 0)
+        shove_json_fail_at_line(reader);
+    else
+        topic->poison = shove_json_copy_text(reader, name);
+}
+
 static void read_topic(struct shove_json_reader *reader, json_t *object,
                        struct shove_topic *topic) {
     static const char *const known[] = {
@@ -125,6 +135,7 @@ static void read_topic(struct shove_json_reader *reader, json_t *object,
     if (reader->rc == 0) { /* names are derived from a name */
         read_holds(reader, object, topic);
         read_dlq(reader, object, topic);
+        read_poison(reader, topic);
     }
     shove_json_refuse_unknown(reader, object, known);
 }

@@ -72,6 +72,11 @@ static void add_topic(struct shove_text_table *table, const struct shove_topolog
         shove_text_table_add(table, "%s", "  dlq: dead letters");
         add_blanks(table);
     }
+    if (topic->poison != NULL) {
+        shove_text_table_add(table, "%s", topic->poison);
+        shove_text_table_add(table, "%s", "  the keys that are poisoned");
+        add_blanks(table);
+    }
 }
 
 static void print_topics(const struct shove_topology *topology, FILE *out) {

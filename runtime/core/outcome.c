@@ -12,6 +12,7 @@
  *   timeout                   as the configured outcome says, but a reject is dead (timeout)
  *   crashed                   again at once, n next time
  *                             when its crashes reach max_crashes: dead (crashed)
+ *   poisoned                  dead (sequence_poisoned)
  *
  * A hold where there is no hold topic, or on a sequenced topic, where a copy that travels could be
  * overtaken, or whose topic takes no record of that size, is a wait in place. Dead without a DLQ is
@@ -26,6 +27,7 @@ static struct shove_hop die(const struct shove_policy *policy, const struct shov
                             enum shove_reason reason) {
     return (struct shove_hop){.kind = policy->has_dlq ? SHOVE_HOP_DEAD : SHOVE_HOP_DISCARD,
                               .reason = reason,
+                              .poisons = policy->poisons && reason != SHOVE_REASON_POISONED,
                               .retry_count = attempt->retry_count};
 }
 
@@ -92,6 +94,8 @@ struct shove_hop shove_outcome_decide(const struct shove_policy *policy,
         if (attempt->crashes >= policy->max_crashes)
             return die(policy, attempt, SHOVE_REASON_CRASHED);
         return (struct shove_hop){.kind = SHOVE_HOP_AGAIN, .retry_count = attempt->retry_count};
+    case SHOVE_OUTCOME_POISONED:
+        return die(policy, attempt, SHOVE_REASON_POISONED);
     case SHOVE_OUTCOME_RETRY:
     case SHOVE_OUTCOME_ERROR:
     default: /* a number that a worker made up: as anything that is no outcome, a retry */
@@ -112,7 +116,7 @@ const char *shove_outcome_name(enum shove_outcome outcome) {
         [SHOVE_OUTCOME_REJECT] = "reject",     [SHOVE_OUTCOME_DEFER] = "defer",
         [SHOVE_OUTCOME_ERROR] = "error",       [SHOVE_OUTCOME_TIMEOUT] = "timeout",
         [SHOVE_OUTCOME_OVERSIZE] = "oversize", [SHOVE_OUTCOME_UNDECODABLE] = "undecodable",
-        [SHOVE_OUTCOME_CRASHED] = "crashed"};
+        [SHOVE_OUTCOME_CRASHED] = "crashed",   [SHOVE_OUTCOME_POISONED] = "poisoned"};
     unsigned index = (unsigned)outcome;
     return index < SHOVE_OUTCOME_COUNT_ && names[index] != NULL ? names[index] : "unknown";
 }

@@ -19,6 +19,7 @@ enum shove_outcome {
     SHOVE_OUTCOME_OVERSIZE,    /* larger than max_message_size: never reached the handler */
     SHOVE_OUTCOME_UNDECODABLE, /* the codec refused the payload */
     SHOVE_OUTCOME_CRASHED,     /* its worker died while it ran */
+    SHOVE_OUTCOME_POISONED,    /* its key is poisoned: it never reached the handler */
     SHOVE_OUTCOME_COUNT_
 };
 
@@ -48,6 +49,7 @@ struct shove_policy {
     enum shove_outcome timeout_outcome; /* RETRY, REJECT, DEFER or ACK */
     bool has_dlq;
     bool is_sequenced;
+    bool poisons; /* a message that dies takes all that follow under its key with it */
 };
 
 struct shove_attempt { /* what is known of the message */
@@ -72,6 +74,7 @@ struct shove_hop {
     uint32_t retry_count;       /* of the next handling */
     int64_t delay_ms;           /* of HOLD and WAIT */
     bool warns_defer_sequenced; /* defer on a sequenced topic was taken as retry */
+    bool poisons; /* of DEAD and DISCARD: its key, if it has one, is poisoned before that */
 };
 
 /* Without holds a retry waits this long where it is. */

@@ -22,6 +22,7 @@ static void release_topic(struct shove_topic *topic) {
     free(topic->name);
     free(topic->for_group);
     free(topic->dlq);
+    free(topic->poison);
     free(topic->at);
 }
 
@@ -107,6 +108,11 @@ int shove_topology_dlq_name(const char *queue, const char *for_group, char out[S
     return derive(queue, for_group, "-dlq", out, error);
 }
 
+int shove_topology_poison_name(const char *queue, const char *for_group, char out[SHOVE_NAME_SIZE],
+                               struct shove_error *error) {
+    return derive(queue, for_group, "-poison", out, error);
+}
+
 int shove_topology_group_id(const char *explicit_id, const char *queue, const char *for_group,
                             bool is_fifo, char out[SHOVE_NAME_SIZE], struct shove_error *error) {
     if (explicit_id == NULL)
@@ -189,6 +195,7 @@ struct shove_policy shove_topology_policy(const struct shove_topology *topology,
     policy.hold_count = topic->hold_count;
     policy.has_dlq = topic->dlq != NULL;
     policy.is_sequenced = topic->sequencing != SHOVE_UNSEQUENCED;
+    policy.poisons = topic->sequencing == SHOVE_SEQUENCED_FAIL_ALL;
     return policy;
 }
 

@@ -33,6 +33,7 @@ struct shove_topic {
     uint32_t broker;   /* index into shove_topology.brokers; holds and DLQ are there, too */
     char *for_group;   /* NULL: the default group */
     char *dlq;         /* resolved name, NULL: none */
+    char *poison;      /* resolved name of where poisoned keys are kept, NULL: not fail_all */
     char **holds;      /* resolved names, hold_count of them */
     int64_t *holds_ms; /* ascending */
     uint32_t hold_count;
@@ -109,6 +110,10 @@ int64_t shove_topology_hold_delay_ms(const char *queue, const char *for_group, c
 /* {queue}-dlq, {queue}-{group}-dlq. */
 int shove_topology_dlq_name(const char *queue, const char *for_group, char out[SHOVE_NAME_SIZE],
                             struct shove_error *error);
+
+/* {queue}-poison, {queue}-{group}-poison: which keys of a fail_all topic are poisoned. */
+int shove_topology_poison_name(const char *queue, const char *for_group, char out[SHOVE_NAME_SIZE],
+                               struct shove_error *error);
 
 /* The one group-id resolver: explicit if given, else {queue}-consumer, or {queue}-fifo for fifo;
  * {queue}-{group}-consumer, {queue}-{group}-fifo with for_group. */

@@ -199,6 +199,30 @@ static int check_hold_names(const struct shove_topology *topology, const struct 
     return 0;
 }
 
+static bool has_name(const struct shove_topic *topic, const char *name) {
+    for (uint32_t i = 0; i < topic->hold_count; i++) {
+        if (strcmp(topic->holds[i], name) == 0)
+            return true;
+    }
+    return is_same(topic->name, name) || is_same(topic->dlq, name);
+}
+
+/* Where poisoned keys are kept nothing else is. */
+static int check_poison_name(const struct shove_topology *topology, const struct shove_topic *topic,
+                             struct shove_error *error) {
+    for (uint32_t i = 0; topic->poison != NULL && i < topology->topic_count; i++) {
+        const struct shove_topic *other = &topology->topics[i];
+        const bool is_shared = other != topic && is_same(other->poison, topic->poison);
+        if (other->broker == topic->broker && (is_shared || has_name(other, topic->poison)))
+            return shove_error_set(
+                error, SHOVE_ECONFIG,
+                "'%s' is where the poisoned keys of '%s' are kept and is used by '%s' (%s) as "
+                "well: rename one of them",
+                topic->poison, topic->name, other->name, other->at != NULL ? other->at : "the app");
+    }
+    return 0;
+}
+
 static int check_topics(const struct shove_topology *topology, struct shove_error *error) {
     for (uint32_t i = 0; i < topology->topic_count; i++) {
         const struct shove_topic *topic = &topology->topics[i];
@@ -229,7 +253,8 @@ static int check_topics(const struct shove_topology *topology, struct shove_erro
         }
     }
     for (uint32_t i = 0; i < topology->topic_count; i++) {
-        if (check_hold_names(topology, &topology->topics[i], error) < 0) {
+        if (check_hold_names(topology, &topology->topics[i], error) < 0 ||
+            check_poison_name(topology, &topology->topics[i], error) < 0) {
             shove_error_prefix(error, "%s",
                                topology->topics[i].at != NULL ? topology->topics[i].at : "the app");
             return SHOVE_ECONFIG;

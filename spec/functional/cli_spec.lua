@@ -13,7 +13,7 @@ app:register(app:topic("orders", { hold = { "1s" }, dlq = true }), shove.group {
 return app
 ]]
 
-local COMMANDS = { "run", "check", "publish", "dlq list", "dlq show", "dlq replay", "dlq purge" }
+local COMMANDS = { "run", "check", "publish", "dlq list", "dlq show", "dlq replay", "dlq purge", "poison list", "poison clear" }
 
 local function words(text)
     local list = {}
@@ -86,7 +86,8 @@ describe("shove", function()
     end)
 
     it("names the commands there are when it does not know one", function()
-        assert_usage(shove("tail"), "'tail'", "run, check, publish, dlq, status, reload, scale, pause, resume and help")
+        assert_usage(shove("tail"), "'tail'",
+            "run, check, publish, dlq, poison, status, reload, scale, pause, resume and help")
         assert_usage(shove("relod", "app.lua"), "'relod'", "did you mean 'reload'?")
     end)
 
@@ -94,6 +95,7 @@ describe("shove", function()
         assert_usage(shove("publsh"), "'publsh'", "did you mean 'publish'?")
         assert_usage(shove("dlq", "relpay"), "'dlq relpay'", "did you mean 'replay'?")
         assert_usage(shove("dlq"), "list, show, replay and purge")
+        assert_usage(shove("poison"), "list and clear")
     end)
 
     it("says that a command comes before options", function()
@@ -172,6 +174,7 @@ describe("the script", function()
     local AFTER_APP = {
         run = {}, check = {}, publish = { "orders", "{}" }, ["dlq list"] = { "orders" },
         ["dlq show"] = { "orders", "0:0" }, ["dlq replay"] = { "orders" }, ["dlq purge"] = { "orders", "--yes" },
+        ["poison list"] = { "orders" }, ["poison clear"] = { "orders" },
     }
 
     local function with_options(command, ...)

@@ -4,8 +4,8 @@ local app = require "spec.support.app"
 local process = require "spec.support.process"
 local tmp = require "spec.support.tmp"
 
-local COMMANDS = { "run", "check", "publish", "dlq list", "dlq show", "dlq replay", "dlq purge", "status", "reload", "scale",
-    "pause", "resume" }
+local COMMANDS = { "run", "check", "publish", "dlq list", "dlq show", "dlq replay", "dlq purge", "poison list",
+    "poison clear", "status", "reload", "scale", "pause", "resume" }
 
 local function help_of(command)
     local line = { app.bin, "help" }

@@ -16,7 +16,7 @@ local NAMES = {
     messages_consumed_total = "counter", messages_failed_total = "counter", messages_discarded_total = "counter",
     messages_published_total = "counter", message_processing_duration_seconds = "histogram",
     message_publish_duration_seconds = "histogram", message_size_bytes = "histogram", messages_inflight = "gauge",
-    pending_full_total = "counter",
+    pending_full_total = "counter", poisoned_keys = "gauge",
     consumer_lag = "gauge", consumers = "gauge", hold_lateness_seconds = "histogram", autoscaler_decisions_total = "counter",
     autoscaler_strategy_failures_total = "counter",
     backend_errors_total = "counter", worker_deaths_total = "counter", reloads_total = "counter", generation = "gauge",

@@ -83,8 +83,12 @@ local function read_lines(p, stream, pipe)
         if data then
             table.insert(p.bytes[stream], data)
             rest = rest .. data
-            for line in rest:gmatch "([^\n]*)\n" do take_line(p, stream, line) end
-            rest = rest:match ".*\n(.*)" or rest -- "[^\n]*$" would take the square of a line's length
+            local at = 1
+            for stop in function() return rest:find("\n", at, true) end do -- a pattern would take the square of a line's length
+                take_line(p, stream, rest:sub(at, stop - 1))
+                at = stop + 1
+            end
+            rest = rest:sub(at)
         else
             if rest ~= "" then take_line(p, stream, rest) end
             pipe:close()

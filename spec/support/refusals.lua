@@ -358,10 +358,13 @@ return {
     { "register_fifo on a topic that is not sequenced", "local t = app:topic 'pay'\napp:register_fifo(t, {}, print)",
       'app.lua:3: register_fifo topic "pay": it is not sequenced, and register_fifo is for topics that are; write '
       .. 'sequenced = "skip" in its options, or app:register' },
-    { "register_fifo on a topic that stops a key",
-      "local t = app:topic('pay', { sequenced = 'fail_all', hold = { 1 }, dlq = true })\napp:register_fifo(t, {}, print)",
-      'app.lua:3: register_fifo topic "pay": this release consumes topics with sequenced = "skip"; it can publish to those '
-      .. 'with "fail_all", not consume them' },
+    { "a topic that is where a topic keeps its poisoned keys",
+      "app:topic('pay', { sequenced = 'fail_all', hold = { 1 }, dlq = true })\napp:topic 'pay-poison'",
+      'app.lua:3: topic "pay-poison": "pay-poison" is both a topic, declared at app.lua:3, and a poison topic of the topic at '
+      .. "app.lua:2" },
+    { "a dlq that is where a topic keeps its poisoned keys",
+      "app:topic('pay', { sequenced = 'fail_all', hold = { 1 }, dlq = 'pay-poison' })",
+      'app.lua:2: topic "pay": dlq: "pay-poison" is the name of a poison topic of this topic' },
     { "register_fifo with the options left out",
       "local t = app:topic('pay', { sequenced = 'skip', hold = { 1 }, dlq = true })\napp:register_fifo(t, function() end)",
       'app.lua:3: register_fifo topic "pay": the group\'s options come before the handler: '

@@ -126,8 +126,9 @@ local App = {}
 ---Where messages go that cannot succeed: `true` for `{queue}-dlq`, or a topic name (several topics may share one). Without
 ---it they are dropped, with a warning.
 ---@field dlq? boolean|string
----Order per key: `"skip"` goes on after a rejected message, `"fail_all"` dead-letters what follows it under the same key.
----Needs `dlq` and a `hold` unless `allow_message_loss`. This release publishes to such topics but does not consume them.
+---Order per key: `"skip"` goes on after a rejected message, `"fail_all"` dead-letters what follows it under the same key,
+---until `shove poison clear`; which keys those are is kept in the topic `{queue}-poison`.
+---Needs `dlq` and a `hold` unless `allow_message_loss`.
 ---@field sequenced? "skip"|"fail_all"
 ---The key of a body, for `shove.publish` without a `key`. Messages of one key go to one partition.
 ---```lua
@@ -282,6 +283,7 @@ function App:autoscale(options) end
 ---@field lag? integer messages behind the committed offset that are not finished; nil: not known now
 ---@field waiting integer retries that wait where they are
 ---@field storing integer retries and dead letters on their way to the broker
+---@field poisoned_keys? integer of a `fail_all` topic: keys whose messages are dead letters, on partitions of this process
 ---@field acked integer
 ---@field delayed integer
 ---@field dead_letters integer

@@ -2,7 +2,8 @@
 local ffi = require "ffi"
 local C = require("spec.support.c").include "core/outcome.h"
 
-local ALL = { "ACK", "RETRY", "REJECT", "DEFER", "ERROR", "TIMEOUT", "OVERSIZE", "UNDECODABLE", "CRASHED" }
+local ALL = { "ACK", "RETRY", "REJECT", "DEFER", "ERROR", "TIMEOUT", "OVERSIZE", "UNDECODABLE", "CRASHED",
+    "POISONED" }
 local KINDS = { [0] = "done", "hold", "wait", "again", "dead", "discard" }
 
 -- A group with holds of 5 s, 30 s and 5 min, a DLQ, and 10 retries, unless told otherwise.
@@ -15,6 +16,7 @@ local function decide(outcome, attempt, options)
         max_retries = options.max_retries or 10, max_crashes = options.max_crashes or 3,
         timeout_outcome = C["SHOVE_OUTCOME_" .. (options.on_timeout or "RETRY")],
         has_dlq = options.has_dlq ~= false, is_sequenced = options.is_sequenced or false,
+        poisons = options.poisons or false,
     })
     local hop = C.shove_outcome_decide(policy, ffi.new("struct shove_attempt", {
         outcome = type(outcome) == "number" and outcome or C["SHOVE_OUTCOME_" .. outcome],
@@ -23,6 +25,7 @@ local function decide(outcome, attempt, options)
     return {
         kind = KINDS[tonumber(hop.kind)], reason = ffi.string(C.shove_reason_name(hop.reason)), tier = hop.tier,
         retry_count = hop.retry_count, delay_ms = tonumber(hop.delay_ms), warns = hop.warns_defer_sequenced,
+        poisons = hop.poisons,
     }
 end
 
@@ -90,7 +93,7 @@ describe("Retry", function()
     end)
 
     it("is what a number is that a worker made up", function()
-        for _, number in ipairs { 0, 10, 11, 255, 4294967295 } do
+        for _, number in ipairs { 0, 11, 12, 255, 4294967295 } do
             assert.are.same(decide("RETRY"), decide(number))
         end
     end)
@@ -259,12 +262,35 @@ describe("The decision", function()
     end)
 end)
 
+describe("A dead letter of a topic that is fail_all", function()
+    it("poisons its key, with and without a DLQ, unless its key is poisoned; nothing else does", function()
+        for _, has_dlq in ipairs { true, false } do
+            for _, outcome in ipairs(ALL) do
+                local attempt = { retry_count = 10, crashes = 3 }
+                local options = { poisons = true, is_sequenced = true, has_dlq = has_dlq, on_timeout = "REJECT" }
+                local hop = decide(outcome, attempt, options)
+                local dies = hop.kind == "dead" or hop.kind == "discard"
+                assert.are.equal(outcome ~= "ACK", dies, outcome)
+                assert.are.equal(dies and outcome ~= "POISONED", hop.poisons, outcome)
+                options.poisons = false
+                assert.is_false(decide(outcome, attempt, options).poisons)
+            end
+        end
+        assert.is_false(decide("RETRY", nil, { poisons = true, is_sequenced = true }).poisons)
+    end)
+
+    it("of a key that is poisoned has that as its reason", function()
+        local hop = decide("POISONED", { retry_count = 2 }, { poisons = true, is_sequenced = true })
+        assert.are.same({ "dead", "sequence_poisoned", 2 }, { hop.kind, hop.reason, hop.retry_count })
+    end)
+end)
+
 describe("Names", function()
     it("of outcomes are those of the Lua side and the metrics", function()
         local names = {}
-        for i = 0, 10 do names[i] = ffi.string(C.shove_outcome_name(i)) end
+        for i = 0, 11 do names[i] = ffi.string(C.shove_outcome_name(i)) end
         assert.are.same({ [0] = "unknown", "ack", "retry", "reject", "defer", "error", "timeout", "oversize",
-                          "undecodable", "crashed", "unknown" }, names)
+                          "undecodable", "crashed", "poisoned", "unknown" }, names)
     end)
 
     it("of death reasons are those of Shove-Death-Reason and the metric label", function()

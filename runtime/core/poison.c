@@ -1,0 +1,77 @@
+/* poison.c: see poison.h. Pure; control only. */
+#include "core/poison.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
+struct shove_poisoned_key {
+    UT_hash_handle hh;
+    int64_t offset; /* of the message */
+    int64_t at;     /* of the record that says so */
+    char key[];
+};
+
+static struct shove_poisoned_key *find(const struct shove_poison *poison, const void *key,
+                                       size_t size) {
+    struct shove_poisoned_key *found;
+    HASH_FIND(hh, poison->keys, key, size, found);
+    return found;
+}
+
+// NOLINTNEXTLINE(readability-function-size): uthash's macro
+int shove_poison_add(struct shove_poison *poison, const void *key, size_t size, int64_t offset,
+                     int64_t at) {
+    struct shove_poisoned_key *known = find(poison, key, size);
+    if (known != NULL) {
+        if (at > known->at) {
+            known->at = at;
+            known->offset = offset;
+        }
+        return 0;
+    }
+    struct shove_poisoned_key *added = malloc(sizeof *added + size);
+    if (added == NULL)
+        return SHOVE_ENOMEM;
+    *added = (struct shove_poisoned_key){.offset = offset, .at = at};
+    if (size > 0)
+        memcpy(added->key, key, size);
+    HASH_ADD_KEYPTR(hh, poison->keys, added->key, size, added);
+    if (added->hh.tbl == NULL) { /* no memory */
+        free(added);
+        return SHOVE_ENOMEM;
+    }
+    poison->count++;
+    return 0;
+}
+
+static void drop(struct shove_poison *poison, struct shove_poisoned_key *known) {
+    HASH_DEL(poison->keys, known); // NOLINT(clang-analyzer-unix.Malloc): of the last key only
+    free(known);
+    poison->count--;
+}
+
+void shove_poison_clear(struct shove_poison *poison, const void *key, size_t size, int64_t at) {
+    struct shove_poisoned_key *known = find(poison, key, size);
+    if (known != NULL && at > known->at)
+        drop(poison, known);
+}
+
+bool shove_poison_covers(const struct shove_poison *poison, const void *key, size_t size,
+                         int64_t offset) {
+    const struct shove_poisoned_key *known = find(poison, key, size);
+    return known != NULL && offset > known->offset;
+}
+
+void shove_poison_release(struct shove_poison *poison) {
+    struct shove_poisoned_key *known;
+    struct shove_poisoned_key *next;
+    HASH_ITER(hh, poison->keys, known, next) {
+        drop(poison, known);
+    }
+    *poison = (struct shove_poison){0};
+}

@@ -1,0 +1,211 @@
+-- Topics that are sequenced = "fail_all": a dead letter poisons its key. Under kills: spec/crash/poison_spec.lua.
+
+local cjson = require "cjson"
+local assert = require "luassert"
+local app = require "spec.support.app"
+local driver = require "spec.transport.driver"
+local http = require "spec.support.http"
+local steered = require "spec.support.steered"
+local wait = require "spec.support.wait"
+
+local WAIT_MS = 20000
+
+local function new(broker, options)
+    options = options or {}
+    options.url = broker.url
+    options.fifo = true
+    options.partitions = false
+    options.topic = ('sequenced = "fail_all", shards = %d, %s'):format(options.shards or 1, options.topic or "")
+    options.holds = options.holds ~= false and (options.holds or { "50ms" }) or nil
+    local s = steered.new(options)
+    s:declare()
+    return s
+end
+
+-- All records of a topic, in their order.
+local function records_of(s, topic)
+    local t = assert(driver.open(s.url, { must_exist = true }))
+    local records = {}
+    for partition = 0, t:partition_count(topic) - 1 do
+        local low, high = t:watermarks(topic, partition)
+        while low < high do
+            for _, record in ipairs(assert(t:read(topic, partition, low, 1000))) do
+                table.insert(records, record)
+                low = record.offset + 1
+            end
+        end
+    end
+    t:close()
+    return records
+end
+
+-- "a3 rejected, a4 sequence_poisoned, ..."
+local function letters(s)
+    local texts = {}
+    for i, record in ipairs(records_of(s, s.queue .. "-dlq")) do
+        local reason
+        for _, header in ipairs(record.headers) do
+            if header[1] == "Shove-Death-Reason" then reason = header[2] end
+        end
+        texts[i] = record.payload:match "^%S+" .. " " .. reason
+    end
+    return table.concat(texts, ", ")
+end
+
+-- By a stranger, whom nothing stops who publishes without a key, or what is too large.
+local function write(s, texts, key)
+    local t = assert(driver.open(s.url, { must_exist = true }))
+    local records = {}
+    for i, text in ipairs(texts) do records[i] = { partition = 0, key = key, payload = text } end
+    t:publish(s.queue, records)
+    t:close()
+end
+
+local function wait_letters(s, count)
+    wait.until_true(function()
+        return #records_of(s, s.queue .. "-dlq") >= count
+    end, WAIT_MS, count .. " dead letters")
+end
+
+for _, broker in ipairs(steered.brokers) do
+    describe('a topic with sequenced = "fail_all", on ' .. broker.name .. ",", function()
+        it("has 1 2 handled and 3 4 5 dead-lettered, in that order, when 3 is rejected; other keys are untouched", function()
+            local s = new(broker)
+            s:publish({ "a1", "a2", "a3 reject", "a4", "a5" }, { key = "a" })
+            s:publish({ "b1", "b2" }, { key = "b" })
+            local p = s:run { "--listen", "0" }
+            s:wait("ended", { "a1", "a2", "a3", "b1", "b2" })
+            wait_letters(s, 3)
+            assert.equal("a3 rejected, a4 sequence_poisoned, a5 sequence_poisoned", letters(s))
+            assert.same({ "a1", "a2", "a3", "b1", "b2" }, s:names "began")
+            local metrics = http.request(http.port_of(p), "/metrics").body
+            assert.matches("shove_poisoned_keys{[^}]*} 1\n", metrics)
+            assert.matches('shove_messages_failed_total{[^}]*reason="sequence_poisoned"} 2\n', metrics)
+            assert.equal(0, (app.drain(p)), p:transcript())
+            p:wait_for("the key is poisoned: .*key=%x%x%x%x%x%x%x%x ", 0)
+        end)
+
+        it("keeps in a topic of its own which keys are poisoned, by which message", function()
+            local s = new(broker)
+            s:publish({ "a1", "a2 reject" }, { key = "a" })
+            local p = s:run()
+            wait_letters(s, 1)
+            assert.equal(0, (app.drain(p)), p:transcript())
+            local records = records_of(s, s.queue .. "-poison")
+            assert.equal(1, #records)
+            assert.equal("a", records[1].key)
+            local said = cjson.decode(records[1].payload)
+            assert.same({ 1, "rejected" }, { said.offset, said.reason })
+        end)
+
+        it("remembers poisoned keys over a restart, and handles nothing of them", function()
+            local s = new(broker)
+            s:publish({ "a1 reject" }, { key = "a" })
+            local p = s:run()
+            wait_letters(s, 1)
+            assert.equal(0, (app.drain(p)), p:transcript())
+            s:publish({ "a2" }, { key = "a" })
+            s:publish({ "b1" }, { key = "b" })
+            p = s:run()
+            s:wait("ended", { "b1" })
+            wait_letters(s, 2)
+            assert.equal("a1 rejected, a2 sequence_poisoned", letters(s))
+            assert.equal(0, s:count("began", "a2"))
+            assert.equal(0, (app.drain(p)), p:transcript())
+        end)
+
+        it("dead-letters what waited behind the message that poisoned its key, whatever it died of", function()
+            local s = new(broker, { group = 'prefetch = 20, max_retries = 1, handler_timeout = "300ms", on_timeout = "reject", '
+                .. 'max_message_size = "1KiB", max_crashes = 1' })
+            s:publish({ "a1 again", "a2" }, { key = "a" })
+            s:publish({ "b1 shut", "b2" }, { key = "b" })
+            write(s, { "c1 ." .. ("."):rep(2000), "c2" }, "c")
+            local p = s:run()
+            wait_letters(s, 6)
+            s:publish({ "d1 crash", "d2" }, { key = "d" })
+            wait_letters(s, 8)
+            local found = {}
+            for letter in letters(s):gmatch "%w+ [%w_]+" do table.insert(found, letter) end
+            table.sort(found)
+            assert.same({ "a1 max_retries_exceeded", "a2 sequence_poisoned", "b1 timeout", "b2 sequence_poisoned", "c1 oversize",
+                "c2 sequence_poisoned", "d1 crashed", "d2 sequence_poisoned" }, found)
+            for _, name in ipairs { "a2", "b2", "c1", "c2", "d2" } do assert.equal(0, s:count("began", name), name) end
+            assert.equal(2, (app.drain(p)), p:transcript()) -- a worker died
+        end)
+
+        it("poisons nothing by a message without a key", function()
+            local s = new(broker)
+            write(s, { "a1 reject", "a2" })
+            local p = s:run()
+            s:wait("ended", { "a2" })
+            wait_letters(s, 1)
+            assert.equal("a1 rejected", letters(s))
+            assert.equal(0, (app.drain(p)), p:transcript())
+            assert.equal(0, #records_of(s, s.queue .. "-poison"))
+        end)
+
+        it("discards instead where there is no DLQ, and remembers it as well", function()
+            local s = new(broker, { holds = false, topic = "allow_message_loss = true," })
+            s:publish({ "a1 reject", "a2" }, { key = "a" })
+            s:publish({ "b1" }, { key = "b" })
+            local p = s:run()
+            s:wait("ended", { "b1" })
+            wait.until_true(function()
+                return cjson.decode(s.app:command("status", { "--json" }).stdout)[1].groups[1].discarded == 2
+            end, WAIT_MS, "two to be discarded")
+            assert.equal(0, (app.drain(p)), p:transcript())
+            s:publish({ "a3" }, { key = "a" })
+            s:publish({ "b2" }, { key = "b" })
+            p = s:run()
+            s:wait("ended", { "b2" })
+            assert.equal(0, (app.drain(p)), p:transcript())
+            assert.equal(0, s:count("began", "a2") + s:count("began", "a3"))
+        end)
+
+        it("goes on with a key that was cleared, while it runs", function()
+            local s = new(broker)
+            s:publish({ "a1 reject", "a2" }, { key = "a" })
+            s:publish({ "c1 reject" }, { key = "c" })
+            local p = s:run()
+            wait_letters(s, 3)
+            local cleared = s.app:command("poison clear", { s.queue, "a" }, WAIT_MS)
+            assert.equal(0, cleared.code, cleared.stderr)
+            wait.until_true(function()
+                return cjson.decode(s.app:command("status", { "--json" }).stdout)[1].groups[1].poisoned_keys == 1
+            end, WAIT_MS, "the key to be cleared in the run")
+            s:publish({ "c2" }, { key = "c" })
+            s:publish({ "a3", "a4 reject", "a5" }, { key = "a" })
+            s:wait("ended", { "a3", "a4" })
+            wait_letters(s, 6)
+            assert.equal(0, s:count("began", "a5") + s:count("began", "c2"))
+            assert.equal(0, (app.drain(p)), p:transcript())
+            s:publish({ "a6" }, { key = "a" })
+            s:publish({ "b1" }, { key = "b" })
+            p = s:run()
+            s:wait("ended", { "b1" })
+            wait_letters(s, 7)
+            assert.equal(0, s:count("began", "a6"))
+            assert.equal(0, (app.drain(p)), p:transcript())
+        end)
+
+        it("reads more poisoned keys than one reading gives", function()
+            local s = new(broker)
+            local t = assert(driver.open(s.url, { must_exist = true }))
+            local records = {}
+            for i = 1, 5000 do
+                records[i] = { partition = 0, key = "key " .. i, payload = '{"offset":0,"reason":"rejected","poisoned_at":0}' }
+            end
+            t:publish(s.queue .. "-poison", records)
+            t:close()
+            s:publish({ "a0" }, { key = "other" })
+            s:publish({ "a1" }, { key = "key 5000" })
+            s:publish({ "a2" }, { key = "key 1" })
+            s:publish({ "b1" }, { key = "b" })
+            local p = s:run()
+            s:wait("ended", { "a0", "b1" })
+            wait_letters(s, 2)
+            assert.equal(0, s:count("began", "a1") + s:count("began", "a2"))
+            assert.equal(0, (app.drain(p)), p:transcript())
+        end)
+    end)
+end
