@@ -10,7 +10,7 @@ SUITES ?=
 PREFIX ?= /usr/local
 JOBS   ?= $(shell nproc)
 
-.PHONY: help deps deps-build build dev asan tsan clang run test bench figures hostile lint format install clean prove-bare-root
+.PHONY: help deps deps-build build dev asan tsan clang run test bench figures hostile chaos lint format install clean prove-bare-root
 
 help:
 	@echo "make run              install what is missing, build, run APP ($(APP)) with ARGS"
@@ -20,6 +20,7 @@ help:
 	@echo "make bench            throughput and memory beside a bare librdkafka loop"
 	@echo "make figures          reloads, scaling, idling, consumers: what was promised, and what is measured"
 	@echo "make hostile          a good group beside each kind of bad handler: its throughput, and that it loses nothing"
+	@echo "make chaos            the order of keys while processes, workers and the broker are killed; CHAOS_ROUNDS=20"
 	@echo "make lint             clang-format, clang-tidy, luacheck"
 	@echo "make format           let clang-format rewrite the C files"
 	@echo "make dev asan tsan clang   that preset, in build/<preset>"
@@ -53,7 +54,7 @@ bench: deps build
 	@cmake --build --preset release --parallel $(JOBS) --target bench_bare_loop bench_fill
 	@luajit spec/bench/bench.lua build $(ARGS)
 
-figures hostile: deps dev build
+figures hostile chaos: deps dev build
 	@cmake --build --preset release --parallel $(JOBS) --target bench_fill
 	@build/dev/spec_runner spec/bench/$@.lua
 
