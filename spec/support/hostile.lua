@@ -130,6 +130,7 @@ function Scene:lines_of(payload, verb)
     return found
 end
 
+local ORPHANS_MS = 2000
 local VERB_OF = { acked = "returned", dead = "dead" }
 
 -- The messages that have not met their fate yet.
@@ -195,6 +196,8 @@ function Scene:judge(p)
     assert_told(p, self.bad, "acked", count(self.fates.bad, "acked"))
     assert_told(p, self.bad, "dead letters", count(self.fates.bad, "dead"))
     assert_told(p, self.bad .. "-dlq", "acked", count(self.fates.bad, "dead"))
+    -- What was killed last may still be dying.
+    wait.loop(function() return #process.orphans() == 0 end, ORPHANS_MS)
     assert.are.same({}, process.orphans(), "something was left running")
 end
 
