@@ -54,9 +54,12 @@ bench: deps build
 	@cmake --build --preset release --parallel $(JOBS) --target bench_bare_loop bench_fill
 	@luajit spec/bench/bench.lua build $(ARGS)
 
-figures hostile chaos: deps dev build
+figures hostile: deps dev build
 	@cmake --build --preset release --parallel $(JOBS) --target bench_fill
 	@build/dev/spec_runner spec/bench/$@.lua
+
+chaos: deps dev build
+	@build/dev/spec_runner spec/bench/chaos.lua
 
 lint: deps
 	@scripts/lint

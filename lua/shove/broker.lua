@@ -197,7 +197,7 @@ function M.option(value)
     for _, name in ipairs(OPTIONS) do
         local given = rawget(value, name)
         local text
-        if given ~= nil or name == "url" then
+        if given ~= nil then
             checked[name], text = CHECKERS[name](given)
         end
         if text then

@@ -61,28 +61,19 @@ static int choose_by_name(struct shove_poison *poison, const char *name) {
     return found != NULL ? take(poison, found) : SHOVE_POISON_ENDED;
 }
 
-static bool is_queue(const struct shove_topology *topology, const char *name) {
-    for (uint32_t i = 0; i < topology->topic_count; i++) {
-        if (strcmp(topology->topics[i].name, name) == 0)
-            return true;
-    }
-    return false;
-}
-
 /* A queue first, as everywhere. */
 static int choose(struct shove_poison *poison, const char *name) {
-    if (!is_queue(&poison->app.topology, name)) {
-        int exit_code = choose_by_name(poison, name);
-        if (exit_code != SHOVE_POISON_ENDED)
-            return exit_code;
-    }
     struct shove_error error;
     enum shove_app_topic_kind kind;
     const struct shove_topic *topic;
-    if (shove_app_find_topic(&poison->app, name, &kind, &topic, &error) != 0)
-        return shove_report_error(&error);
-    if (kind == SHOVE_APP_QUEUE)
+    int code = shove_app_find_topic(&poison->app, name, &kind, &topic, &error);
+    if (code == 0 && kind == SHOVE_APP_QUEUE)
         return choose_by_queue(poison, topic);
+    int exit_code = choose_by_name(poison, name);
+    if (exit_code != SHOVE_POISON_ENDED)
+        return exit_code;
+    if (code != 0)
+        return shove_report_error(&error);
     return shove_report(SHOVE_EXIT_USAGE, "'%s' is a DLQ: " ONLY_FAIL_ALL, name);
 }
 

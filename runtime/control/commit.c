@@ -60,8 +60,7 @@ static void watch_coverage(struct shove_partition *partition) {
                      "more messages are open than a commit can list: after a crash some that are "
                      "finished will be handled again",
                      "topic", partition->topic, "partition", number, "group", flow->group->group_id,
-                     "open", open, "again", repeated, SHOVE_CLUSTER_FIELD(partition->flow->cluster),
-                     NULL);
+                     "open", open, "again", repeated, SHOVE_CLUSTER_FIELD(flow->cluster), NULL);
 }
 
 static void add(struct built *built, struct shove_partition *partition) {

@@ -204,6 +204,15 @@ void shove_envelope_parts(const struct shove_envelope *envelope, struct shove_re
     *id = (struct shove_text){(const char *)(headers + envelope->headers_size), envelope->id_size};
 }
 
+struct shove_record shove_delivery_record(const struct shove_delivery *delivery) {
+    const struct shove_envelope *envelope = shove_delivery_envelope(delivery);
+    struct shove_record record;
+    struct shove_text id;
+    shove_envelope_parts(envelope, &record, &id);
+    record.offset = envelope->offset;
+    return record;
+}
+
 size_t shove_envelope_size_bytes(const struct shove_envelope *envelope) {
     return sizeof(*envelope) + envelope->key_size + envelope->payload_size +
            envelope->headers_size + envelope->id_size + envelope->death_size;

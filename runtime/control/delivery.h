@@ -48,6 +48,9 @@ const struct shove_envelope *shove_delivery_envelope(const struct shove_delivery
 void shove_envelope_parts(const struct shove_envelope *envelope, struct shove_record *record,
                           struct shove_text *id);
 
+/* The message as it was taken, its own headers only. Borrows the bytes, which were written. */
+struct shove_record shove_delivery_record(const struct shove_delivery *delivery);
+
 /* "orders/3@1042": how log lines name a message, by its source position. Returns `out`. */
 #define SHOVE_PLACE_SIZE 320
 const char *shove_delivery_place(const struct shove_delivery *delivery, char out[SHOVE_PLACE_SIZE]);

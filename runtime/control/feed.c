@@ -137,8 +137,8 @@ static bool place_again(struct shove_delivery *delivery) {
  * when the message has its turn: only then it is known whether its key is poisoned, and what dies
  * before its turn would poison it for messages that came earlier. */
 static enum shove_outcome outcome_unhandled(const struct shove_partition *partition,
-                                            const struct shove_record *record, int64_t offset) {
-    if (shove_poisoning_covers(partition, record, offset))
+                                            const struct shove_record *record) {
+    if (shove_poisoning_covers(partition, record))
         return SHOVE_OUTCOME_POISONED;
     const int64_t size_bytes = (int64_t)record->payload_size;
     return size_bytes > partition->flow->group->max_message_size_bytes ? SHOVE_OUTCOME_OVERSIZE : 0;
@@ -148,11 +148,8 @@ static enum shove_outcome outcome_unhandled(const struct shove_partition *partit
 static enum shove_outcome outcome_of_waiting(const struct shove_delivery *delivery) {
     if (!delivery->flow->policy.is_sequenced || !delivery->partition)
         return 0;
-    struct shove_record record;
-    struct shove_text id;
-    const struct shove_envelope *envelope = shove_delivery_envelope(delivery);
-    shove_envelope_parts(envelope, &record, &id);
-    return outcome_unhandled(delivery->partition, &record, envelope->offset);
+    const struct shove_record record = shove_delivery_record(delivery);
+    return outcome_unhandled(delivery->partition, &record);
 }
 
 static void place_list(struct shove_flow *flow, struct shove_delivery_list *list) {
@@ -368,8 +365,7 @@ static bool feed_record(struct shove_partition *partition) {
         if (turn != SHOVE_TURN_NOW)
             return turn == SHOVE_TURN_LATER;
     }
-    const enum shove_outcome outcome =
-        outcome_unhandled(partition, incoming.record, incoming.record->offset);
+    const enum shove_outcome outcome = outcome_unhandled(partition, incoming.record);
     if (outcome != 0) {
         if (!keep_bytes(partition, delivery, &incoming))
             return false;

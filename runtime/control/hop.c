@@ -18,6 +18,7 @@
 #include "control/feed.h"
 #include "control/flow.h"
 #include "control/poisoning.h"
+#include "control/settle.h"
 #include "core/hop_headers.h"
 
 #define BACKOFF_FIRST_MS 100
@@ -253,12 +254,16 @@ static void abandon(struct shove_control *control, struct shove_delivery *delive
 static void end(struct shove_control *control, struct shove_delivery *delivery) {
     struct shove_tally *tally = &delivery->flow->tally;
     end_hop(delivery);
-    tally->dead += delivery->hop.kind == SHOVE_HOP_DEAD;
-    tally->discarded += delivery->hop.kind == SHOVE_HOP_DISCARD;
-    if (delivery->hop.kind == SHOVE_HOP_HOLD)
-        tally->delayed++;
-    else
+    if (delivery->hop.kind == SHOVE_HOP_DISCARD) {
+        shove_settle_discard(control, delivery, delivery->hop.reason);
+        return;
+    }
+    if (delivery->hop.kind == SHOVE_HOP_DEAD) {
+        tally->dead++;
         tally->failed[delivery->hop.reason]++;
+    } else {
+        tally->delayed++;
+    }
     shove_delivery_close(control, delivery);
 }
 

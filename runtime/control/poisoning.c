@@ -9,6 +9,7 @@
 #include "control/cluster.h"
 #include "control/delivery.h"
 #include "control/flow.h"
+#include "control/hop.h"
 #include "control/poison_record.h"
 #include "control/sequencing.h"
 
@@ -92,14 +93,9 @@ void shove_poisoning_learn(struct shove_partition *partition) {
     scan(partition);
 }
 
-static void detach(struct shove_partition *partition) {
+void shove_poisoning_forget(struct shove_partition *partition) {
     if (partition->scan)
         partition->scan->partition = NULL;
-    partition->scan = NULL;
-}
-
-void shove_poisoning_forget(struct shove_partition *partition) {
-    detach(partition);
     shove_poison_release(&partition->poison);
 }
 
@@ -115,7 +111,7 @@ static void report_stranger(const struct shove_partition *partition, int64_t off
 }
 
 static int apply(struct shove_partition *partition, const struct shove_record *record) {
-    struct shove_poison *poison = &partition->poison;
+    struct shove_poisoned_keys *poison = &partition->poison;
     struct shove_poison_record parsed;
     switch (shove_poison_record_read(record, &parsed)) {
     case SHOVE_POISON_SET:
@@ -207,9 +203,9 @@ void shove_poisoning_release(struct shove_control *control) {
 /* ---- asking ---- */
 
 bool shove_poisoning_covers(const struct shove_partition *partition,
-                            const struct shove_record *record, int64_t offset) {
+                            const struct shove_record *record) {
     return partition->poison.count > 0 && record->key &&
-           shove_poison_covers(&partition->poison, record->key, record->key_size, offset);
+           shove_poison_covers(&partition->poison, record->key, record->key_size, record->offset);
 }
 
 size_t shove_poisoning_count(const struct shove_flow *flow) {
@@ -223,42 +219,20 @@ size_t shove_poisoning_count(const struct shove_flow *flow) {
 
 int shove_poisoning_describe(struct shove_control *control, const struct shove_delivery *delivery,
                              struct shove_produce *produce) {
-    const struct shove_envelope *envelope = shove_delivery_envelope(delivery);
-    struct shove_record record;
-    struct shove_text id;
-    shove_envelope_parts(envelope, &record, &id);
-    const struct shove_poison_record poison = {.offset = envelope->offset,
-                                               .reason = delivery->hop.reason,
-                                               .poisoned_ms = control->wall_ms};
+    const struct shove_record message = shove_delivery_record(delivery);
+    const struct shove_poison_record poison = {
+        .offset = message.offset, .reason = delivery->hop.reason, .poisoned_ms = control->wall_ms};
     shove_buffer_clear(&control->scratch);
     shove_poison_record_write(&poison, &control->scratch);
-    produce->topic = delivery->flow->topic->poison;
-    produce->partition = envelope->partition;
-    produce->record = (struct shove_record){.key = record.key,
-                                            .key_size = record.key_size,
+    produce->topic = shove_hop_target(delivery);
+    produce->partition = shove_delivery_envelope(delivery)->partition;
+    produce->record = (struct shove_record){.key = message.key,
+                                            .key_size = message.key_size,
                                             .payload = control->scratch.data,
                                             .payload_size = control->scratch.size,
                                             .timestamp_ms = -1,
                                             .offset = -1};
     return control->scratch.is_failed ? SHOVE_ENOMEM : 0;
-}
-
-static void report(const struct shove_delivery *delivery, const struct shove_record *record,
-                   int64_t offset) {
-    struct shove_flow *flow = delivery->flow;
-    if (!shove_flow_may_log(flow))
-        return;
-    char partition[16];
-    char at[32];
-    char key[SHOVE_KEY_NAME_SIZE];
-    snprintf(partition, sizeof(partition), "%d", (int)delivery->partition->claim->partition);
-    snprintf(at, sizeof(at), "%" PRId64, offset);
-    shove_sequencing_name_key(flow->control, record, key);
-    shove_log_fields(SHOVE_LOG_WARN,
-                     "the key is poisoned: what follows under it is a dead letter until 'shove "
-                     "poison clear' is told otherwise",
-                     "topic", flow->source, "partition", partition, "offset", at, "key", key,
-                     "reason", shove_reason_name(delivery->hop.reason), NULL);
 }
 
 void shove_poisoning_orphaned(const struct shove_delivery *delivery) {
@@ -277,13 +251,13 @@ int shove_poisoning_stored(const struct shove_delivery *delivery, int64_t at) {
         return 0; /* it was read before it was acknowledged, and so was what came after it */
     if (at < 0)   /* not known where: everything is read again */
         partition->poison_next_offset = -1;
-    const struct shove_envelope *envelope = shove_delivery_envelope(delivery);
-    struct shove_record record;
-    struct shove_text id;
-    shove_envelope_parts(envelope, &record, &id);
+    const struct shove_record message = shove_delivery_record(delivery);
     int rc =
-        shove_poison_add(&partition->poison, record.key, record.key_size, envelope->offset, at);
+        shove_poison_add(&partition->poison, message.key, message.key_size, message.offset, at);
     if (rc == 0)
-        report(delivery, &record, envelope->offset);
+        shove_sequencing_report(delivery, &message,
+                                "the key is poisoned: what follows under it is a dead letter until "
+                                "'shove poison clear' is told otherwise",
+                                delivery->hop.reason);
     return rc;
 }

@@ -27,9 +27,9 @@ void shove_poisoning_watch(struct shove_control *control);
 /* Answers that do not come any more: after the transports are closed. */
 void shove_poisoning_release(struct shove_control *control);
 
-/* Whether the message of that key at `offset` is a dead letter. */
+/* Whether the message is a dead letter because of its key. */
 bool shove_poisoning_covers(const struct shove_partition *partition,
-                            const struct shove_record *record, int64_t offset);
+                            const struct shove_record *record);
 
 /* Of all partitions that this process has. */
 size_t shove_poisoning_count(const struct shove_flow *flow);

@@ -17,9 +17,9 @@ static size_t held_bytes(const struct shove_delivery *delivery) {
     return sizeof(*delivery) + shove_delivery_held_bytes(delivery);
 }
 
-void shove_sequencing_name_key(const struct shove_control *control,
-                               const struct shove_record *record, char out[SHOVE_KEY_NAME_SIZE]) {
-    const size_t size = SHOVE_KEY_NAME_SIZE;
+/* By its CRC-32, because keys may be secrets; as it is with --log-keys. */
+static void name_key(const struct shove_control *control, const struct shove_record *record,
+                     char *out, size_t size) {
     if (control->options->logs_keys)
         snprintf(out, size, "%.*s", record->key_size < size ? (int)record->key_size : (int)size - 1,
                  (const char *)record->key);
@@ -27,21 +27,21 @@ void shove_sequencing_name_key(const struct shove_control *control,
         snprintf(out, size, "%08lx", crc32(0, (const Bytef *)record->key, (uInt)record->key_size));
 }
 
-static void report_full(const struct shove_delivery *delivery, const struct shove_record *record) {
+void shove_sequencing_report(const struct shove_delivery *delivery,
+                             const struct shove_record *record, const char *text,
+                             enum shove_reason reason) {
     struct shove_flow *flow = delivery->flow;
     if (!shove_flow_may_log(flow))
         return;
     char partition[16];
     char offset[32];
-    char key[SHOVE_KEY_NAME_SIZE];
+    char key[128];
     snprintf(partition, sizeof(partition), "%d", (int)delivery->partition->claim->partition);
     snprintf(offset, sizeof(offset), "%lld", (long long)record->offset);
-    shove_sequencing_name_key(flow->control, record, key);
-    shove_log_fields(SHOVE_LOG_WARN,
-                     "max_pending_per_key messages wait behind one of their key: the partition is "
-                     "not read on until it is settled",
-                     "topic", flow->source, "partition", partition, "offset", offset, "key", key,
-                     NULL);
+    name_key(flow->control, record, key, sizeof(key));
+    shove_log_fields(SHOVE_LOG_WARN, text, "topic", flow->source, "partition", partition, "offset",
+                     offset, "key", key, reason != SHOVE_REASON_NONE ? "reason" : NULL,
+                     shove_reason_name(reason), NULL);
 }
 
 static enum shove_turn blocked(struct shove_delivery *delivery) {
@@ -64,7 +64,10 @@ enum shove_turn shove_sequencing_enter(struct shove_delivery *delivery,
         if (!delivery->has_found_full) {
             delivery->has_found_full = true;
             flow->pending_full++;
-            report_full(delivery, record);
+            shove_sequencing_report(delivery, record,
+                                    "max_pending_per_key messages wait behind one of their key: "
+                                    "the partition is not read on until it is settled",
+                                    SHOVE_REASON_NONE);
         }
         return blocked(delivery);
     case SHOVE_SEQUENCE_NO_MEMORY:

@@ -15,11 +15,10 @@
 /* A partition whose waiting messages take as much is not read on: a bound on memory. */
 #define SHOVE_SEQUENCING_BYTES_MAX ((size_t)8 * 1024 * 1024)
 
-/* How log lines name a key: by its CRC-32, because keys may be secrets; as it is with --log-keys.
- */
-#define SHOVE_KEY_NAME_SIZE 128
-void shove_sequencing_name_key(const struct shove_control *control,
-                               const struct shove_record *record, char out[SHOVE_KEY_NAME_SIZE]);
+/* A warning that names the message and its key; why it died, unless that is NONE. */
+void shove_sequencing_report(const struct shove_delivery *delivery,
+                             const struct shove_record *record, const char *text,
+                             enum shove_reason reason);
 
 enum shove_turn {
     SHOVE_TURN_NOW,

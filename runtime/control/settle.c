@@ -110,6 +110,16 @@ static void report(const struct shove_delivery *delivery, enum shove_outcome out
                      delivery->error ? delivery->error : "-", NULL);
 }
 
+void shove_settle_discard(struct shove_control *control, struct shove_delivery *delivery,
+                          enum shove_reason reason) {
+    struct shove_tally *tally = &delivery->flow->tally;
+    /* A dead letter stays in its DLQ whatever becomes of its handling: nothing is gone. */
+    if (delivery->flow->group->kind != SHOVE_GROUP_DEAD_LETTERS)
+        tally->discarded++;
+    tally->failed[reason]++;
+    shove_delivery_close(control, delivery);
+}
+
 static void apply(struct shove_control *control, struct shove_delivery *delivery,
                   const struct shove_hop *hop) {
     struct shove_tally *tally = &delivery->flow->tally;
@@ -133,15 +143,10 @@ static void apply(struct shove_control *control, struct shove_delivery *delivery
         shove_commit_record_crash(delivery);
         break;
     case SHOVE_HOP_DISCARD:
-        if (hop->poisons) {
+        if (hop->poisons)
             shove_hop_start(control, delivery, hop);
-            break;
-        }
-        /* A dead letter stays in its DLQ whatever becomes of its handling: nothing is gone. */
-        if (delivery->flow->group->kind != SHOVE_GROUP_DEAD_LETTERS)
-            tally->discarded++;
-        tally->failed[hop->reason]++;
-        shove_delivery_close(control, delivery);
+        else
+            shove_settle_discard(control, delivery, hop->reason);
         break;
     }
 }

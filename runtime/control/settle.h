@@ -15,6 +15,10 @@ void shove_settle(struct shove_control *control, struct shove_delivery *delivery
 void shove_settle_report_audit(const struct shove_delivery *delivery, enum shove_outcome outcome,
                                const char *text, size_t size);
 
+/* It is gone: closes and counts it. takes. */
+void shove_settle_discard(struct shove_control *control, struct shove_delivery *delivery,
+                          enum shove_reason reason);
+
 /* Takes a delivery out of its worker's slot: it runs there no more. */
 void shove_settle_leave_worker(struct shove_delivery *delivery);
 

@@ -138,15 +138,15 @@ struct shove_partition {
     bool is_final_sent;     /* revoking: the last commit is on its way */
     uint32_t running_count; /* deliveries in workers */
     uint32_t hopping_count;
-    size_t queued_bytes;            /* of those that wait for their turn */
-    struct shove_poison poison;     /* fail_all: what is known of its keys (poisoning.h) */
-    struct shove_poison_scan *scan; /* they are being read; NULL: not now */
-    int64_t poison_next_offset;     /* from where on they have not been read; -1: all */
-    int64_t look_at_ms;             /* loop time before which they are not read again */
-    uint32_t late_looks;            /* still to come, for what others may have stored meanwhile */
-    bool is_learning;               /* they have not been read: nothing is fed */
-    bool is_committing;             /* a commit is unanswered; at most one is under way */
-    size_t metadata_size;           /* of the last commit, and what it could say: */
+    size_t queued_bytes;               /* of those that wait for their turn */
+    struct shove_poisoned_keys poison; /* fail_all: what is known of its keys (poisoning.h) */
+    struct shove_poison_scan *scan;    /* they are being read; NULL: not now */
+    int64_t poison_next_offset;        /* from where on they have not been read; -1: all */
+    int64_t look_at_ms;                /* loop time before which they are not read again */
+    uint32_t late_looks;  /* still to come, for what others may have stored meanwhile */
+    bool is_learning;     /* they have not been read: nothing is fed */
+    bool is_committing;   /* a commit is unanswered; at most one is under way */
+    size_t metadata_size; /* of the last commit, and what it could say: */
     struct shove_ledger_coverage coverage;
     int64_t cut_since_ms; /* loop time since when that is not all there was to say; 0: it is */
     int64_t next_due_ms;  /* hold: wall time before which the record under the cursor is not due; 0:

@@ -16,7 +16,7 @@ struct shove_poisoned_key {
     char key[];
 };
 
-static struct shove_poisoned_key *find(const struct shove_poison *poison, const void *key,
+static struct shove_poisoned_key *find(const struct shove_poisoned_keys *poison, const void *key,
                                        size_t size) {
     struct shove_poisoned_key *found;
     HASH_FIND(hh, poison->keys, key, size, found);
@@ -24,8 +24,8 @@ static struct shove_poisoned_key *find(const struct shove_poison *poison, const 
 }
 
 // NOLINTNEXTLINE(readability-function-size): uthash's macro
-int shove_poison_add(struct shove_poison *poison, const void *key, size_t size, int64_t offset,
-                     int64_t at) {
+int shove_poison_add(struct shove_poisoned_keys *poison, const void *key, size_t size,
+                     int64_t offset, int64_t at) {
     struct shove_poisoned_key *known = find(poison, key, size);
     if (known != NULL) {
         if (at > known->at) {
@@ -49,29 +49,30 @@ int shove_poison_add(struct shove_poison *poison, const void *key, size_t size, 
     return 0;
 }
 
-static void drop(struct shove_poison *poison, struct shove_poisoned_key *known) {
+static void drop(struct shove_poisoned_keys *poison, struct shove_poisoned_key *known) {
     HASH_DEL(poison->keys, known); // NOLINT(clang-analyzer-unix.Malloc): of the last key only
     free(known);
     poison->count--;
 }
 
-void shove_poison_clear(struct shove_poison *poison, const void *key, size_t size, int64_t at) {
+void shove_poison_clear(struct shove_poisoned_keys *poison, const void *key, size_t size,
+                        int64_t at) {
     struct shove_poisoned_key *known = find(poison, key, size);
     if (known != NULL && at > known->at)
         drop(poison, known);
 }
 
-bool shove_poison_covers(const struct shove_poison *poison, const void *key, size_t size,
+bool shove_poison_covers(const struct shove_poisoned_keys *poison, const void *key, size_t size,
                          int64_t offset) {
     const struct shove_poisoned_key *known = find(poison, key, size);
     return known != NULL && offset > known->offset;
 }
 
-void shove_poison_release(struct shove_poison *poison) {
+void shove_poison_release(struct shove_poisoned_keys *poison) {
     struct shove_poisoned_key *known;
     struct shove_poisoned_key *next;
     HASH_ITER(hh, poison->keys, known, next) {
         drop(poison, known);
     }
-    *poison = (struct shove_poison){0};
+    *poison = (struct shove_poisoned_keys){0};
 }

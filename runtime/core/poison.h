@@ -13,22 +13,23 @@
 
 struct shove_poisoned_key;
 
-struct shove_poison { /* zeroed: nothing is */
+struct shove_poisoned_keys { /* zeroed: nothing is */
     struct shove_poisoned_key *keys;
     size_t count;
 };
 
 /* A record at `at` says that the message at `offset` poisoned the key. 0, or SHOVE_ENOMEM. */
-int shove_poison_add(struct shove_poison *poison, const void *key, size_t size, int64_t offset,
-                     int64_t at);
+int shove_poison_add(struct shove_poisoned_keys *poison, const void *key, size_t size,
+                     int64_t offset, int64_t at);
 
 /* A record at `at` clears the key. */
-void shove_poison_clear(struct shove_poison *poison, const void *key, size_t size, int64_t at);
+void shove_poison_clear(struct shove_poisoned_keys *poison, const void *key, size_t size,
+                        int64_t at);
 
 /* Whether the message of that key at `offset` follows the one that poisoned it. */
-bool shove_poison_covers(const struct shove_poison *poison, const void *key, size_t size,
+bool shove_poison_covers(const struct shove_poisoned_keys *poison, const void *key, size_t size,
                          int64_t offset);
 
-void shove_poison_release(struct shove_poison *poison);
+void shove_poison_release(struct shove_poisoned_keys *poison);
 
 #endif

@@ -179,6 +179,15 @@ static int collide(const struct shove_topic *topic, const struct shove_topic *ot
         topic->name, other->name, other->at != NULL ? other->at : "the app");
 }
 
+/* Whether it is the queue, its DLQ or, if those are looked at, one of its holds. */
+static bool has_name(const struct shove_topic *topic, const char *name, bool looks_at_holds) {
+    for (uint32_t i = 0; looks_at_holds && i < topic->hold_count; i++) {
+        if (strcmp(topic->holds[i], name) == 0)
+            return true;
+    }
+    return is_same(topic->name, name) || is_same(topic->dlq, name);
+}
+
 /* No hold topic of `topic` is anything else. */
 static int check_hold_names(const struct shove_topology *topology, const struct shove_topic *topic,
                             struct shove_error *error) {
@@ -186,25 +195,11 @@ static int check_hold_names(const struct shove_topology *topology, const struct 
         const char *name = topic->holds[h];
         for (uint32_t i = 0; i < topology->topic_count; i++) {
             const struct shove_topic *other = &topology->topics[i];
-            if (other->broker != topic->broker)
-                continue;
-            if (is_same(other->name, name) || is_same(other->dlq, name))
+            if (other->broker == topic->broker && has_name(other, name, other != topic))
                 return collide(topic, other, name, error);
-            for (uint32_t j = 0; other != topic && j < other->hold_count; j++) {
-                if (strcmp(other->holds[j], name) == 0)
-                    return collide(topic, other, name, error);
-            }
         }
     }
     return 0;
-}
-
-static bool has_name(const struct shove_topic *topic, const char *name) {
-    for (uint32_t i = 0; i < topic->hold_count; i++) {
-        if (strcmp(topic->holds[i], name) == 0)
-            return true;
-    }
-    return is_same(topic->name, name) || is_same(topic->dlq, name);
 }
 
 /* Where poisoned keys are kept nothing else is. */
@@ -213,7 +208,7 @@ static int check_poison_name(const struct shove_topology *topology, const struct
     for (uint32_t i = 0; topic->poison != NULL && i < topology->topic_count; i++) {
         const struct shove_topic *other = &topology->topics[i];
         const bool is_shared = other != topic && is_same(other->poison, topic->poison);
-        if (other->broker == topic->broker && (is_shared || has_name(other, topic->poison)))
+        if (other->broker == topic->broker && (is_shared || has_name(other, topic->poison, true)))
             return shove_error_set(
                 error, SHOVE_ECONFIG,
                 "'%s' is where the poisoned keys of '%s' are kept and is used by '%s' (%s) as "

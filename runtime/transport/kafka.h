@@ -273,6 +273,8 @@ void shove_kafka_client_release(struct shove_kafka_client *client);
 bool shove_kafka_notice_event(struct shove_kafka *kafka,
                               struct shove_kafka_subscription *subscription,
                               rd_kafka_event_t *event);
+/* The same of what waits in the queue of a client that gives nothing else there. */
+void shove_kafka_notice_client(struct shove_kafka *kafka, const struct shove_kafka_client *client);
 void shove_kafka_notice(struct shove_kafka *kafka, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* Trouble that librdkafka goes on trying about, met inside an operation: told by the next pump, if
@@ -370,6 +372,17 @@ void shove_kafka_batches_free(struct shove_kafka *kafka);
 void shove_kafka_claim_seek(const struct shove_kafka_claim *claim, int64_t offset,
                             int32_t leader_epoch);
 int64_t shove_kafka_backlog(struct shove_transport *transport, const struct shove_claim *base);
+
+/* ---- kafka_reading.c ---- */
+
+/* Begins to fetch; NULL with an error. shove_kafka_reading_stop. */
+rd_kafka_topic_t *shove_kafka_reading_start(rd_kafka_t *rk, const char *topic, int32_t partition,
+                                            int64_t offset, struct shove_error *error);
+void shove_kafka_reading_stop(rd_kafka_topic_t *rkt, int32_t partition);
+/* Appends messages to the batch, which has room for `max`; waits for the first. Returns where they
+ * begin. */
+size_t shove_kafka_reading_take(rd_kafka_topic_t *rkt, int32_t partition,
+                                struct shove_kafka_batch *batch, size_t max, int wait_ms);
 
 /* ---- kafka_scan.c ---- */
 

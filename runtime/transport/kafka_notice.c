@@ -200,3 +200,13 @@ bool shove_kafka_notice_event(struct shove_kafka *kafka,
         return false;
     }
 }
+
+void shove_kafka_notice_client(struct shove_kafka *kafka, const struct shove_kafka_client *client) {
+    rd_kafka_event_t *event;
+    int handled = 0;
+    while (handled++ < SHOVE_KAFKA_EVENTS_PER_PUMP &&
+           (event = rd_kafka_queue_poll(client->queue, 0)) != NULL) {
+        shove_kafka_notice_event(kafka, NULL, event);
+        rd_kafka_event_destroy(event);
+    }
+}

@@ -70,12 +70,16 @@ int shove_kafka_watermarks(struct shove_transport *transport, const char *topic,
 static void reader_stop(struct shove_kafka *kafka) {
     if (kafka->reader_topic == NULL)
         return;
-    rd_kafka_consume_stop(kafka->reader_topic, kafka->reader_partition);
-    rd_kafka_topic_destroy(kafka->reader_topic);
+    shove_kafka_reading_stop(kafka->reader_topic, kafka->reader_partition);
     kafka->reader_topic = NULL;
 }
 
-static void asker_close(struct shove_kafka *kafka);
+static void asker_close(struct shove_kafka *kafka) {
+    shove_kafka_client_release(kafka->asker);
+    free(kafka->asker_group);
+    kafka->asker = NULL;
+    kafka->asker_group = NULL;
+}
 
 void shove_kafka_reader_close(struct shove_kafka *kafka) {
     reader_stop(kafka);
@@ -104,14 +108,10 @@ static int reader_start(struct shove_kafka *kafka, const char *topic, int32_t pa
         if (code != 0)
             return code;
     }
-    rd_kafka_topic_t *rkt = rd_kafka_topic_new(kafka->reader->rk, topic, NULL);
-    if (rkt == NULL || rd_kafka_consume_start(rkt, partition, offset) != 0) {
-        rd_kafka_resp_err_t err = rd_kafka_last_error();
-        if (rkt != NULL)
-            rd_kafka_topic_destroy(rkt);
-        return shove_error_set(error, shove_kafka_code(err), "reading %s [%d]: %s", topic,
-                               (int)partition, rd_kafka_err2str(err));
-    }
+    rd_kafka_topic_t *rkt =
+        shove_kafka_reading_start(kafka->reader->rk, topic, partition, offset, error);
+    if (rkt == NULL)
+        return error->code;
     kafka->reader_topic = rkt;
     kafka->reader_partition = partition;
     kafka->reader_offset = offset;
@@ -158,16 +158,8 @@ static rd_kafka_resp_err_t read_into(struct shove_kafka *kafka, struct shove_kaf
         int64_t left_ms = until_ms - shove_kafka_now_ms(kafka);
         if (left_ms <= 0)
             break;
-        /* One at a time where nothing is there yet, or the call would wait until the array is full.
-         */
-        size_t from = batch->message_count;
-        ssize_t count = rd_kafka_consume_batch(kafka->reader_topic, kafka->reader_partition, 0,
-                                               batch->messages + from, max - from);
-        if (count <= 0)
-            count = rd_kafka_consume_batch(kafka->reader_topic, kafka->reader_partition,
-                                           left_ms < 100 ? (int)left_ms : 100,
-                                           batch->messages + from, 1);
-        batch->message_count += count > 0 ? (size_t)count : 0;
+        size_t from = shove_kafka_reading_take(kafka->reader_topic, kafka->reader_partition, batch,
+                                               max, left_ms < 100 ? (int)left_ms : 100);
         is_over = sift(batch, from, offset, &err);
         read_reader_events(kafka);
     }
@@ -265,13 +257,6 @@ static int copy_out(const rd_kafka_topic_partition_t *partition, int64_t *offset
         return shove_error_set(error, SHOVE_ENOMEM, "out of memory reading a committed offset");
     memcpy(*metadata, partition->metadata, partition->metadata_size);
     return 0;
-}
-
-static void asker_close(struct shove_kafka *kafka) {
-    shove_kafka_client_release(kafka->asker);
-    free(kafka->asker_group);
-    kafka->asker = NULL;
-    kafka->asker_group = NULL;
 }
 
 /* Who asks for the offsets of a group: a client that has that group and never joins it; NULL with

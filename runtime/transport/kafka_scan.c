@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "transport/kafka.h"
 #include "transport/kafka_errors.h"
@@ -48,15 +49,11 @@ struct shove_kafka_scan {
     char topic[];
 };
 
-static int64_t now_ms(void) {
-    return (int64_t)(uv_hrtime() / 1000000);
-}
-
 /* ---- on the job's thread ---- */
 
 static int ask_once(struct shove_kafka_scan *scan, int64_t *low, int64_t *high) {
     rd_kafka_t *rk = scan->client->rk;
-    int64_t left_ms = scan->until_ms - now_ms();
+    int64_t left_ms = scan->until_ms - shove_clock_mono_ms();
     if (left_ms > ASK_TIMEOUT_MS)
         left_ms = ASK_TIMEOUT_MS;
     if (left_ms < 1)
@@ -82,10 +79,10 @@ static bool may_ask_again(const struct shove_kafka_scan *scan, int code) {
     if (shove_kafka_mailbox_is_closed(scan->job.mailbox))
         return false;
     if (code == SHOVE_ENOTOPIC || code == SHOVE_ENOPARTITION)
-        return now_ms() < scan->missing_until_ms;
+        return shove_clock_mono_ms() < scan->missing_until_ms;
     bool is_temporary = code == SHOVE_EUNREACHABLE || code == SHOVE_ETIMEOUT ||
                         code == SHOVE_EAGAIN || code == SHOVE_EIO;
-    return is_temporary && now_ms() < scan->until_ms;
+    return is_temporary && shove_clock_mono_ms() < scan->until_ms;
 }
 
 static int ask_bounds(struct shove_kafka_scan *scan) {
@@ -162,19 +159,12 @@ static int collect(struct shove_kafka_scan *scan, rd_kafka_topic_t *rkt) {
            scan->bytes < SCAN_BYTES) {
         if (shove_kafka_mailbox_is_closed(scan->job.mailbox))
             return SHOVE_ECLOSED;
-        if (now_ms() >= scan->until_ms)
+        if (shove_clock_mono_ms() >= scan->until_ms)
             return shove_error_set(&scan->error, SHOVE_ETIMEOUT,
                                    "reading %s [%d] from offset %lld: no answer in time",
                                    scan->topic, (int)scan->partition, (long long)scan->offset);
-        /* One at a time where nothing is there yet, or the call would wait until the array is full.
-         */
-        size_t from = batch->message_count;
-        ssize_t count = rd_kafka_consume_batch(rkt, scan->partition, 0, batch->messages + from,
-                                               SHOVE_SCAN_MAX - from);
-        if (count <= 0)
-            count =
-                rd_kafka_consume_batch(rkt, scan->partition, POLL_MS, batch->messages + from, 1);
-        batch->message_count += count > 0 ? (size_t)count : 0;
+        size_t from =
+            shove_kafka_reading_take(rkt, scan->partition, batch, SHOVE_SCAN_MAX, POLL_MS);
         code = sift(scan, from);
     }
     return code;
@@ -186,17 +176,12 @@ static int read_records(struct shove_kafka_scan *scan) {
     batch->records = calloc(SHOVE_SCAN_MAX, sizeof(*batch->records));
     if (batch->messages == NULL || batch->records == NULL)
         return shove_error_set(&scan->error, SHOVE_ENOMEM, "out of memory reading %s", scan->topic);
-    rd_kafka_topic_t *rkt = rd_kafka_topic_new(scan->client->rk, scan->topic, NULL);
-    if (rkt == NULL || rd_kafka_consume_start(rkt, scan->partition, scan->offset) != 0) {
-        rd_kafka_resp_err_t err = rd_kafka_last_error();
-        if (rkt != NULL)
-            rd_kafka_topic_destroy(rkt);
-        return shove_error_set(&scan->error, shove_kafka_code(err), "reading %s [%d]: %s",
-                               scan->topic, (int)scan->partition, rd_kafka_err2str(err));
-    }
+    rd_kafka_topic_t *rkt = shove_kafka_reading_start(scan->client->rk, scan->topic,
+                                                      scan->partition, scan->offset, &scan->error);
+    if (rkt == NULL)
+        return scan->error.code;
     int code = collect(scan, rkt);
-    rd_kafka_consume_stop(rkt, scan->partition);
-    rd_kafka_topic_destroy(rkt);
+    shove_kafka_reading_stop(rkt, scan->partition);
     if (batch->message_count == 0)
         return code;
     if (shove_kafka_batch_fill(batch) != 0)
@@ -236,7 +221,7 @@ static void scan_begin(struct shove_kafka *kafka) {
                                             &scans->client, &scan->error);
     if (scans->client != NULL)
         scan->client = shove_kafka_client_keep(scans->client);
-    int64_t at_ms = now_ms();
+    int64_t at_ms = shove_clock_mono_ms();
     int64_t from_ms = scan->asked_ms > scans->answered_ms ? scan->asked_ms : scans->answered_ms;
     scan->until_ms = from_ms + SCAN_PATIENCE_MS;
     if (scan->until_ms < at_ms + SCAN_LEAST_MS)
@@ -259,7 +244,7 @@ static void scan_done(struct shove_kafka *kafka, struct shove_kafka_job *job) {
                                          .is_end = is_good && scan->is_end};
     scans->is_scanning = false;
     if (is_good)
-        scans->answered_ms = now_ms();
+        scans->answered_ms = shove_clock_mono_ms();
     if (kafka->events->scanned != NULL)
         kafka->events->scanned(kafka->ctx, &result);
     scan_discard(job);
@@ -288,7 +273,7 @@ int shove_kafka_scan(struct shove_transport *transport, const char *topic, int32
     scan->opaque = opaque;
     scan->partition = partition;
     scan->offset = offset;
-    scan->asked_ms = now_ms();
+    scan->asked_ms = shove_clock_mono_ms();
     if (scans->first != NULL)
         scans->last->next = scan;
     else
@@ -300,13 +285,8 @@ int shove_kafka_scan(struct shove_transport *transport, const char *topic, int32
 }
 
 void shove_kafka_scans_pump(struct shove_kafka *kafka) {
-    rd_kafka_event_t *event;
-    int handled = 0;
-    while (kafka->scans.client != NULL && handled++ < SHOVE_KAFKA_EVENTS_PER_PUMP &&
-           (event = rd_kafka_queue_poll(kafka->scans.client->queue, 0)) != NULL) {
-        shove_kafka_notice_event(kafka, NULL, event);
-        rd_kafka_event_destroy(event);
-    }
+    if (kafka->scans.client != NULL)
+        shove_kafka_notice_client(kafka, kafka->scans.client);
 }
 
 void shove_kafka_scans_close(struct shove_kafka *kafka) {

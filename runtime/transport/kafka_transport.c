@@ -21,18 +21,8 @@ void shove_kafka_poke(struct shove_kafka *kafka) {
     shove_kafka_mailbox_poke(kafka->mailbox);
 }
 
-static void read_admin_events(struct shove_kafka *kafka) {
-    rd_kafka_event_t *event;
-    int handled = 0;
-    while (handled++ < SHOVE_KAFKA_EVENTS_PER_PUMP &&
-           (event = rd_kafka_queue_poll(kafka->admin->queue, 0)) != NULL) {
-        shove_kafka_notice_event(kafka, NULL, event);
-        rd_kafka_event_destroy(event);
-    }
-}
-
 void shove_kafka_pump(struct shove_kafka *kafka) {
-    read_admin_events(kafka);
+    shove_kafka_notice_client(kafka, kafka->admin);
     shove_kafka_scans_pump(kafka);
     shove_kafka_notice_due(kafka);
     shove_kafka_jobs_deliver(kafka, kafka->mailbox);

@@ -71,20 +71,12 @@ local NAMES = { "worker", "control", "drain", "worker", "control", "drain", "bro
 
 -- Messages of the DLQ, by key, each number once.
 local function letters_of(s)
-  local t = assert(driver.open(s.broker.url, { must_exist = true }))
-  local topic, found = s.queue .. "-dlq", {}
-  for partition = 0, t:partition_count(topic) - 1 do
-    local low, high = t:watermarks(topic, partition)
-    while low < high do
-      for _, record in ipairs(assert(t:read(topic, partition, low, 5000))) do
-        local key, n = record.payload:match "^key%-(%d+) (%d+)"
-        found[tonumber(key)] = found[tonumber(key)] or {}
-        found[tonumber(key)][tonumber(n)] = true
-        low = record.offset + 1
-      end
-    end
+  local found = {}
+  for _, record in ipairs(driver.records_of(s.broker.url, s.queue .. "-dlq")) do
+    local key, n = record.payload:match "^key%-(%d+) (%d+)"
+    found[tonumber(key)] = found[tonumber(key)] or {}
+    found[tonumber(key)][tonumber(n)] = true
   end
-  t:close()
   return found
 end
 

@@ -27,19 +27,12 @@ end
 
 -- The names of the messages in the DLQ, each once, sorted.
 local function letters(s)
-    local t = assert(driver.open(s.url, { must_exist = true }))
-    local topic = s.queue .. "-dlq"
-    local low, high = t:watermarks(topic, 0)
     local seen, names = {}, {}
-    while low < high do
-        for _, record in ipairs(assert(t:read(topic, 0, low, 1000))) do
-            local name = record.payload:match "^%S+"
-            if not seen[name] then table.insert(names, name) end
-            seen[name] = true
-            low = record.offset + 1
-        end
+    for _, record in ipairs(driver.records_of(s.url, s.queue .. "-dlq")) do
+        local name = record.payload:match "^%S+"
+        if not seen[name] then table.insert(names, name) end
+        seen[name] = true
     end
-    t:close()
     table.sort(names)
     return table.concat(names, " ")
 end

@@ -12,6 +12,7 @@ local tmp = require "spec.support.tmp"
 local wait = require "spec.support.wait"
 
 local WAIT_MS = 20000
+local records_of = driver.records_of
 
 local HEAD = [[
 local shove, stage = require "shove", require "stage"
@@ -49,25 +50,6 @@ local function range(first, last, is_wanted)
         if is_wanted(n) then table.insert(list, { payload = tostring(n) }) end
     end
     return numbers(list)
-end
-
--- All records of a topic; nil when it is not there.
-local function records_of(url, topic)
-    local t = assert(driver.open(url, { must_exist = true }))
-    local count = t:partition_count(topic)
-    local records = count and {}
-    for partition = 0, (count or 0) - 1 do
-        local low, high = t:watermarks(topic, partition)
-        while low < high do
-            local read = assert(t:read(topic, partition, low, 1000))
-            for _, record in ipairs(read) do
-                table.insert(records, record)
-                low = record.offset + 1
-            end
-        end
-    end
-    t:close()
-    return records
 end
 
 local RELAY = [[

@@ -22,27 +22,10 @@ local function new(broker, options)
     return s
 end
 
--- All records of a topic, in their order.
-local function records_of(s, topic)
-    local t = assert(driver.open(s.url, { must_exist = true }))
-    local records = {}
-    for partition = 0, t:partition_count(topic) - 1 do
-        local low, high = t:watermarks(topic, partition)
-        while low < high do
-            for _, record in ipairs(assert(t:read(topic, partition, low, 1000))) do
-                table.insert(records, record)
-                low = record.offset + 1
-            end
-        end
-    end
-    t:close()
-    return records
-end
-
 -- "a3 rejected, a4 sequence_poisoned, ..."
 local function letters(s)
     local texts = {}
-    for i, record in ipairs(records_of(s, s.queue .. "-dlq")) do
+    for i, record in ipairs(driver.records_of(s.url, s.queue .. "-dlq")) do
         local reason
         for _, header in ipairs(record.headers) do
             if header[1] == "Shove-Death-Reason" then reason = header[2] end
@@ -63,7 +46,7 @@ end
 
 local function wait_letters(s, count)
     wait.until_true(function()
-        return #records_of(s, s.queue .. "-dlq") >= count
+        return #driver.records_of(s.url, s.queue .. "-dlq") >= count
     end, WAIT_MS, count .. " dead letters")
 end
 
@@ -91,7 +74,7 @@ for _, broker in ipairs(steered.brokers) do
             local p = s:run()
             wait_letters(s, 1)
             assert.equal(0, (app.drain(p)), p:transcript())
-            local records = records_of(s, s.queue .. "-poison")
+            local records = driver.records_of(s.url, s.queue .. "-poison")
             assert.equal(1, #records)
             assert.equal("a", records[1].key)
             local said = cjson.decode(records[1].payload)
@@ -141,7 +124,7 @@ for _, broker in ipairs(steered.brokers) do
             wait_letters(s, 1)
             assert.equal("a1 rejected", letters(s))
             assert.equal(0, (app.drain(p)), p:transcript())
-            assert.equal(0, #records_of(s, s.queue .. "-poison"))
+            assert.equal(0, #driver.records_of(s.url, s.queue .. "-poison"))
         end)
 
         it("discards instead where there is no DLQ, and remembers it as well", function()

@@ -11,7 +11,7 @@ describe("poisoned keys", function()
     local function clear(key, at) C.shove_poison_clear(poison, key, #key, at) end
     local function covers(key, offset) return C.shove_poison_covers(poison, key, #key, offset) end
 
-    before_each(function() poison = ffi.new "struct shove_poison" end)
+    before_each(function() poison = ffi.new "struct shove_poisoned_keys" end)
     after_each(function()
         C.shove_poison_release(poison)
         assert.equal(0, tonumber(poison.count))
