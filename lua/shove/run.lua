@@ -24,7 +24,7 @@ local M = {}
 
 local TRACEBACK_LINES_MAX = 10
 
-local finish, describe_error = host.finish, host.describe_error
+local finish, describe_error, body_ahead = host.finish, host.describe_error, host.body_ahead
 local setmetatable, xpcall = setmetatable, xpcall
 local message_metatable = message.metatable
 
@@ -32,6 +32,11 @@ local message_metatable = message.metatable
 -- first, which would cost more than the call otherwise.
 local function run(handler, id)
     return finish(id, xpcall(handler, describe_error, setmetatable({ id, body = nil }, message_metatable)))
+end
+
+-- The handlers of its group read the body (runtime/worker/message_binding.c).
+local function run_ahead(handler, id)
+    return finish(id, xpcall(handler, describe_error, setmetatable({ id, body = body_ahead(id) }, message_metatable)))
 end
 
 -- The first finish keeps the outcome instead of telling it, and says so; the second tells it. For a handler that
@@ -154,6 +159,7 @@ local function configure(app)
     end
     host.configure {
         run = run,
+        run_ahead = run_ahead,
         run_audited = run_audited,
         conclude = conclude,
         audit = auditing.run,

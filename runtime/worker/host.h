@@ -98,8 +98,9 @@ struct shove_handler_group { /* one registration of the script, under control's 
     struct shove_deadlines deadlines;
     int handler_ref;
     int decode_ref;
-    bool is_json; /* decode_ref is that of the codec "json" */
-    char *topic;  /* what it consumes: the queue, or the DLQ for dead letters */
+    bool is_json;         /* decode_ref is that of the codec "json" */
+    uint8_t bodies_ahead; /* so many messages more have theirs read before it is touched */
+    char *topic;          /* what it consumes: the queue, or the DLQ for dead letters */
     bool is_dead_letters;
     bool is_audited;
 };
@@ -121,7 +122,8 @@ struct shove_host {
     int64_t timeout_at_mono_ms; /* what it is set to; INT64_MAX: not set */
     lua_State *L;
     int run_ref;         /* Lua: function(handler, id), the body of every message's coroutine */
-    int run_audited_ref; /* Lua: the same with the audit behind it */
+    int run_ahead_ref;   /* Lua: the same, with the body read before it is touched */
+    int run_audited_ref; /* Lua: that of run with the audit behind it */
     int conclude_ref;    /* Lua: function(audit, id), that of an audit alone */
     int audit_ref;       /* Lua: function(id) */
     struct shove_deadlines audits; /* of all groups */

@@ -50,13 +50,14 @@ static void read_groups(lua_State *L, struct shove_host *host) {
     }
 }
 
-/* configure { run, run_audited, conclude, audit, audit_timeout_ms, beside, on_start, strategy,
- * json_decode, outcomes = { [code] = constant }, groups = { { handler, decode, is_json, topic,
- * timeout_ms, is_audited, dead_letters }, ... } } */
+/* configure { run, run_ahead, run_audited, conclude, audit, audit_timeout_ms, beside, on_start,
+ * strategy, json_decode, outcomes = { [code] = constant }, groups = { { handler, decode, is_json,
+ * topic, timeout_ms, is_audited, dead_letters }, ... } } */
 static int configure(lua_State *L) {
     struct shove_host *host = shove_host_of(L);
     luaL_checktype(L, 1, LUA_TTABLE);
     host->run_ref = take_ref(L, 1, "run");
+    host->run_ahead_ref = take_ref(L, 1, "run_ahead");
     host->run_audited_ref = take_ref(L, 1, "run_audited");
     host->conclude_ref = take_ref(L, 1, "conclude");
     host->audit_ref = take_ref(L, 1, "audit");

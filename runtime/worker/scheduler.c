@@ -202,6 +202,17 @@ static void refuse_message(struct shove_host *host, const struct shove_submit *e
     shove_channel_note(host->channel, &note, &part, 1);
 }
 
+static int run_ref_of(const struct shove_host *host, struct shove_handler_group *group) {
+    if (group->is_audited) {
+        return host->run_audited_ref;
+    }
+    if (group->bodies_ahead == 0) {
+        return host->run_ref;
+    }
+    group->bodies_ahead--;
+    return host->run_ahead_ref;
+}
+
 static void begin_message(struct shove_host *host, const struct shove_submit *entry) {
     const struct shove_envelope *envelope =
         shove_channel_envelope(host->channel, entry->arena_offset);
@@ -210,7 +221,7 @@ static void begin_message(struct shove_host *host, const struct shove_submit *en
         refuse_message(host, entry);
         return;
     }
-    const struct shove_handler_group *group = &host->groups[envelope->group];
+    struct shove_handler_group *group = &host->groups[envelope->group];
     task->envelope = envelope;
     task->slot = entry->slot;
     task->generation = entry->generation;
@@ -219,8 +230,7 @@ static void begin_message(struct shove_host *host, const struct shove_submit *en
     if (group->is_audited) {
         task->called_ns = shove_clock_mono_ns();
     }
-    shove_scheduler_call(task, group->is_audited ? host->run_audited_ref : host->run_ref,
-                         group->handler_ref);
+    shove_scheduler_call(task, run_ref_of(host, group), group->handler_ref);
 }
 
 /* Begins what runs beside messages. */

@@ -119,6 +119,45 @@ describe("a message", function()
             worker:stdout())
     end)
 
+    -- Far more of them than are read ahead after one touch.
+    it("has the same body however many were handled before it", function()
+        local worker = rig.start [[
+            app:register(orders, {}, function(msg)
+                if msg.key == "untouched" then return shove.retry(type(rawget(msg, "body"))) end
+                local body = msg.body
+                return shove.retry(body == nil and "nil" or body == shove.null and "null" or body.n .. body.text)
+            end)
+        ]]
+        local was_ahead = {}
+        for i = 1, 400 do
+            local payload = ('{"n":%d,"text":"%s"}'):format(i, ("x"):rep(i % 7))
+            assert.are.same({ "retry", i .. ("x"):rep(i % 7) }, worker:handle { payload = payload })
+            if i % 50 == 0 then
+                assert.are.same({ "retry", "nil" }, worker:handle { payload = false })
+                assert.are.same({ "retry", "null" }, worker:handle { payload = "null" })
+                assert.are.equal("undecodable", worker:handle({ payload = "{broken" })[1])
+                was_ahead[worker:handle({ key = "untouched", payload = "{}" })[2]] = true
+                assert.are.same({ "retry", "nil" }, worker:handle { key = "untouched", payload = "{broken" })
+            end
+        end
+        assert.is_true(was_ahead.table)
+    end)
+
+    it("is not decoded for handlers that have stopped to touch bodies", function()
+        local worker = rig.start [[
+            app:register(orders, {}, function(msg)
+                if msg.key == "touch" then return shove.retry(msg.body.n) end
+                return shove.retry(type(rawget(msg, "body")))
+            end)
+        ]]
+        worker:handle { key = "touch", payload = '{"n":1}' }
+        assert.are.same({ "retry", "table" }, worker:handle { payload = "{}" })
+        for _ = 1, 200 do worker:handle { payload = "{}" } end
+        assert.are.same({ "retry", "nil" }, worker:handle { payload = "{}" })
+        assert.are.same({ "retry", "2" }, worker:handle { key = "touch", payload = '{"n":2}' })
+        assert.are.same({ "retry", "table" }, worker:handle { payload = "{}" })
+    end)
+
     it("of an earlier time is not mistaken for the one that came after it", function()
         local worker = rig.start [[
             app:register(orders, {}, function(msg)
