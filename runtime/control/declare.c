@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define COUNT_TIMEOUT_MS 10000
+
 static void widen(struct shove_topic_spec *spec, const struct shove_topic_spec *other) {
     if (other->role < spec->role) {
         spec->role = other->role;
@@ -110,9 +112,35 @@ static int declare(struct shove_transport *transport, const struct shove_topolog
     return code;
 }
 
+/* A key's poison is in the partition of its messages; how many an external topic has is its
+ * owner's. 0, ECONFIG, or what transport->partition_count returns. */
+static int check_poison_reaches(struct shove_transport *transport, const struct shove_topic *topic,
+                                struct shove_error *error) {
+    long queue = transport->ops->partition_count(transport, topic->name, COUNT_TIMEOUT_MS, error);
+    if (queue < 0)
+        return (int)queue;
+    long poison =
+        transport->ops->partition_count(transport, topic->poison, COUNT_TIMEOUT_MS, error);
+    if (poison < 0)
+        return (int)poison;
+    if (poison >= queue)
+        return 0;
+    return shove_error_set(error, SHOVE_ECONFIG,
+                           "%s: topic '%s' is external and has fewer partitions (%ld) than its "
+                           "queue '%s' (%ld): the poisoned keys of a partition are kept in the one "
+                           "of the same number, so give it %ld",
+                           topic->at, topic->poison, poison, topic->name, queue, queue);
+}
+
 int shove_declare_topology(struct shove_transport *transport, const struct shove_topology *topology,
                            uint32_t broker, struct shove_error *error) {
-    return declare(transport, topology, broker, NULL, error);
+    int code = declare(transport, topology, broker, NULL, error);
+    for (uint32_t i = 0; code == 0 && i < topology->topic_count; i++) {
+        const struct shove_topic *topic = &topology->topics[i];
+        if (topic->broker == broker && topic->is_external && topic->poison != NULL)
+            code = check_poison_reaches(transport, topic, error);
+    }
+    return code;
 }
 
 int shove_declare_topic(struct shove_transport *transport, const struct shove_topology *topology,

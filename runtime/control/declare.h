@@ -15,7 +15,8 @@
 int shove_declare_specs(const struct shove_topology *topology, uint32_t broker,
                         struct shove_topic_spec **out, size_t *count, struct shove_error *error);
 
-/* Declares all of them. What transport->declare returns. */
+/* Declares all of them. What transport->declare returns; ECONFIG too when an external topic of
+ * poisoned keys has fewer partitions than its queue. */
 int shove_declare_topology(struct shove_transport *transport, const struct shove_topology *topology,
                            uint32_t broker, struct shove_error *error);
 

@@ -2,6 +2,7 @@
 
 local assert = require "luassert"
 local app = require "spec.support.app"
+local driver = require "spec.transport.driver"
 local http = require "spec.support.http"
 local kafka = require "spec.support.kafka"
 local steered = require "spec.support.steered"
@@ -87,13 +88,20 @@ for _, broker in ipairs(steered.brokers) do
 
         it("takes keys for different that differ in one byte, and keeps the order of each", function()
             local s = new(broker, {})
-            local keys = { "\xff\xfe", "\xff\xfd", "x", ("x"):rep(50000) }
-            for i, key in ipairs(keys) do s:publish({ ("k%d.1 gate"):format(i), ("k%d.2"):format(i) }, { key = key }) end
+            local MIB = 1024 * 1024
+            local keys = { "\xff\xfe", "\xff\xfd", "x", ("x"):rep(MIB), ("x"):rep(MIB - 1) .. "\xff" }
+            local t, records = assert(driver.open(s.url, { must_exist = true })), {}
+            for i, key in ipairs(keys) do
+                table.insert(records, { partition = 0, key = key, payload = ("k%d.1 gate"):format(i) })
+                table.insert(records, { partition = 0, key = key, payload = ("k%d.2"):format(i) })
+            end
+            t:publish(s.queue, records)
+            t:close()
             local p = s:run()
-            s:wait("began", { "k1.1", "k2.1", "k3.1", "k4.1" })
-            assert.equal(4, s:count "began")
+            s:wait("began", { "k1.1", "k2.1", "k3.1", "k4.1", "k5.1" })
+            assert.equal(5, s:count "began")
             s:open "gate"
-            s:wait("ended", 8)
+            s:wait("ended", 10)
             assert.equal(0, (app.drain(p)), p:transcript())
         end)
 
