@@ -25,7 +25,7 @@ end
 app:register_fifo(topic, { prefetch = 24 }, function(msg)
   local name, word = msg.payload:match "^(%%S+ %%d+) ?(.*)$"
   note("began", name)
-  shove.sleep "4ms"
+  shove.sleep "%dms"
   if word == "retry" and msg.retry_count < 2 then return shove.retry "as told" end
   note("settled", name)
   if word == "reject" then return shove.reject "as told" end
@@ -39,13 +39,14 @@ local PROPERTIES = '["session.timeout.ms"] = "6000", ["heartbeat.interval.ms"] =
 local Scene = {}
 Scene.__index = Scene
 
--- options: kafka (a broker of spec/support/kafka.lua; nil: embedded), keys, per_key, policy ("skip").
+-- options: kafka (a broker of spec/support/kafka.lua; nil: embedded), keys, per_key, policy ("skip"), sleep_ms (4).
 function M.new(options)
     local a = app.new { source = "" }
     local s = setmetatable({ app = a, queue = unique "sequence", journal = a:file "journal", broker = options.kafka,
         keys = options.keys, per_key = options.per_key, policy = options.policy or "skip" }, Scene)
     local url = s.broker and s.broker.url or "embedded:" .. a.dir .. "/queue.db"
-    tmp.write(a.path, SOURCE:format(url, s.broker and PROPERTIES or "", s.queue, s.policy, SHARDS, s.journal))
+    tmp.write(a.path, SOURCE:format(url, s.broker and PROPERTIES or "", s.queue, s.policy, SHARDS, s.journal,
+        options.sleep_ms or 4))
     return s
 end
 
@@ -123,11 +124,13 @@ function Scene:wait_settled(count, p)
     assert.is_false(p:has_ended(), p:transcript())
 end
 
+-- Returns how often handlers began.
 function Scene:judge()
-    local highest, open = {}, {}
+    local highest, open, begun = {}, {}, 0
     for i, line in ipairs(self:lines()) do
         local key = line.key
         open[key] = open[key] or {}
+        begun = begun + (line.verb == "began" and 1 or 0)
         if line.verb == "settled" then
             open[key][line.n] = nil
         else
@@ -140,6 +143,7 @@ function Scene:judge()
         end
     end
     for key = 1, self.keys do assert.equal(self.last[key], highest["key-" .. key], "the last of key-" .. key) end
+    return begun
 end
 
 return M
