@@ -3,7 +3,8 @@
 -- Worker processes only: needs the host.
 --
 --   * A field keeps its value once it was touched. One that is touched for the first time after its message was settled
---     (in a luv callback that outlives the handler) raises.
+--     (in a luv callback that outlives the handler) raises. A JSON body may be there by then: where handlers
+--     touch it, those of the next messages are read before they do.
 --   * `body` goes through the topic's codec. When the codec refuses the payload, touching `body` unwinds the handler,
 --     and the message is dead-lettered as `deserialize` whatever the handler makes of that error; a handler that never
 --     touches `body` never notices. In a handler of dead letters an undecodable body is nil instead.

@@ -18,7 +18,7 @@ local KEYS, PER_KEY = 200, 500
 local MEMBERS = { "first", "second" }
 local SLEEP_MS = 20 -- of each handler, so that there are many at work whatever is hit
 local STEP = 4000 -- messages that are finished between two blows
-local STEP_MS, END_MS = 20000, 300000
+local LOOK_MS, STEP_MS, END_MS = 100, 20000, 300000
 
 local Chaos = {}
 Chaos.__index = Chaos
@@ -42,7 +42,7 @@ function Chaos:wait_lag(goal, ms)
     end
     lag = self:lag()
     return lag <= goal
-  end, ms)
+  end, ms, LOOK_MS)
   return lag
 end
 

@@ -2,8 +2,8 @@
 --
 --     wait.until_true(predicate, deadline_ms, what)   the predicate's first true value; asked after every event of the
 --                                                     loop and at least every 5 ms
---     wait.loop(is_done, deadline_ms)                 true when is_done() came true, false at the deadline; for helpers
---                                                     whose events come through the loop
+--     wait.loop(is_done, deadline_ms, tick_ms)        true when is_done() came true, false at the deadline; asked after
+--                                                     every event of the loop and, if tick_ms is given, as often as that
 --
 -- Deadlines bound a failure, they do not measure speed: $SHOVE_TEST_PATIENCE (default 1) multiplies all of them, for
 -- builds under a sanitizer and for busy machines.
@@ -42,8 +42,8 @@ local function run_loop(is_done, deadline_ms, tick_ms)
     return result
 end
 
-function M.loop(is_done, deadline_ms)
-    return run_loop(is_done, deadline_ms) and true or false
+function M.loop(is_done, deadline_ms, tick_ms)
+    return run_loop(is_done, deadline_ms, tick_ms) and true or false
 end
 
 function M.until_true(predicate, deadline_ms, what)
