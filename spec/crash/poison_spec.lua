@@ -3,7 +3,6 @@
 
 local assert = require "luassert"
 local app = require "spec.support.app"
-local driver = require "spec.transport.driver"
 local steered = require "spec.support.steered"
 local wait = require "spec.support.wait"
 
@@ -28,7 +27,7 @@ end
 -- The names of the messages in the DLQ, each once, sorted.
 local function letters(s)
     local seen, names = {}, {}
-    for _, record in ipairs(driver.records_of(s.url, s.queue .. "-dlq")) do
+    for _, record in ipairs(s:letters()) do
         local name = record.payload:match "^%S+"
         if not seen[name] then table.insert(names, name) end
         seen[name] = true

@@ -25,7 +25,7 @@ end
 -- "a3 rejected, a4 sequence_poisoned, ..."
 local function letters(s)
     local texts = {}
-    for i, record in ipairs(driver.records_of(s.url, s.queue .. "-dlq")) do
+    for i, record in ipairs(s:letters()) do
         local reason
         for _, header in ipairs(record.headers) do
             if header[1] == "Shove-Death-Reason" then reason = header[2] end
@@ -44,12 +44,6 @@ local function write(s, texts, key)
     t:close()
 end
 
-local function wait_letters(s, count)
-    wait.until_true(function()
-        return #driver.records_of(s.url, s.queue .. "-dlq") >= count
-    end, WAIT_MS, count .. " dead letters")
-end
-
 for _, broker in ipairs(steered.brokers) do
     describe('a topic with sequenced = "fail_all", on ' .. broker.name .. ",", function()
         it("has 1 2 handled and 3 4 5 dead-lettered, in that order, when 3 is rejected; other keys are untouched", function()
@@ -58,7 +52,7 @@ for _, broker in ipairs(steered.brokers) do
             s:publish({ "b1", "b2" }, { key = "b" })
             local p = s:run { "--listen", "0" }
             s:wait("ended", { "a1", "a2", "a3", "b1", "b2" })
-            wait_letters(s, 3)
+            s:wait_letters(3)
             assert.equal("a3 rejected, a4 sequence_poisoned, a5 sequence_poisoned", letters(s))
             assert.same({ "a1", "a2", "a3", "b1", "b2" }, s:names "began")
             local metrics = http.request(http.port_of(p), "/metrics").body
@@ -72,7 +66,7 @@ for _, broker in ipairs(steered.brokers) do
             local s = new(broker)
             s:publish({ "a1", "a2 reject" }, { key = "a" })
             local p = s:run()
-            wait_letters(s, 1)
+            s:wait_letters(1)
             assert.equal(0, (app.drain(p)), p:transcript())
             local records = driver.records_of(s.url, s.queue .. "-poison")
             assert.equal(1, #records)
@@ -85,13 +79,13 @@ for _, broker in ipairs(steered.brokers) do
             local s = new(broker)
             s:publish({ "a1 reject" }, { key = "a" })
             local p = s:run()
-            wait_letters(s, 1)
+            s:wait_letters(1)
             assert.equal(0, (app.drain(p)), p:transcript())
             s:publish({ "a2" }, { key = "a" })
             s:publish({ "b1" }, { key = "b" })
             p = s:run()
             s:wait("ended", { "b1" })
-            wait_letters(s, 2)
+            s:wait_letters(2)
             assert.equal("a1 rejected, a2 sequence_poisoned", letters(s))
             assert.equal(0, s:count("began", "a2"))
             assert.equal(0, (app.drain(p)), p:transcript())
@@ -104,9 +98,9 @@ for _, broker in ipairs(steered.brokers) do
             s:publish({ "b1 shut", "b2" }, { key = "b" })
             write(s, { "c1 ." .. ("."):rep(2000), "c2" }, "c")
             local p = s:run()
-            wait_letters(s, 6)
+            s:wait_letters(6)
             s:publish({ "d1 crash", "d2" }, { key = "d" })
-            wait_letters(s, 8)
+            s:wait_letters(8)
             local found = {}
             for letter in letters(s):gmatch "%w+ [%w_]+" do table.insert(found, letter) end
             table.sort(found)
@@ -121,7 +115,7 @@ for _, broker in ipairs(steered.brokers) do
             write(s, { "a1 reject", "a2" })
             local p = s:run()
             s:wait("ended", { "a2" })
-            wait_letters(s, 1)
+            s:wait_letters(1)
             assert.equal("a1 rejected", letters(s))
             assert.equal(0, (app.drain(p)), p:transcript())
             assert.equal(0, #driver.records_of(s.url, s.queue .. "-poison"))
@@ -150,7 +144,7 @@ for _, broker in ipairs(steered.brokers) do
             s:publish({ "a1 reject", "a2" }, { key = "a" })
             s:publish({ "c1 reject" }, { key = "c" })
             local p = s:run()
-            wait_letters(s, 3)
+            s:wait_letters(3)
             local cleared = s.app:command("poison clear", { s.queue, "a" }, WAIT_MS)
             assert.equal(0, cleared.code, cleared.stderr)
             wait.until_true(function()
@@ -159,14 +153,14 @@ for _, broker in ipairs(steered.brokers) do
             s:publish({ "c2" }, { key = "c" })
             s:publish({ "a3", "a4 reject", "a5" }, { key = "a" })
             s:wait("ended", { "a3", "a4" })
-            wait_letters(s, 6)
+            s:wait_letters(6)
             assert.equal(0, s:count("began", "a5") + s:count("began", "c2"))
             assert.equal(0, (app.drain(p)), p:transcript())
             s:publish({ "a6" }, { key = "a" })
             s:publish({ "b1" }, { key = "b" })
             p = s:run()
             s:wait("ended", { "b1" })
-            wait_letters(s, 7)
+            s:wait_letters(7)
             assert.equal(0, s:count("began", "a6"))
             assert.equal(0, (app.drain(p)), p:transcript())
         end)
@@ -186,7 +180,7 @@ for _, broker in ipairs(steered.brokers) do
             s:publish({ "b1" }, { key = "b" })
             local p = s:run()
             s:wait("ended", { "a0", "b1" })
-            wait_letters(s, 2)
+            s:wait_letters(2)
             assert.equal(0, s:count("began", "a1") + s:count("began", "a2"))
             assert.equal(0, (app.drain(p)), p:transcript())
         end)

@@ -4,22 +4,19 @@
 local assert = require "luassert"
 local acl = require "spec.support.acl"
 local app = require "spec.support.app"
-local driver = require "spec.transport.driver"
 local kafka = require "spec.support.kafka"
 local steered = require "spec.support.steered"
-local wait = require "spec.support.wait"
 
 local WAIT_MS = 20000
 local CONFIG = 78
 
 -- A queue that is not shove's to make, for a user who may do everything but read and write its poisoned keys.
-local function limited(broker, options)
-    options = options or {}
+local function limited(broker, partitions)
     local s = steered.new {
         url = "kafka://" .. broker.sasl, kafka = acl.properties("limited", "limited-secret"), broker = broker, fifo = true,
         partitions = false, holds = { "50ms" }, topic = 'external = true, sequenced = "fail_all",',
     }
-    broker:create_topic(s.queue, { partitions = options.partitions or 1 })
+    broker:create_topic(s.queue, { partitions = partitions or 1 })
     broker:create_topic(s.queue .. "-dlq")
     broker:create_topic(s.queue .. "-poison")
     -- Where nothing is there is nothing to read.
@@ -35,12 +32,6 @@ end
 
 local function may(broker, s, operation)
     acl.allow(broker, "limited", { topic = s.queue .. "-poison", operations = { operation } })
-end
-
-local function wait_letters(s, count)
-    wait.until_true(function()
-        return #driver.records_of(s.broker.url, s.queue .. "-dlq") >= count
-    end, WAIT_MS, count .. " dead letters")
 end
 
 describe("poisoned keys that", function()
@@ -85,17 +76,17 @@ describe("poisoned keys that", function()
         p:wait_for("a poisoned key could not be stored.*EDENIED.*grant this user Write on the topic", WAIT_MS)
         s:publish({ "b2" }, { key = "b" })
         s:wait("ended", { "b2" })
-        assert.equal(0, #driver.records_of(broker.url, s.queue .. "-dlq"))
+        assert.equal(0, #s:letters())
         assert.equal(0, s:count("began", "a2"))
         may(broker, s, "write")
-        wait_letters(s, 2)
+        s:wait_letters(2)
         assert.equal(0, s:count("began", "a2"))
         assert.equal(1, s:count("began", "a1"))
         assert.equal(0, (app.drain(p)), p:transcript())
     end)
 
     it("have fewer partitions than their queue are refused, with how many they want", function()
-        local s = limited(broker, { partitions = 3 })
+        local s = limited(broker, 3)
         local p = s:run()
         assert.equal(CONFIG, (p:wait_exit(WAIT_MS)), p:transcript())
         p:wait_for("app.lua:%d+: topic '[^']+%-poison' is external and has fewer partitions %(1%) than its queue "

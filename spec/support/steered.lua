@@ -196,6 +196,16 @@ local function wait_for(s, look, what)
     error((ok and "ended before " .. what() or result .. "\n" .. what()) .. "\n" .. s:account(), 3)
 end
 
+-- All records of its DLQ.
+function Steered:letters()
+    local driver = require "spec.transport.driver"
+    return driver.records_of(self.broker and self.broker.url or self.url, self.queue .. "-dlq")
+end
+
+function Steered:wait_letters(count)
+    return wait_for(self, function() return #self:letters() >= count end, function() return count .. " dead letters" end)
+end
+
 function Steered:open(gate)
     tmp.write(self.dir .. "/gate-" .. gate, "")
 end
