@@ -75,7 +75,7 @@ static int walk_batch(struct shove_dlq_partition *partition, const struct shove_
         struct shove_ledger_entry entry;
         struct shove_letter letter;
         shove_letter_read(&letter, partition->number, record);
-        letter.is_settled = shove_ledger_deliver(&partition->ledger, &entry, record->offset) !=
+        letter.is_settled = shove_ledger_deliver(&partition->ledger, &entry, record->offset, 0) !=
                             SHOVE_LEDGER_OPENED; /* below the frontier: REWOUND */
         if (!letter.is_settled)
             shove_ledger_close(&partition->ledger, &entry); /* nothing is written: only asked */

@@ -63,8 +63,8 @@ static void choose(struct work *work, const struct shove_batch *batch, size_t co
         struct shove_ledger_entry *entry = &portion->slab->plan[i];
         shove_letter_read(letter, work->partition.number, &batch->records[i]);
         portion->looked_at = i + 1;
-        bool is_open =
-            shove_ledger_deliver(&work->plan, entry, letter->record->offset) == SHOVE_LEDGER_OPENED;
+        bool is_open = shove_ledger_deliver(&work->plan, entry, letter->record->offset, 0) ==
+                       SHOVE_LEDGER_OPENED;
         if (is_open && is_meant(work, letter)) {
             shove_ledger_close(&work->plan, entry);
             portion->entry_of[portion->chosen++] = i;
@@ -79,13 +79,16 @@ static void choose(struct work *work, const struct shove_batch *batch, size_t co
 
 static int check_room(const struct work *work, const struct portion *portion,
                       struct shove_error *error) {
-    char text[SHOVE_LEDGER_METADATA_MAX + 1];
     struct shove_ledger_coverage coverage;
-    const size_t metadata_max = work->dlq->metadata_max;
-    const bool is_narrow = metadata_max < SHOVE_LEDGER_METADATA_MAX;
+    const bool is_narrow = work->dlq->metadata_max < work->dlq->client.ops->metadata_max;
     if (portion->chosen == 0 || (work->gap_count < MANY_GAPS && !is_narrow))
         return 0;
-    shove_ledger_metadata(&work->plan, text, metadata_max, &coverage);
+    const size_t room = shove_ledger_metadata_room(&work->plan, work->dlq->metadata_max);
+    char *text = malloc(room + 1);
+    if (text == NULL)
+        return shove_error_set(error, SHOVE_ENOMEM, "out of memory");
+    shove_ledger_metadata(&work->plan, text, room, &coverage);
+    free(text);
     if (coverage.may_repeat == 0)
         return 0;
     return shove_error_set(
@@ -124,14 +127,15 @@ static int check_alone(struct work *work, struct shove_error *error) {
 }
 
 /* As much of them as the broker takes; *forgotten is how many settled letters that leaves out. */
-static int commit_marks(struct work *work, char *text, int64_t *forgotten,
+static int commit_marks(struct work *work, char *text, size_t room, int64_t *forgotten,
                         struct shove_error *error) {
     const struct shove_client *client = &work->dlq->client;
     const struct shove_dlq_partition *partition = &work->partition;
     struct shove_ledger_coverage coverage;
     int code;
     do {
-        shove_ledger_metadata(&partition->ledger, text, work->dlq->metadata_max, &coverage);
+        room = room < work->dlq->metadata_max ? room : work->dlq->metadata_max;
+        shove_ledger_metadata(&partition->ledger, text, room, &coverage);
         code = client->ops->committed_set(
             client->transport, work->dlq->triage, work->dlq->name, partition->number,
             shove_ledger_frontier(&partition->ledger), text, client->timeout_ms, error);
@@ -145,11 +149,12 @@ static int commit_marks(struct work *work, char *text, int64_t *forgotten,
 static int write_marks(struct work *work, struct shove_error *error) {
     struct shove_dlq_partition *partition = &work->partition;
     int code = check_alone(work, error);
-    char *text = code == 0 ? malloc(SHOVE_LEDGER_METADATA_MAX + 1) : NULL;
+    const size_t room = shove_ledger_metadata_room(&partition->ledger, work->dlq->metadata_max);
+    char *text = code == 0 ? malloc(room + 1) : NULL;
     if (text == NULL)
         return code != 0 ? code : shove_error_set(error, SHOVE_ENOMEM, "out of memory");
     int64_t forgotten;
-    code = commit_marks(work, text, &forgotten, error);
+    code = commit_marks(work, text, room, &forgotten, error);
     if (code != 0) {
         free(text);
         return code;
@@ -177,7 +182,7 @@ static size_t close_done(struct work *work, const struct shove_batch *batch,
     size_t next = 0; /* chosen letter */
     for (size_t i = 0; i < portion->looked_at; i++) {
         struct shove_ledger_entry *entry = &portion->slab->real[i];
-        shove_ledger_deliver(&work->partition.ledger, entry, batch->records[i].offset);
+        shove_ledger_deliver(&work->partition.ledger, entry, batch->records[i].offset, 0);
         if (next == portion->chosen || portion->entry_of[next] != i)
             continue;
         if (portion->is_done[next]) {
@@ -289,7 +294,7 @@ int shove_dlq_settle(struct shove_dlq *dlq, struct shove_dlq_settling *settling,
     int code = 0;
     bool is_full = false;
     error->code = 0;
-    dlq->metadata_max = SHOVE_LEDGER_METADATA_MAX;
+    dlq->metadata_max = dlq->client.ops->metadata_max;
     for (int32_t i = 0; i < dlq->partition_count && code == 0 && !is_full; i++) {
         struct work work = {.dlq = dlq, .settling = settling};
         code = settle_partition(&work, i, portion, &here);

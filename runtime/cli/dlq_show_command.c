@@ -93,7 +93,7 @@ static int show_read(struct shove_dlq *dlq, struct shove_dlq_partition *partitio
         shove_letter_read(&letter, partition->number, &batch.records[0]);
         letter.is_settled =
             offset < frontier_next ||
-            shove_ledger_deliver(&partition->ledger, &entry, offset) != SHOVE_LEDGER_OPENED;
+            shove_ledger_deliver(&partition->ledger, &entry, offset, 0) != SHOVE_LEDGER_OPENED;
         if (!letter.is_settled)
             shove_ledger_close(&partition->ledger, &entry);
         show_letter(dlq, &letter);

@@ -128,7 +128,6 @@ int shove_clusters_init(struct shove_control *control, struct shove_error *error
     for (uint32_t i = 0; i < control->cluster_count; i++) {
         struct shove_cluster *cluster = &control->clusters[i];
         cluster->control = control;
-        cluster->metadata_max = SHOVE_LEDGER_METADATA_MAX;
         cluster->url = strdup(topology->brokers[i].url);
         if (!cluster->url)
             return shove_error_set(error, SHOVE_ENOMEM, "out of memory");
@@ -143,6 +142,7 @@ static int open_one(struct shove_cluster *cluster, const struct shove_broker *br
     int rc = shove_transport_find(cluster->url, &cluster->ops, &address, error);
     if (rc != 0)
         return rc;
+    cluster->metadata_max = cluster->ops->metadata_max;
     const struct shove_transport_config config = {
         .address = address,
         .properties = broker->properties,

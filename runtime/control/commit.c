@@ -26,7 +26,7 @@
 
 struct built { /* a commit being built, and the texts it borrows */
     struct shove_commit *commits;
-    char (*metadata)[SHOVE_LEDGER_METADATA_MAX + 1];
+    char **metadata; /* owned, of each commit */
     size_t count;
 };
 
@@ -38,6 +38,8 @@ static int built_init(struct built *built, size_t capacity) {
 }
 
 static void built_release(struct built *built) {
+    for (size_t i = 0; i < built->count && built->metadata; i++)
+        free(built->metadata[i]);
     free(built->commits);
     free(built->metadata);
 }
@@ -63,11 +65,16 @@ static void watch_coverage(struct shove_partition *partition) {
                      "open", open, "again", repeated, SHOVE_CLUSTER_FIELD(flow->cluster), NULL);
 }
 
+/* Without memory for its text a partition stays dirty, and is offered later. */
 static void add(struct built *built, struct shove_partition *partition) {
-    char *metadata = built->metadata[built->count];
     const struct shove_control *control = partition->flow->control;
-    shove_ledger_metadata(&partition->ledger, metadata, partition->flow->cluster->metadata_max,
-                          &partition->coverage);
+    const size_t room =
+        shove_ledger_metadata_room(&partition->ledger, partition->flow->cluster->metadata_max);
+    char *metadata = malloc(room + 1);
+    if (!metadata)
+        return;
+    built->metadata[built->count] = metadata;
+    shove_ledger_metadata(&partition->ledger, metadata, room, &partition->coverage);
     partition->metadata_size = strlen(metadata);
     if (partition->coverage.may_repeat == 0)
         partition->cut_since_ms = 0;

@@ -75,6 +75,7 @@ static void submit(struct shove_worker *worker, struct shove_delivery *delivery,
     delivery->home = worker->home;
     delivery->arena_offset = offset;
     delivery->submitted_ms = flow->control->now_ms;
+    delivery->entry.due_ms = 0;
     if (delivery->due_ms != 0) {
         shove_metrics_late(flow->control, delivery->submitted_ms - delivery->due_ms);
         delivery->due_ms = 0;
@@ -94,22 +95,43 @@ static void submit(struct shove_worker *worker, struct shove_delivery *delivery,
 
 /* ---- again: after a wait in place or a worker's death ---- */
 
-void shove_feed_again(struct shove_delivery *delivery) {
-    if (shove_delivery_shelve_if_revoking(delivery))
-        return;
+static void hand_out(struct shove_delivery *delivery) {
     struct shove_flow *flow = delivery->flow;
     delivery->state = SHOVE_DELIVERY_AGAIN;
     shove_delivery_list_push(shove_is_suspect(delivery) ? &flow->suspects : &flow->again, delivery);
 }
 
-void shove_feed_wait(struct shove_delivery *delivery, int64_t delay_ms) {
-    if (shove_delivery_shelve_if_revoking(delivery))
-        return;
+static void wait_until(struct shove_delivery *delivery, int64_t due_ms) {
     delivery->state = SHOVE_DELIVERY_WAITING;
     delivery->flow->aside_bytes += shove_delivery_held_bytes(delivery);
-    /* Not the round's time: as for a hold (hop.c), late is allowed and early is not. */
-    delivery->due_ms = shove_clock_mono_ms() + 1 + delay_ms;
+    delivery->due_ms = due_ms;
     shove_delivery_list_insert(&delivery->flow->waiting, delivery);
+}
+
+/* It waited in an earlier process, or for an earlier owner, and its time has not come. */
+static bool is_early(const struct shove_delivery *delivery) {
+    return delivery->entry.due_ms > delivery->flow->control->wall_ms;
+}
+
+static void wait_on(struct shove_delivery *delivery) {
+    const struct shove_control *control = delivery->flow->control;
+    wait_until(delivery, control->now_ms + delivery->entry.due_ms - control->wall_ms);
+}
+
+void shove_feed_again(struct shove_delivery *delivery) {
+    if (shove_delivery_shelve_if_revoking(delivery))
+        return;
+    if (is_early(delivery))
+        wait_on(delivery);
+    else
+        hand_out(delivery);
+}
+
+void shove_feed_wait(struct shove_delivery *delivery, int64_t delay_ms) {
+    /* Not the round's time: as for a hold (hop.c), late is allowed and early is not. */
+    delivery->entry.due_ms = shove_clock_wall_ms() + 1 + delay_ms;
+    if (!shove_delivery_shelve_if_revoking(delivery))
+        wait_until(delivery, shove_clock_mono_ms() + 1 + delay_ms);
 }
 
 static bool place_again(struct shove_delivery *delivery) {
@@ -169,7 +191,7 @@ static void feed_again(struct shove_flow *flow) {
     while (flow->waiting.first && flow->waiting.first->due_ms <= control->now_ms) {
         struct shove_delivery *delivery = shove_delivery_list_pop(&flow->waiting);
         flow->aside_bytes -= shove_delivery_held_bytes(delivery);
-        shove_feed_again(delivery);
+        hand_out(delivery); /* whatever the wall clock says */
     }
     place_list(flow, &flow->suspects);
     place_list(flow, &flow->again);
@@ -286,6 +308,13 @@ static bool was_handed_out(const struct shove_partition *partition,
            delivery->crashes > 0 || (!is_dead_letter && info->death_count > 0);
 }
 
+static uint64_t hash_if_asked(const struct shove_partition *partition,
+                              const struct shove_record *record) {
+    return shove_ledger_asks_for_keys(&partition->ledger) && record->key
+               ? shove_ledger_hash(record->key, record->key_size)
+               : 0;
+}
+
 enum opened { OPENED, ALREADY_FINISHED, NO_MEMORY };
 
 /* Opens the slot of the record under the cursor and leaves its delivery in partition->pending. */
@@ -295,12 +324,13 @@ static enum opened open_slot(struct shove_partition *partition,
     struct shove_delivery *delivery = shove_delivery_new(control, partition);
     if (!delivery)
         return NO_MEMORY;
-    int64_t offset = incoming->record->offset;
+    const int64_t offset = incoming->record->offset;
+    const uint64_t key_hash = hash_if_asked(partition, incoming->record);
     enum shove_ledger_verdict verdict =
-        shove_ledger_deliver(&partition->ledger, &delivery->entry, offset);
+        shove_ledger_deliver(&partition->ledger, &delivery->entry, offset, key_hash);
     if (verdict == SHOVE_LEDGER_REWOUND) {
         go_back(partition, offset);
-        verdict = shove_ledger_deliver(&partition->ledger, &delivery->entry, offset);
+        verdict = shove_ledger_deliver(&partition->ledger, &delivery->entry, offset, 0);
     }
     partition->is_dirty = true;
     if (verdict != SHOVE_LEDGER_OPENED) {
@@ -325,7 +355,7 @@ static enum opened open_slot(struct shove_partition *partition,
 /* Skips a record that is not for this group: for the ledger it was delivered and finished. */
 static void skip_record(struct shove_partition *partition, int64_t offset) {
     struct shove_ledger_entry entry = {0};
-    if (shove_ledger_deliver(&partition->ledger, &entry, offset) == SHOVE_LEDGER_OPENED)
+    if (shove_ledger_deliver(&partition->ledger, &entry, offset, 0) == SHOVE_LEDGER_OPENED)
         shove_ledger_close(&partition->ledger, &entry);
     partition->is_dirty = true;
 }
@@ -370,6 +400,12 @@ static bool feed_record(struct shove_partition *partition) {
         if (!keep_bytes(partition, delivery, &incoming))
             return false;
         shove_settle(control, delivery, outcome, NULL, 0);
+        return true;
+    }
+    if (is_early(delivery)) {
+        if (!keep_bytes(partition, delivery, &incoming))
+            return false;
+        wait_on(delivery);
         return true;
     }
     if (partition->flow->group->kind == SHOVE_GROUP_DEAD_LETTERS)

@@ -80,11 +80,13 @@ enum shove_turn shove_sequencing_enter(struct shove_delivery *delivery,
         return SHOVE_TURN_BLOCKED;
     }
     delivery->state = SHOVE_DELIVERY_QUEUED;
+    delivery->entry.is_implied = delivery_of(delivery->turn.previous)->partition == partition;
     partition->queued_bytes += held_bytes(delivery);
     return SHOVE_TURN_LATER;
 }
 
 static void unqueue(struct shove_delivery *delivery) {
+    delivery->entry.is_implied = false;
     delivery->partition->queued_bytes -= held_bytes(delivery);
     delivery->partition->is_blocked = false;
 }

@@ -5,7 +5,8 @@
  *   - marks[mark_next ..] ascend, and all of them lie in [next_offset, speaks_to);
  *   - together, in this order, they are all that is unfinished below known_end.
  *
- * So the frontier is the first open entry, else the first remaining mark, else known_end.
+ * So the frontier is the first open entry, else the first remaining mark, else known_end; while
+ * there are keys, keyed_frontier: what is open beyond next_offset is not all in the marks then.
  * Delivering an offset passes every mark below it: a partition is read in order, and what did not
  * come by does not exist any more. Nothing moves the frontier back, because an entry is opened at
  * or past next_offset, and where that is below speaks_to it takes the place of its mark; clip can,
@@ -18,12 +19,28 @@
 #include <stdlib.h>
 
 #include "core/ledger_codec.h"
+#include "core/ledger_keys.h"
 
 void shove_ledger_init(struct shove_ledger *ledger, int64_t start_offset) {
     *ledger = (struct shove_ledger){.next_offset = start_offset, .speaks_to = start_offset};
 }
 
+static void drop_keys(struct shove_ledger *ledger) {
+    shove_ledger_keys_free(ledger->keys);
+    ledger->keys = NULL;
+}
+
+/* They have nothing more to say when all they speak of was delivered, or there are none. */
+static void drop_passed_keys(struct shove_ledger *ledger) {
+    if (ledger->keys == NULL)
+        return;
+    if (ledger->next_offset >= ledger->speaks_to ||
+        (ledger->mark_next == ledger->mark_count && shove_ledger_keys_are_none(ledger->keys)))
+        drop_keys(ledger);
+}
+
 void shove_ledger_release(struct shove_ledger *ledger) {
+    drop_keys(ledger);
     free(ledger->marks);
     *ledger = (struct shove_ledger){0};
 }
@@ -35,17 +52,23 @@ int shove_ledger_restore(struct shove_ledger *ledger, const char *text, size_t t
     if (ledger->first != NULL || ledger->marks != NULL || ledger->speaks_to != ledger->next_offset)
         return shove_error_set(error, SHOVE_EINVAL,
                                "a ledger is restored once, before anything is delivered");
-    struct shove_ledger_mark *marks;
-    size_t mark_count;
-    int64_t speaks_to;
-    int rc = shove_ledger_decode(text, text_size, ledger->next_offset, &marks, &mark_count,
-                                 &speaks_to, error);
+    struct shove_ledger_text read;
+    int rc = shove_ledger_decode(text, text_size, ledger->next_offset, &read, error);
     if (rc < 0)
         return rc;
-    ledger->marks = marks;
-    ledger->mark_count = mark_count;
+    if (read.is_keyed) {
+        ledger->keys = shove_ledger_keys_new(read.mark_count);
+        if (ledger->keys == NULL) {
+            free(read.marks);
+            return shove_error_set(error, SHOVE_ENOMEM, "out of memory for %zu keys",
+                                   read.mark_count);
+        }
+        ledger->keyed_frontier = ledger->next_offset;
+    }
+    ledger->marks = read.marks;
+    ledger->mark_count = read.mark_count;
     ledger->mark_next = 0;
-    ledger->speaks_to = speaks_to;
+    ledger->speaks_to = read.speaks_to;
     return 0;
 }
 
@@ -57,6 +80,7 @@ void shove_ledger_clip(struct shove_ledger *ledger, int64_t log_end) {
     while (ledger->mark_count > ledger->mark_next &&
            ledger->marks[ledger->mark_count - 1].offset >= end)
         ledger->mark_count--;
+    drop_passed_keys(ledger);
 }
 
 static void link_last(struct shove_ledger *ledger, struct shove_ledger_entry *entry) {
@@ -98,28 +122,53 @@ static const struct shove_ledger_mark *take_mark(struct shove_ledger *ledger, in
     return &ledger->marks[ledger->mark_next++];
 }
 
+/* Whether it is open, as far as what was restored speaks of it. */
+static bool is_listed(struct shove_ledger *ledger, const struct shove_ledger_mark *mark,
+                      int64_t offset, uint64_t key_hash) {
+    if (ledger->keys == NULL || key_hash == 0)
+        return mark != NULL;
+    if (mark == NULL)
+        return shove_ledger_keys_have(ledger->keys, key_hash);
+    shove_ledger_keys_add(ledger->keys, key_hash);
+    if (mark->is_settled)
+        shove_ledger_keys_settle(ledger->keys, key_hash, offset);
+    return !mark->is_settled;
+}
+
 enum shove_ledger_verdict shove_ledger_deliver(struct shove_ledger *ledger,
-                                               struct shove_ledger_entry *entry, int64_t offset) {
+                                               struct shove_ledger_entry *entry, int64_t offset,
+                                               uint64_t key_hash) {
     if (offset < ledger->next_offset)
         return SHOVE_LEDGER_REWOUND;
+    if (ledger->next_offset == ledger->keyed_frontier) /* below are none any more */
+        ledger->keyed_frontier = offset;
     const struct shove_ledger_mark *mark = take_mark(ledger, offset);
+    const bool is_open = is_listed(ledger, mark, offset, key_hash);
+    const bool is_old = offset < ledger->speaks_to;
     ledger->next_offset = offset + 1;
-    if (mark == NULL && offset < ledger->speaks_to)
+    if (is_old && !is_open) {
+        drop_passed_keys(ledger);
         return SHOVE_LEDGER_FINISHED;
+    }
     entry->offset = offset;
+    entry->key_hash = key_hash;
     entry->attempts = mark != NULL ? mark->attempts : 0;
     entry->crashes = mark != NULL ? mark->crashes : 0;
+    entry->due_ms = mark != NULL ? mark->due_ms : 0;
     entry->was_open = mark != NULL;
     link_last(ledger, entry);
+    drop_passed_keys(ledger);
     return SHOVE_LEDGER_OPENED;
 }
 
 bool shove_ledger_close(struct shove_ledger *ledger, struct shove_ledger_entry *entry) {
     if (!entry->is_open)
         return false;
-    bool is_first = ledger->first == entry;
+    if (ledger->keys != NULL && entry->key_hash != 0)
+        shove_ledger_keys_settle(ledger->keys, entry->key_hash, entry->offset);
+    const bool moves_frontier = ledger->first == entry && ledger->keys == NULL;
     unlink_entry(ledger, entry);
-    return is_first;
+    return moves_frontier;
 }
 
 void shove_ledger_abandon(struct shove_ledger *ledger,
@@ -127,6 +176,7 @@ void shove_ledger_abandon(struct shove_ledger *ledger,
     /* With its open entries gone the frontier would jump past them: a commit made by mistake
      * after the end of the epoch must not lose what they stood for. */
     int64_t frontier = shove_ledger_frontier(ledger);
+    drop_keys(ledger);
     ledger->next_offset = frontier;
     ledger->speaks_to = frontier;
     ledger->mark_count = 0;
@@ -141,6 +191,7 @@ void shove_ledger_abandon(struct shove_ledger *ledger,
 
 void shove_ledger_rewind(struct shove_ledger *ledger, int64_t offset,
                          void (*forget)(void *ctx, struct shove_ledger_entry *entry), void *ctx) {
+    drop_keys(ledger);
     ledger->next_offset = offset;
     ledger->speaks_to = offset;
     ledger->mark_count = 0;
@@ -158,6 +209,8 @@ int64_t shove_ledger_known_end(const struct shove_ledger *ledger) {
 }
 
 int64_t shove_ledger_frontier(const struct shove_ledger *ledger) {
+    if (ledger->keys != NULL)
+        return ledger->keyed_frontier;
     if (ledger->first != NULL)
         return ledger->first->offset;
     if (ledger->mark_next < ledger->mark_count)
@@ -168,4 +221,12 @@ int64_t shove_ledger_frontier(const struct shove_ledger *ledger) {
 int64_t shove_ledger_finished_beyond(const struct shove_ledger *ledger) {
     size_t unfinished = ledger->open_count + (ledger->mark_count - ledger->mark_next);
     return shove_ledger_known_end(ledger) - shove_ledger_frontier(ledger) - (int64_t)unfinished;
+}
+
+uint64_t shove_ledger_hash(const void *key, size_t size) {
+    const uint8_t *bytes = key;
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    for (size_t i = 0; i < size; i++)
+        hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
+    return hash != 0 ? hash : 1;
 }

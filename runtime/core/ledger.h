@@ -17,6 +17,13 @@
  * listed are already finished and are skipped. Until they come by again, listed offsets count as
  * open, for the frontier and for the metadata written meanwhile; one that is passed by (retention,
  * compaction) is gone and finished.
+ *
+ * Sequenced topics: what waits behind an open entry of its own key need not be listed, however much
+ * that is; the caller says so with is_implied. The metadata then says that it is *keyed*: of the
+ * key of everything listed, all that follows is open. For as long as such a text is restored and
+ * not passed, records are delivered with a hash of their key, the frontier stays where it was, and
+ * the metadata written meanwhile lists what was settled last of each of these keys, too. Two keys
+ * of one hash cost a repetition, never a message.
  */
 #ifndef SHOVE_CORE_LEDGER_H
 #define SHOVE_CORE_LEDGER_H
@@ -27,9 +34,11 @@
 
 #include "base/error.h"
 
-/* Kafka refuses more than 4,096 characters of commit metadata; 3,072 base64 characters are what
- * shove uses at most. */
+/* Kafka refuses more than 4,096 characters of commit metadata, as it is configured by default: what
+ * shove uses there at most. */
 #define SHOVE_LEDGER_METADATA_MAX 3072
+/* The same of a broker that has no limit of its own. Nothing longer is read. */
+#define SHOVE_LEDGER_METADATA_MOST ((size_t)1 << 20)
 
 /* Embedded in whatever the caller keeps per message; the ledger never allocates or frees it.
  * Zeroed before first use. */
@@ -37,17 +46,25 @@ struct shove_ledger_entry {
     struct shove_ledger_entry *previous;
     struct shove_ledger_entry *next;
     int64_t offset;
-    uint8_t attempts; /* the caller's to count; kept in the metadata; saturates at 255 */
+    int64_t due_ms;    /* the caller's: wall time before which it is not handled; 0: none. Kept in
+                          the metadata, rounded up to a second */
+    uint64_t key_hash; /* 0: none, or not asked for */
+    uint8_t attempts;  /* the caller's to count; kept in the metadata; saturates at 255 */
     uint8_t crashes;
     bool is_open;
-    bool was_open; /* the restored metadata lists it: it may have been handled before */
+    bool was_open;   /* the restored metadata lists it: it may have been handled before */
+    bool is_implied; /* the caller's: an open entry of its key, of this ledger, is before it */
 };
 
-struct shove_ledger_mark { /* one restored, not yet redelivered open offset */
+struct shove_ledger_mark { /* one restored, not yet redelivered offset */
     int64_t offset;
+    int64_t due_ms;
     uint8_t attempts;
     uint8_t crashes;
+    bool is_settled; /* finished, and listed for what follows under its key */
 };
+
+struct shove_ledger_keys; /* those of a keyed text (ledger_keys.h) */
 
 struct shove_ledger {
     struct shove_ledger_entry *first; /* oldest open */
@@ -57,7 +74,9 @@ struct shove_ledger {
     int64_t speaks_to;               /* restored knowledge ends here; offsets >= it are new */
     struct shove_ledger_mark *marks; /* restored, ascending */
     size_t mark_count;
-    size_t mark_next; /* marks before it were delivered or are gone */
+    size_t mark_next;               /* marks before it were delivered or are gone */
+    struct shove_ledger_keys *keys; /* NULL: nothing keyed was restored, or it is passed */
+    int64_t keyed_frontier;         /* the frontier while there are keys */
 };
 
 enum shove_ledger_verdict {
@@ -84,10 +103,18 @@ int shove_ledger_restore(struct shove_ledger *ledger, const char *text, size_t t
  * written after a truncation are not taken for old ones. */
 void shove_ledger_clip(struct shove_ledger *ledger, int64_t log_end);
 
-/* The record at `offset` came by. On OPENED, `entry` is linked with the attempts and crashes
- * known for it. */
+/* The record at `offset` came by. `key_hash`: of its key where shove_ledger_asks_for_keys, else 0.
+ * On OPENED, `entry` is linked with the attempts, crashes and due time known for it. */
 enum shove_ledger_verdict shove_ledger_deliver(struct shove_ledger *ledger,
-                                               struct shove_ledger_entry *entry, int64_t offset);
+                                               struct shove_ledger_entry *entry, int64_t offset,
+                                               uint64_t key_hash);
+
+static inline bool shove_ledger_asks_for_keys(const struct shove_ledger *ledger) {
+    return ledger->keys != NULL;
+}
+
+/* Never 0, which is a record without a key. FNV-1a (Fowler, Noll, Vo), 64 bits. */
+uint64_t shove_ledger_hash(const void *key, size_t size);
 
 /* Closes an open entry. Returns true when the frontier moved. Closing twice is a no-op that
  * returns false. */
@@ -112,20 +139,24 @@ int64_t shove_ledger_frontier(const struct shove_ledger *ledger);
 int64_t shove_ledger_known_end(const struct shove_ledger *ledger);
 
 /* Offsets at or past the frontier that are finished, holes counted: lag is high watermark -
- * frontier - these. */
+ * frontier - these. While there are restored keys, what they imply and was not read again counts as
+ * finished. */
 int64_t shove_ledger_finished_beyond(const struct shove_ledger *ledger);
 
 /* What the metadata written now says, and what it could not say: records finished past speaks_to
  * may be handled again after a crash. Exact up to holes (counts offsets). */
 struct shove_ledger_coverage {
     int64_t speaks_to;
-    size_t listed;      /* open entries */
+    size_t listed;      /* open entries it speaks of */
     size_t unlisted;    /* open entries that did not fit */
     int64_t may_repeat; /* finished offsets from speaks_to on */
 };
 
+/* Characters that shove_ledger_metadata has a use for now, `max_chars` at most. */
+size_t shove_ledger_metadata_room(const struct shove_ledger *ledger, size_t max_chars);
+
 /* Writes the metadata for a commit of the current frontier into `out` (NUL-terminated; at most
- * `max_chars` characters plus NUL, of which never more than SHOVE_LEDGER_METADATA_MAX are used).
+ * `max_chars` characters plus NUL; the rest of them is scratch).
  * An empty string when nothing is open, or when not even the frontier's entry fits. What does
  * not fit is cut from the far end: entries nearest the frontier are kept, and the text says up
  * to which offset it speaks. `coverage` may be NULL. */

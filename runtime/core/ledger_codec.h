@@ -6,10 +6,15 @@
 
 #include "core/ledger.h"
 
-/* Reads what was committed with `frontier`. gives *marks (ascending, never empty). 0,
- * SHOVE_ECORRUPT or SHOVE_ENOMEM. */
+struct shove_ledger_text {
+    struct shove_ledger_mark *marks; /* ascending, never empty; owned by whoever decoded it */
+    size_t mark_count;
+    int64_t speaks_to;
+    bool is_keyed;
+};
+
+/* Reads what was committed with `frontier`. gives out->marks. 0, SHOVE_ECORRUPT or SHOVE_ENOMEM. */
 int shove_ledger_decode(const char *text, size_t text_size, int64_t frontier,
-                        struct shove_ledger_mark **marks, size_t *mark_count, int64_t *speaks_to,
-                        struct shove_error *error);
+                        struct shove_ledger_text *out, struct shove_error *error);
 
 #endif

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "core/ledger.h"
 #include "transport/kafka.h"
 #include "transport/kafka_errors.h"
 
@@ -305,6 +306,7 @@ const struct shove_transport_ops shove_kafka_ops = {
     .scheme = "kafka",
     .capabilities = SHOVE_CAN_PERSIST | SHOVE_CAN_SHARE | SHOVE_CAN_PUBLISH_OUTSIDE |
                     SHOVE_CAN_EXPAND | SHOVE_CAN_REPLICATE | SHOVE_HAS_PROPERTIES,
+    .metadata_max = SHOVE_LEDGER_METADATA_MAX,
     .check_properties = kafka_check_properties,
     .open = kafka_open,
     .close = kafka_close,

@@ -314,10 +314,11 @@ bool shove_local_is_deletable(const struct shove_store_topic *topic, int64_t def
 
 /* The entries of a transport's table that both have alike. */
 #define SHOVE_LOCAL_OPS                                                                            \
-    .close = shove_local_close, .declare = shove_local_declare,                                    \
-    .subscribe = shove_local_subscribe, .unsubscribe = shove_local_unsubscribe,                    \
-    .take = shove_local_take, .batch_release = shove_local_batch_release,                          \
-    .produce = shove_local_produce, .commit = shove_local_commit, .release = shove_local_release,  \
+    .metadata_max = SHOVE_LEDGER_METADATA_MOST, .close = shove_local_close,                        \
+    .declare = shove_local_declare, .subscribe = shove_local_subscribe,                            \
+    .unsubscribe = shove_local_unsubscribe, .take = shove_local_take,                              \
+    .batch_release = shove_local_batch_release, .produce = shove_local_produce,                    \
+    .commit = shove_local_commit, .release = shove_local_release,                                  \
     .retention_ms = shove_local_retention_ms, .backlog = shove_local_backlog,                      \
     .scan = shove_local_scan, .topic_names = shove_local_topic_names,                              \
     .partition_count = shove_local_partition_count, .watermarks = shove_local_watermarks,          \

@@ -168,7 +168,7 @@ int shove_local_committed_set(struct shove_transport *transport, const char *gro
     struct shove_store_topic info;
     uint32_t group = 0;
     const char *text = metadata ? metadata : "";
-    if (offset < 0 || strlen(text) > SHOVE_LEDGER_METADATA_MAX)
+    if (offset < 0 || strlen(text) > SHOVE_LEDGER_METADATA_MOST)
         return shove_error_set(error, SHOVE_EINVAL,
                                "cannot commit offset %lld with %zu characters of metadata",
                                (long long)offset, strlen(text));

@@ -362,7 +362,7 @@ static int commit_queue(struct shove_local_set *set,
     claim->references++;
     if (claim->is_released)
         answer->code = SHOVE_EREVOKED;
-    else if (commit->offset < 0 || strlen(metadata) > SHOVE_LEDGER_METADATA_MAX)
+    else if (commit->offset < 0 || strlen(metadata) > SHOVE_LEDGER_METADATA_MOST)
         answer->code = SHOVE_EINVAL;
     else
         set->write.commits[set->write.commit_count++] = (struct shove_store_commit){

@@ -107,7 +107,7 @@ struct shove_produced {
 struct shove_commit {
     struct shove_claim *claim;
     int64_t offset;
-    const char *metadata; /* "" for none; at most SHOVE_LEDGER_METADATA_MAX characters */
+    const char *metadata; /* "" for none; at most metadata_max characters */
     int code;             /* in `committed`: 0 or why this one failed; ETOOLARGE: its metadata is
                              larger than this broker takes */
 };
@@ -182,6 +182,9 @@ struct shove_subscribe { /* borrowed for the call */
 struct shove_transport_ops {
     const char *scheme; /* "kafka", "embedded", "memory" */
     unsigned capabilities;
+    size_t
+        metadata_max; /* characters that a commit may carry; a broker may refuse fewer (ETOOLARGE)
+                       */
 
     /* Whether these properties can be set, as far as can be said without a broker: 0, or ECONFIG
      * that names the property. NULL where none apply. */

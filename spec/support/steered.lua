@@ -288,7 +288,7 @@ local function read_metadata(offset, metadata)
         for at = offset, tonumber(C.shove_ledger_known_end(ledger)) - 1 do
             local entry = ffi.new "struct shove_ledger_entry"
             table.insert(entries, entry)
-            if C.shove_ledger_deliver(ledger, entry, at) == C.SHOVE_LEDGER_FINISHED then table.insert(finished, at)
+            if C.shove_ledger_deliver(ledger, entry, at, 0) == C.SHOVE_LEDGER_FINISHED then table.insert(finished, at)
             else attempts[at] = entry.attempts end
         end
     end

@@ -1,6 +1,6 @@
 -- The text that travels with a commit: what it costs, what it refuses, what it leaves out when it is full.
 local ffi = require "ffi"
-local C, constants = require("spec.support.c").include("core/ledger.h", "base/encoding.h")
+local C, constants = require("spec.support.c").include("core/ledger.h", "base/encoding.h", "base/buffer.h")
 
 local METADATA_MAX = constants.SHOVE_LEDGER_METADATA_MAX
 
@@ -11,17 +11,18 @@ local function new_ledger(first, last, is_open)
     C.shove_ledger_init(ledger, first)
     for offset = first, last do
         local entry = entries + (offset - first)
-        assert(C.shove_ledger_deliver(ledger, entry, offset) == C.SHOVE_LEDGER_OPENED)
+        assert(C.shove_ledger_deliver(ledger, entry, offset, 0) == C.SHOVE_LEDGER_OPENED)
         if not is_open(offset) then C.shove_ledger_close(ledger, entry) end
     end
     return { c = ledger, entries = entries, first = first }
 end
 
 local function metadata(ledger, max_chars)
-    local out, coverage = ffi.new("char[?]", METADATA_MAX + 2, 0x7F), ffi.new "struct shove_ledger_coverage"
-    C.shove_ledger_metadata(ledger.c, out, max_chars or METADATA_MAX, coverage)
+    max_chars = max_chars or METADATA_MAX
+    local out, coverage = ffi.new("char[?]", max_chars + 2, 0x7F), ffi.new "struct shove_ledger_coverage"
+    C.shove_ledger_metadata(ledger.c, out, max_chars, coverage)
     local text = ffi.string(out)
-    assert.is_true(#text <= (max_chars or METADATA_MAX))
+    assert.is_true(#text <= max_chars and out[max_chars + 1] == 0x7F)
     return text, coverage
 end
 
@@ -61,12 +62,12 @@ end
 -- Metadata with a right checksum around any body (frontier and tokens).
 local function sealed(body, version)
     local crc = C.shove_crc32(0, body, #body)
-    local bytes = { "SL", string.char(version or 1) }
+    local bytes = { "SL", string.char(version or 2) }
     for i = 0, 3 do bytes[#bytes + 1] = string.char(bit.band(bit.rshift(crc, 8 * i), 255)) end
     return encode(table.concat(bytes) .. body)
 end
 
-local SINGLE, RUN, COUNTED, END = 0, 1, 2, 3
+local SINGLE, RUN, NOTED, END = 0, 1, 2, 3
 
 local function varint(value)
     local out = ffi.new "uint8_t[10]"
@@ -74,7 +75,7 @@ local function varint(value)
 end
 
 local function token(kind, gap, rest)
-    return varint(bit.bor(bit.lshift(ffi.cast("uint64_t", gap), 2), kind)) .. (rest or "")
+    return varint(bit.bor(bit.lshift(ffi.cast("uint64_t", gap), 2), kind)) .. (rest or kind == END and "\0" or "")
 end
 
 local function every(n)
@@ -91,7 +92,7 @@ describe("Commit metadata", function()
 
     it("is text that Kafka takes: base64, and it says whose it is", function()
         local text = metadata(new_ledger(0, 99, every(7)))
-        assert.truthy(text:match "^U0wB[%w+/]+=*$")
+        assert.truthy(text:match "^U0wC[%w+/]+=*$")
     end)
 
     it("costs about a byte for an open message among finished ones", function()
@@ -149,8 +150,14 @@ describe("Commit metadata", function()
         assert.are_not.equal("", (metadata(ledger, 28)))
     end)
 
-    it("never uses more than 3,072 characters, however many are allowed", function()
-        assert.is_true(#metadata(new_ledger(0, 200000, every(40)), 1000000) <= 3072)
+    it("never needs more room than it asks for, and asks for no more than it may have", function()
+        local ledger = new_ledger(0, 200000, every(40))
+        for _, max_chars in ipairs { 3072, 100000, 1000000 } do
+            local room = tonumber(C.shove_ledger_metadata_room(ledger.c, max_chars))
+            assert.is_true(room <= max_chars)
+            local coverage = select(2, metadata(ledger, room))
+            assert.are.equal(max_chars == 3072 and 1 or 0, tonumber(coverage.unlisted) > 0 and 1 or 0)
+        end
     end)
 
     it("names offsets as large as Kafka has", function()
@@ -159,8 +166,8 @@ describe("Commit metadata", function()
         local entries = ffi.new "struct shove_ledger_entry[3]"
         for _, base in ipairs { first, 4611686018427387904LL, 9223372036854775000LL } do
             C.shove_ledger_init(ledger, base)
-            C.shove_ledger_deliver(ledger, entries, base)
-            C.shove_ledger_deliver(ledger, entries + 1, base + 7)
+            C.shove_ledger_deliver(ledger, entries, base, 0)
+            C.shove_ledger_deliver(ledger, entries + 1, base + 7, 0)
             local out = ffi.new("char[?]", METADATA_MAX + 1)
             C.shove_ledger_metadata(ledger, out, METADATA_MAX, nil)
             local restored = restore(ffi.string(out), base)
@@ -174,8 +181,8 @@ describe("Commit metadata", function()
         local entries = ffi.new "struct shove_ledger_entry[2]"
         local out, coverage = ffi.new("char[?]", METADATA_MAX + 1), ffi.new "struct shove_ledger_coverage"
         C.shove_ledger_init(ledger, 0)
-        C.shove_ledger_deliver(ledger, entries, 0)
-        C.shove_ledger_deliver(ledger, entries + 1, 9223372036854775000LL)
+        C.shove_ledger_deliver(ledger, entries, 0, 0)
+        C.shove_ledger_deliver(ledger, entries + 1, 9223372036854775000LL, 0)
         C.shove_ledger_metadata(ledger, out, METADATA_MAX, coverage)
         assert.is_true(coverage.listed == 1 and coverage.unlisted == 1)
         local restored = restore(ffi.string(out), 0)
@@ -203,7 +210,7 @@ describe("Restoring", function()
     end)
 
     it("refuses what another program wrote, in words that say so", function()
-        for _, text in ipairs { "x", "consumer-1", "{\"host\":\"a\"}", "U0wC", "U0wB", "AAAA", "AAAAAAAAAAAAAAAA", "2024",
+        for _, text in ipairs { "x", "consumer-1", "{\"host\":\"a\"}", "U0wB", "U0wC", "AAAA", "AAAAAAAAAAAAAAAA", "2024",
                                 ("A"):rep(3072), "offset metadata", "\255\254\253\252" } do
             refused("not shove's", text)
         end
@@ -211,7 +218,9 @@ describe("Restoring", function()
     end)
 
     it("refuses a version it does not know", function()
-        refused("version 2", sealed(varint(0) .. token(SINGLE, 0) .. token(END, 0), 2))
+        for _, version in ipairs { 1, 3 } do
+            refused("version " .. version, sealed(varint(0) .. token(SINGLE, 0) .. token(END, 0), version))
+        end
     end)
 
     it("refuses metadata that was committed with another offset", function()
@@ -245,7 +254,13 @@ describe("Restoring", function()
             ["no end"] = zero .. token(SINGLE, 0),
             ["bytes after the end"] = zero .. token(SINGLE, 0) .. ending .. "\0",
             ["a finished frontier"] = zero .. token(SINGLE, 1) .. ending,
-            ["counts cut short"] = zero .. token(COUNTED, 0, "\1"),
+            ["a note cut short"] = zero .. token(NOTED, 0),
+            ["counts cut short"] = zero .. token(NOTED, 0, "\32\1"),
+            ["a due time cut short"] = zero .. token(NOTED, 0, "\64"),
+            ["a due time before all times"] = zero .. token(NOTED, 0, "\64" .. varint(5)) ..
+                token(NOTED, 0, "\64" .. varint(9)) .. ending,
+            ["a due time past all times"] = zero .. token(NOTED, 0, "\64" .. varint(huge)) .. ending,
+            ["an end that is neither keyed nor not"] = zero .. token(SINGLE, 0) .. token(END, 0, "\2"),
             ["a run without a length"] = zero .. token(RUN, 0),
             ["a run of billions"] = zero .. token(RUN, 0, varint(4000000000)) .. ending,
             ["a run past all numbers"] = zero .. token(RUN, 0, varint(0xFFFFFFFFFFFFFFFFULL)) .. ending,

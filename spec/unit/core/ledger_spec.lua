@@ -20,7 +20,7 @@ local VERDICTS = { [0] = "opened", "finished", "rewound" }
 
 function Ledger:deliver(offset)
     local entry = ffi.new "struct shove_ledger_entry"
-    local verdict = VERDICTS[tonumber(C.shove_ledger_deliver(self.c, entry, offset))]
+    local verdict = VERDICTS[tonumber(C.shove_ledger_deliver(self.c, entry, offset, 0))]
     if verdict == "opened" then
         assert.is_true(entry.is_open)
         self.entries[offset] = entry
@@ -141,7 +141,7 @@ describe("The frontier", function()
         local ledger = new_ledger()
         local count = 300000
         local entries = ffi.new("struct shove_ledger_entry[?]", count)
-        for offset = 0, count - 1 do C.shove_ledger_deliver(ledger.c, entries + offset, offset) end
+        for offset = 0, count - 1 do C.shove_ledger_deliver(ledger.c, entries + offset, offset, 0) end
         for offset = count - 1, 0, -1 do C.shove_ledger_close(ledger.c, entries + offset) end
         assert.are.equal(count, ledger:frontier())
     end)
@@ -261,7 +261,7 @@ describe("After a restart", function()
         local ledger = new_ledger()
         local entries = ffi.new("struct shove_ledger_entry[2]")
         for offset = 0, 100000 do
-            C.shove_ledger_deliver(ledger.c, entries + math.min(offset, 1), offset)
+            C.shove_ledger_deliver(ledger.c, entries + math.min(offset, 1), offset, 0)
             if offset > 0 then C.shove_ledger_close(ledger.c, entries + 1) end
         end
         local text, coverage = ledger:metadata()

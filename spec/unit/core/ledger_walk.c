@@ -171,7 +171,7 @@ static bool deliver_next(void) {
     struct shove_ledger_entry *entry = entry_of(offset);
     *entry = (struct shove_ledger_entry){0};
     enum shove_ledger_verdict expected = model_deliver(offset);
-    enum shove_ledger_verdict verdict = shove_ledger_deliver(&walk.ledger, entry, offset);
+    enum shove_ledger_verdict verdict = shove_ledger_deliver(&walk.ledger, entry, offset, 0);
     require(verdict == expected, "delivering %" PRId64 " gave %d, not %d", offset, (int)verdict,
             (int)expected);
     if (verdict == SHOVE_LEDGER_FINISHED) {
@@ -193,7 +193,7 @@ static void deliver_rewound(void) {
     struct shove_ledger_entry stray = {0};
     struct shove_ledger before = walk.ledger;
     int64_t offset = (int64_t)below((uint64_t)walk.position);
-    require(shove_ledger_deliver(&walk.ledger, &stray, offset) == SHOVE_LEDGER_REWOUND &&
+    require(shove_ledger_deliver(&walk.ledger, &stray, offset, 0) == SHOVE_LEDGER_REWOUND &&
                 !stray.is_open && memcmp(&before, &walk.ledger, sizeof before) == 0,
             "%" PRId64 " came by again and was taken", offset);
 }
