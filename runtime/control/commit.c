@@ -58,11 +58,12 @@ static void watch_coverage(struct shove_partition *partition) {
     snprintf(number, sizeof(number), "%d", (int)partition->claim->partition);
     snprintf(open, sizeof(open), "%zu", partition->coverage.listed + partition->coverage.unlisted);
     snprintf(repeated, sizeof(repeated), "%" PRId64, partition->coverage.may_repeat);
-    shove_log_fields(SHOVE_LOG_WARN,
-                     "more messages are open than a commit can list: after a crash some that are "
-                     "finished will be handled again",
-                     "topic", partition->topic, "partition", number, "group", flow->group->group_id,
-                     "open", open, "again", repeated, SHOVE_CLUSTER_FIELD(flow->cluster), NULL);
+    shove_log_fields(
+        SHOVE_LOG_WARN,
+        "more messages are open than a commit can list: whoever has the partition next "
+        "handles some that are finished again, and forgets attempts",
+        "topic", partition->topic, "partition", number, "group", flow->group->group_id, "open",
+        open, "again", repeated, SHOVE_CLUSTER_FIELD(flow->cluster), NULL);
 }
 
 /* Without memory for its text a partition stays dirty, and is offered later. */

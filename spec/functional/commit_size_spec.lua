@@ -67,9 +67,9 @@ describe("a Kafka whose offset.metadata.max.bytes is smaller than the text of wh
     end
 end)
 
-describe("a run with more open messages than a commit can list", function()
+describe("a run on Kafka with more open messages than a commit can list", function()
     it("says how many finished ones would be handled again", function()
-        local s = stage.new("embedded", [[
+        local s = stage.new("kafka", [[
             local shove, stage = require "shove", require "stage"
             local app = shove.registry { broker = stage.broker, handler_timeout = "1h" }
             local topic = app:topic(stage.name "many", { codec = "raw", partitions = 1 })

@@ -1,5 +1,6 @@
 -- Topics that are sequenced: what handlers see of the order of keys. Under kills: spec/crash/sequence_spec.lua.
 
+local uv = require "luv"
 local assert = require "luassert"
 local app = require "spec.support.app"
 local driver = require "spec.transport.driver"
@@ -105,12 +106,13 @@ for _, broker in ipairs(steered.brokers) do
             assert.equal(0, (app.drain(p)), p:transcript())
         end)
 
-        it("remembers over a kill how often a message was retried", function()
-            local s = new(broker, { group = "max_retries = 2", holds = { "20ms", "1h" },
+        it("remembers over a kill how often a message was retried, and until when it waits", function()
+            local s = new(broker, { group = "max_retries = 2", holds = { "20ms", "3s" },
                 kafka = { ["group.instance.id"] = "member" } })
             s:publish({ "a1 again", "a2" }, { key = "a" })
             local p = s:run()
             s:wait("began", { "a1" }, 2)
+            local began_ms = uv.hrtime() / 1e6
             wait.until_true(function()
                 local position = s:position(0)
                 return position and position.attempts[0] == 2
@@ -118,6 +120,9 @@ for _, broker in ipairs(steered.brokers) do
             p:kill "sigkill"
             p:wait_exit(10000)
             p = s:run()
+            s:wait("began", { "a1" }, 3)
+            local waited_ms = uv.hrtime() / 1e6 - began_ms
+            assert.is_true(waited_ms > 2500, ("it was handled again after %d ms"):format(waited_ms))
             s:wait("ended", { "a2" })
             local counts = {}
             for _, line in ipairs(s:lines()) do

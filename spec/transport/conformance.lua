@@ -564,7 +564,7 @@ return function(target)
                 }))
                 local sub, claims, group = subscribed(t, topic, 2)
                 t:take(claims, 4)
-                local metadata = ("A"):rep(3072)
+                local metadata = ("A"):rep(tonumber(t.ops.metadata_max))
                 for _, claim in ipairs(claims) do
                     if claim.partition == 0 then
                         local entry = { claim = claim.claim, offset = 2, metadata = metadata }
@@ -619,7 +619,7 @@ return function(target)
                 local t, topic = opened(2)
                 local sub, claims, group = subscribed(t, topic, 2)
                 local codes = t:commit(sub, {
-                    { claim = claims[1].claim, offset = 1, metadata = ("x"):rep(5000) },
+                    { claim = claims[1].claim, offset = 1, metadata = ("x"):rep(2 * tonumber(t.ops.metadata_max)) },
                     { claim = claims[2].claim, offset = 1, metadata = "good" },
                 })
                 assert.is_true(codes[1] < 0)
