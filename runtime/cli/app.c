@@ -154,6 +154,14 @@ int shove_app_find_topic(const struct shove_app *app, const char *name,
     return check_unambiguous(topology, owner, error);
 }
 
+bool shove_app_has_key(const struct shove_app *app, const char *queue) {
+    const struct shove_topology *topology = &app->topology;
+    bool has_key = false;
+    for (uint32_t i = 0; i < topology->topic_count; i++) /* one for each of its groups */
+        has_key |= topology->topics[i].has_key && strcmp(topology->topics[i].name, queue) == 0;
+    return has_key;
+}
+
 int64_t shove_app_max_message_size(const struct shove_app *app, const char *queue) {
     const struct shove_topology *topology = &app->topology;
     int64_t least = 0;

@@ -18,6 +18,7 @@
 #include "base/error.h"
 #include "base/uuid.h"
 #include "cli/client.h"
+#include "cli/keys.h"
 
 #define SHOVE_PUBLISH_FEW 10 /* this many acknowledgements are listed one by one */
 
@@ -31,10 +32,11 @@ struct shove_publishing {
     /* set by the command */
     struct shove_client client;
     const char *topic;
-    const char *key;   /* NULL: none */
-    const char *word;  /* "line" or "message": what is numbered */
-    int32_t partition; /* -1: by key */
-    size_t most_bytes; /* of one message */
+    const char *key;         /* of every message; NULL: none */
+    struct shove_keys *keys; /* borrowed: computes a key for each; NULL: it does not */
+    const char *word;        /* "line" or "message": what is numbered */
+    int32_t partition;       /* -1: by key */
+    size_t most_bytes;       /* of one message */
     bool checks_json;
     bool skips_empty;
     bool is_quiet;

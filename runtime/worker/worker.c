@@ -121,7 +121,7 @@ static int open_host(struct shove_host *host, struct shove_error *error) {
     shove_buffer_init(&host->scratch);
     host->free_request = UINT32_MAX;
     shove_buffer_init(&host->groups_text);
-    host->start_handler_ref = host->strategy_ref = LUA_NOREF;
+    host->start_handler_ref = host->strategy_ref = host->key_reader_ref = LUA_NOREF;
     status = shove_uuid_init(&host->ids);
     if (status != 0) {
         return shove_error_set(error, status, "the system has no random numbers to give");
