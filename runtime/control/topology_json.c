@@ -140,7 +140,7 @@ static void read_topic(struct shove_json_reader *reader, json_t *object,
     topic->sequencing = (enum shove_sequencing)shove_json_get_choice(reader, object, "sequenced",
                                                                      orders, 3, SHOVE_UNSEQUENCED);
     topic->codec = (enum shove_codec)shove_json_get_choice(reader, object, "codec", codecs, 3, -1);
-    topic->has_key = shove_json_get_bool(reader, object, "key", false);
+    topic->has_key = shove_json_get_bool(reader, object, "key", true);
     topic->is_external = shove_json_get_bool(reader, object, "external", true);
     topic->allows_message_loss = shove_json_get_bool(reader, object, "allow_message_loss", true);
     if (reader->rc == 0) { /* names are derived from a name */
