@@ -4,11 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 #define BODIES_MAX 8192u
 #define PORTION 128u /* bodies asked for at once */
 #define ARENA_BYTES ((size_t)1 << 20)
 #define SUBMIT_ENTRIES (2 * BODIES_MAX / PORTION)
 #define OUTBOUND_BYTES ((size_t)1 << 20)
+#define WHY_BYTES_MAX ((size_t)512) /* of a reason: what follows it must be seen, too */
 #define MENDING "correct it in the script, or give --key"
 
 struct shove_keys_body {
@@ -103,10 +106,12 @@ static int explain_end(const struct shove_keys *keys, struct shove_error *error)
 static int explain_note(const struct shove_keys *keys, const struct shove_note *note,
                         const uint8_t *why, struct shove_error *error) {
     bool is_body = note->outcome == SHOVE_KEY_UNDECODABLE;
-    int size = note->size < 1024 ? (int)note->size : 1024;
+    size_t size = note->size;
+    if (size > WHY_BYTES_MAX)
+        size = shove_utf8_cut((const char *)why, size, WHY_BYTES_MAX);
     return shove_error_set(
         error, is_body ? SHOVE_EINVAL : SHOVE_ECONFIG, "no key for '%s': %.*s (%s)",
-        keys->options.topic, size, (const char *)why,
+        keys->options.topic, (int)size, (const char *)why,
         is_body ? "send a body that the topic's codec takes, or give --key" : MENDING);
 }
 

@@ -3,9 +3,10 @@
  *
  * Messages are numbered as the user sees them (arguments from 1, lines from 1, skipped ones
  * included); the number travels with each record through the transport as its opaque, so an answer
- * names its line without any table. Whatever stops the input (a line that is no JSON, a message
- * that the broker refuses, Ctrl-C, a silent broker), what was sent before is waited for and
- * reported.
+ * names its line without any table. Where keys are computed, a message goes when its key has come,
+ * in the order of the input, and none waits for input that is not there yet. Whatever stops the
+ * input (a line that is no JSON, a message that the broker refuses, Ctrl-C, a silent broker), what
+ * was sent before is waited for and reported.
  */
 #ifndef SHOVE_CLI_PUBLISH_H
 #define SHOVE_CLI_PUBLISH_H

@@ -178,7 +178,8 @@ static int load_script(struct shove_host *host) {
         send_text(host, SHOVE_NOTE_LOAD_ERROR, SHOVE_EXIT_CONFIG, text, size);
         return SHOVE_EXIT_CONFIG;
     }
-    if (!host->options->is_describe_only && !shove_memory_is_enough(host)) {
+    if (!host->options->is_describe_only && host->options->keys_topic == NULL &&
+        !shove_memory_is_enough(host)) {
         struct shove_error error;
         shove_error_set(&error, SHOVE_ECONFIG,
                         "%s: once it is loaded, less than a quarter of a worker's memory is left "
