@@ -23,7 +23,7 @@ local BROKER_FIELDS = { "url", "kafka", "at" }
 
 local TOPIC_FIELDS = {
     "name", "broker", "for_group", "holds_ms", "dlq", "partitions", "replication_factor", "retention_ms", "sequenced",
-    "codec", "external", "allow_message_loss", "at",
+    "key", "codec", "external", "allow_message_loss", "at",
 }
 
 local GROUP_FIELDS = {
@@ -55,6 +55,7 @@ local function topic_document(state, topic)
         replication_factor = topic.cluster.replication_factor or 1,
         retention_ms = topic.retention_ms or 0,
         sequenced = topic.sequenced,
+        key = topic.key ~= nil,
         codec = topic.codec.name,
         external = topic.external,
         allow_message_loss = topic.allow_message_loss,

@@ -10,6 +10,7 @@
 local host = require "shove.host"
 
 local codec = require "shove.codec"
+local key = require "shove.key"
 local show = require "shove.show"
 local suggest = require "shove.suggest"
 local validate = require "shove.validate"
@@ -68,26 +69,17 @@ end
 
 -- Keys
 
-local function key_text(where, key)
-    if type(key) == "string" then
-        return key
-    elseif type(key) == "number" and key == key and math.abs(key) ~= math.huge then
-        return key % 1 == 0 and string.format("%.0f", key) or tostring(key)
-    end
-    validate.fail(where, "the key is %s; a key is a string or a number", show.value(key))
-end
-
 local function key_of(where, known, options, body)
+    local text, why
     if options.key ~= nil then
-        return key_text(where, options.key)
-    elseif not known.key or options.tombstone then
-        return nil
+        text, why = key.text(options.key)
+    elseif known.key and not options.tombstone then
+        text, why = key.compute(known.key, body)
     end
-    local is_ok, key = pcall(known.key, body)
-    if not is_ok then
-        validate.fail(where, "the topic's key function failed: %s", show.value(key))
+    if why then
+        validate.fail(where, "%s", why)
     end
-    return key ~= nil and key_text(where, key) or nil
+    return text
 end
 
 -- Headers
@@ -238,9 +230,9 @@ function M.publish(topic, body, options)
 end
 
 -- The same for what is encoded already.
-function M.send(name, payload, key)
+function M.send(name, payload, key_text)
     local _, broker = look_up("publish", name)
-    return send(name, broker, { payload = payload, key = key, partition = -1, timestamp = -1 })
+    return send(name, broker, { payload = payload, key = key_text, partition = -1, timestamp = -1 })
 end
 
 local function failures()
@@ -276,9 +268,9 @@ function M.publish_batch(topic, items)
         check_names(where, item, is_item_field, ITEM_FIELDS)
         prepared[i] = prepare(where, known, item.body, item)
     end
-    for key in next, items do
-        if not validate.is_integer(key, 1, #prepared) then
-            validate.fail("shove.publish_batch", "the list has a hole, or is none: it has %s", show.value(key))
+    for index in next, items do
+        if not validate.is_integer(index, 1, #prepared) then
+            validate.fail("shove.publish_batch", "the list has a hole, or is none: it has %s", show.value(index))
         end
     end
     host.publish_begin()

@@ -12,6 +12,7 @@ local auditing = require "shove.auditing"
 local codec = require "shove.codec"
 local describe = require "shove.describe"
 local groups = require "shove.groups"
+local key = require "shove.key"
 local message = require "shove.message"
 local outcome = require "shove.outcome"
 local publish = require "shove.publish"
@@ -152,7 +153,8 @@ local function configure(app)
     for _, name in ipairs { "log", "sleep", "publish", "publish_batch" } do
         assert(shove[name])
     end
-    publish.configure(describe.topic_codecs(app), describe.derived_brokers(app))
+    local codecs = describe.topic_codecs(app)
+    publish.configure(codecs, describe.derived_brokers(app))
     local audit = describe.audit(app)
     if audit then
         auditing.configure(audit, group_ids)
@@ -168,6 +170,7 @@ local function configure(app)
         on_start = describe.on_start(app),
         strategy = strategy.runner(describe.strategy(app)),
         json_decode = codec.json.decode,
+        key_reader = key.reader(codecs[host.keys_topic]),
         outcomes = { outcome.ack, outcome.retry, outcome.reject, outcome.defer },
         groups = handlers,
     }

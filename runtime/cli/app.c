@@ -9,9 +9,7 @@
 #include "cli/lua_dir.h"
 #include "cli/report.h"
 #include "control/load.h"
-
-/* Of the process that only loads a script, for a moment. */
-#define LOADING_MEMORY_BYTES (INT64_C(2) << 30)
+#include "control/loader.h"
 
 #define MAX_MESSAGE_SIZE_DEFAULT (INT64_C(10) << 20)
 #define LIST_MAX 8
@@ -29,7 +27,7 @@ static int load(struct shove_app *app, const char *script,
         .broker = common->broker,
         .runs_check = runs_check,
         .timeout_ms = common->load_timeout_ms,
-        .memory_limit_bytes = LOADING_MEMORY_BYTES,
+        .memory_limit_bytes = SHOVE_LOADER_MEMORY_BYTES,
     };
     if (shove_load_topology(&options, &app->topology, &error) != 0)
         return shove_report_error(&error);
@@ -154,6 +152,14 @@ int shove_app_find_topic(const struct shove_app *app, const char *name,
     *kind = SHOVE_APP_DLQ;
     *topic = owner;
     return check_unambiguous(topology, owner, error);
+}
+
+bool shove_app_has_key(const struct shove_app *app, const char *queue) {
+    const struct shove_topology *topology = &app->topology;
+    bool has_key = false;
+    for (uint32_t i = 0; i < topology->topic_count; i++) /* one for each of its groups */
+        has_key |= topology->topics[i].has_key && strcmp(topology->topics[i].name, queue) == 0;
+    return has_key;
 }
 
 int64_t shove_app_max_message_size(const struct shove_app *app, const char *queue) {

@@ -4,6 +4,7 @@
 #define SHOVE_CLI_APP_H
 
 #include <limits.h>
+#include <stdbool.h>
 
 #include "base/error.h"
 #include "cli/options.h"
@@ -31,6 +32,9 @@ enum shove_app_topic_kind { SHOVE_APP_QUEUE, SHOVE_APP_DLQ };
 int shove_app_find_topic(const struct shove_app *app, const char *name,
                          enum shove_app_topic_kind *kind, const struct shove_topic **topic,
                          struct shove_error *error);
+
+/* Whether the script says how the key of a message to the queue is computed. */
+bool shove_app_has_key(const struct shove_app *app, const char *queue);
 
 /* Largest message every consumer of the queue takes; the library's default when nobody consumes it.
  */

@@ -53,25 +53,24 @@ static void clear_progress(struct shove_publishing *publishing) {
 
 /* --- Sending */
 
-static int refuse_json(struct shove_publishing *publishing, uint64_t number, const uint8_t *body,
-                       size_t size, const json_error_t *why) {
+static int refuse_json(const struct shove_publishing *publishing, uint64_t number,
+                       const uint8_t *body, size_t size, const json_error_t *why,
+                       struct shove_error *error) {
     if (body != NULL && size >= 3 && memcmp(body, "\xEF\xBB\xBF", 3) == 0)
-        return shove_error_set(&publishing->stop, SHOVE_EINVAL,
+        return shove_error_set(error, SHOVE_EINVAL,
                                "%s %" PRIu64 " begins with a byte order mark, which is no JSON: "
                                "save the file without it (--raw sends bytes as they are)",
                                publishing->word, number);
-    return shove_error_set(&publishing->stop, SHOVE_EINVAL,
+    return shove_error_set(error, SHOVE_EINVAL,
                            "%s %" PRIu64 " is not valid JSON, column %d: %s (--raw sends bytes "
                            "as they are)",
                            publishing->word, number, why->column, why->text);
 }
 
-/* 0, or a code with publishing->stop set. */
-static int check_body(struct shove_publishing *publishing, uint64_t number, const uint8_t *body,
-                      size_t size) {
-    struct shove_error *stop = &publishing->stop;
+static int check_body(const struct shove_publishing *publishing, uint64_t number,
+                      const uint8_t *body, size_t size, struct shove_error *error) {
     if (size > publishing->most_bytes)
-        return shove_error_set(stop, SHOVE_ETOOLARGE,
+        return shove_error_set(error, SHOVE_ETOOLARGE,
                                "%s %" PRIu64 " is larger than %zu bytes, the most that a consumer "
                                "of '%s' takes (max_message_size)",
                                publishing->word, number, publishing->most_bytes, publishing->topic);
@@ -83,7 +82,7 @@ static int check_body(struct shove_publishing *publishing, uint64_t number, cons
     if (value == NULL && json_error_code(&why) == json_error_numeric_overflow)
         value = json_loadb((const char *)body, size, JSON_FLAGS | JSON_DECODE_INT_AS_REAL, &why);
     if (value == NULL)
-        return refuse_json(publishing, number, body, size, &why);
+        return refuse_json(publishing, number, body, size, &why, error);
     json_decref(value);
     return 0;
 }
@@ -101,37 +100,6 @@ static int build_headers(struct shove_publishing *publishing) {
     return 0;
 }
 
-static int send_message(struct shove_publishing *publishing, uint64_t number, const uint8_t *body,
-                        size_t size) {
-    int code = check_body(publishing, number, body, size);
-    if (code == 0)
-        code = build_headers(publishing);
-    if (code != 0)
-        return code;
-    struct shove_produce what = {
-        .topic = publishing->topic,
-        .partition = publishing->partition,
-        .record = {.key = publishing->key,
-                   .key_size = publishing->key != NULL ? strlen(publishing->key) : 0,
-                   .payload = body,
-                   .payload_size = size,
-                   .headers = publishing->headers.data,
-                   .headers_size = publishing->headers.size,
-                   .timestamp_ms = -1,
-                   .offset = -1},
-        .opaque = (void *)(uintptr_t)number,
-    };
-    struct shove_error error;
-    code = shove_client_produce(&publishing->client, &what, &error);
-    if (code == SHOVE_ECLOSED || code == SHOVE_ETIMEOUT)
-        return shove_error_set(&publishing->stop, code, "%s", error.text);
-    if (code != 0)
-        return shove_error_set(&publishing->stop, code, "%s %" PRIu64 " was refused: %s",
-                               publishing->word, number, error.text);
-    publishing->sent++;
-    return 0;
-}
-
 /* Lets answers in; false when the input should not go on. */
 static bool goes_on(struct shove_publishing *publishing) {
     if (publishing->sent % TURN_EVERY == 0) {
@@ -143,12 +111,85 @@ static bool goes_on(struct shove_publishing *publishing) {
     return publishing->stop.code == 0;
 }
 
+/* What sends returns 0, or a code with publishing->stop set when the input should not go on. */
+static int send_record(struct shove_publishing *publishing, const struct shove_keyed *message) {
+    int code = build_headers(publishing);
+    if (code != 0)
+        return code;
+    struct shove_produce what = {
+        .topic = publishing->topic,
+        .partition = publishing->partition,
+        .record = {.key = message->key,
+                   .key_size = message->key_size,
+                   .payload = message->body,
+                   .payload_size = message->body_size,
+                   .headers = publishing->headers.data,
+                   .headers_size = publishing->headers.size,
+                   .timestamp_ms = -1,
+                   .offset = -1},
+        .opaque = (void *)(uintptr_t)message->number,
+    };
+    struct shove_error error;
+    code = shove_client_produce(&publishing->client, &what, &error);
+    if (code == SHOVE_ECLOSED || code == SHOVE_ETIMEOUT)
+        return shove_error_set(&publishing->stop, code, "%s", error.text);
+    if (code != 0)
+        return shove_error_set(&publishing->stop, code, "%s %" PRIu64 " was refused: %s",
+                               publishing->word, message->number, error.text);
+    publishing->sent++;
+    return goes_on(publishing) ? 0 : publishing->stop.code;
+}
+
+/* Everything whose key is asked for. */
+static int send_keyed(struct shove_publishing *publishing) {
+    struct shove_keys *keys = publishing->keys;
+    struct shove_keyed message;
+    struct shove_error error;
+    int found = 0;
+    while (keys != NULL && (found = shove_keys_next(keys, &message, &error)) == 1) {
+        int code = send_record(publishing, &message);
+        if (code != 0)
+            return code;
+    }
+    if (found == SHOVE_ECLOSED || (found < 0 && !keys->is_loaded))
+        publishing->stop = error;
+    else if (found < 0)
+        shove_error_set(&publishing->stop, found, "%s %" PRIu64 ": %s", publishing->word,
+                        message.number, error.text);
+    return found;
+}
+
+/* Sends it, or has its key computed: then send_keyed sends it. */
+static int send_message(struct shove_publishing *publishing, uint64_t number, const uint8_t *body,
+                        size_t size) {
+    struct shove_error error;
+    if (check_body(publishing, number, body, size, &error) != 0) {
+        int code = send_keyed(publishing);
+        if (code == 0)
+            publishing->stop = error;
+        return publishing->stop.code;
+    }
+    if (publishing->keys == NULL) {
+        const char *key = publishing->key;
+        const struct shove_keyed message = {number, body, size, (const uint8_t *)key,
+                                            key != NULL ? strlen(key) : 0};
+        return send_record(publishing, &message);
+    }
+    if (shove_keys_add(publishing->keys, number, body, size))
+        return 0;
+    int code = send_keyed(publishing);
+    if (code == 0)
+        shove_keys_add(publishing->keys, number, body, size); /* it has all the room now */
+    return code;
+}
+
 void shove_publish_arguments(struct shove_publishing *publishing, char **bodies, int count) {
-    for (int i = 0; i < count && goes_on(publishing); i++) {
+    for (int i = 0; i < count; i++) {
         if (send_message(publishing, (uint64_t)i + 1, (const uint8_t *)bodies[i],
                          strlen(bodies[i])) != 0)
             return;
     }
+    send_keyed(publishing);
 }
 
 /* Nothing but JSON's white space: also what an empty line is in a file with "\r\n". */
@@ -173,12 +214,10 @@ static int send_lines(struct shove_publishing *publishing, struct shove_lines *l
         int code = send_message(publishing, lines->number, line, size);
         if (code != 0)
             return code;
-        if (!goes_on(publishing))
-            return publishing->stop.code;
     }
     if (found < 0)
-        return check_body(publishing, lines->number, NULL, publishing->most_bytes + 1);
-    return 0;
+        return send_message(publishing, lines->number, NULL, publishing->most_bytes + 1);
+    return send_keyed(publishing);
 }
 
 void shove_publish_input(struct shove_publishing *publishing) {

@@ -3,9 +3,10 @@
  *
  * Messages are numbered as the user sees them (arguments from 1, lines from 1, skipped ones
  * included); the number travels with each record through the transport as its opaque, so an answer
- * names its line without any table. Whatever stops the input (a line that is no JSON, a message
- * that the broker refuses, Ctrl-C, a silent broker), what was sent before is waited for and
- * reported.
+ * names its line without any table. Where keys are computed, a message goes when its key has come,
+ * in the order of the input, and none waits for input that is not there yet. Whatever stops the
+ * input (a line that is no JSON, a message that the broker refuses, Ctrl-C, a silent broker), what
+ * was sent before is waited for and reported.
  */
 #ifndef SHOVE_CLI_PUBLISH_H
 #define SHOVE_CLI_PUBLISH_H
@@ -18,6 +19,7 @@
 #include "base/error.h"
 #include "base/uuid.h"
 #include "cli/client.h"
+#include "cli/keys.h"
 
 #define SHOVE_PUBLISH_FEW 10 /* this many acknowledgements are listed one by one */
 
@@ -31,10 +33,11 @@ struct shove_publishing {
     /* set by the command */
     struct shove_client client;
     const char *topic;
-    const char *key;   /* NULL: none */
-    const char *word;  /* "line" or "message": what is numbered */
-    int32_t partition; /* -1: by key */
-    size_t most_bytes; /* of one message */
+    const char *key;         /* of every message; NULL: none */
+    struct shove_keys *keys; /* borrowed: computes a key for each; NULL: it does not */
+    const char *word;        /* "line" or "message": what is numbered */
+    int32_t partition;       /* -1: by key */
+    size_t most_bytes;       /* of one message */
     bool checks_json;
     bool skips_empty;
     bool is_quiet;

@@ -7,6 +7,7 @@
 #include "base/record.h"
 #include "cli/app.h"
 #include "cli/command.h"
+#include "cli/keys.h"
 #include "cli/publish.h"
 #include "cli/report.h"
 #include "control/declare.h"
@@ -27,6 +28,8 @@ struct publish_command {
     struct publish_options options;
     struct shove_app app;
     struct shove_publishing publishing;
+    struct shove_keys keys;
+    bool computes_keys;
     uint32_t broker; /* index: of the topic */
 };
 
@@ -35,7 +38,7 @@ static const struct shove_option options[] = {
      .letter = 'k',
      .kind = SHOVE_OPTION_TEXT,
      .argument = "KEY",
-     .help = "the key of every message",
+     .help = "the key of every message (by the topic's key function)",
      .at = offsetof(struct publish_options, key)},
     {.name = "header",
      .letter = 'H',
@@ -61,7 +64,7 @@ static const struct shove_option options[] = {
     {.name = "timeout",
      .kind = SHOVE_OPTION_DURATION,
      .argument = "TIME",
-     .help = "give up when nothing is acknowledged for so long (30s)",
+     .help = "give up when nothing is acknowledged, or a key computed, for so long (30s)",
      .at = offsetof(struct publish_options, timeout_ms),
      .least = 1,
      .most = INT32_MAX},
@@ -113,10 +116,13 @@ static int check_topic(struct publish_command *command, const char *name) {
                             "'%s' has a codec of its own, which only the script can run: give "
                             "--raw and bodies that are encoded already",
                             name);
-    if (kind == SHOVE_APP_QUEUE && topic->sequencing != SHOVE_UNSEQUENCED &&
-        command->options.key == NULL)
+    bool needs_key = kind == SHOVE_APP_QUEUE && command->options.key == NULL;
+    command->computes_keys = needs_key && shove_app_has_key(&command->app, name);
+    if (needs_key && !command->computes_keys && topic->sequencing != SHOVE_UNSEQUENCED)
         return shove_report(SHOVE_EXIT_USAGE,
-                            "'%s' is sequenced: its order is kept per key, so give --key", name);
+                            "'%s' is sequenced: its order is kept per key, so give --key (or the "
+                            "topic a key function)",
+                            name);
     command->broker = topic->broker;
     publishing->topic = name;
     publishing->checks_json = topic->codec == SHOVE_CODEC_JSON && !is_raw;
@@ -164,6 +170,25 @@ static int open_client(struct publish_command *command) {
     return check_partition(command);
 }
 
+static int open_keys(struct publish_command *command) {
+    const struct shove_common_options *common = &command->options.common;
+    const struct shove_keys_options how = {
+        .app = &command->app,
+        .topic = command->publishing.topic,
+        .broker = common->broker,
+        .most_bytes = command->publishing.most_bytes,
+        .load_timeout_ms = common->load_timeout_ms,
+        .timeout_ms = command->options.timeout_ms,
+    };
+    struct shove_error error;
+    if (!command->computes_keys)
+        return 0;
+    command->publishing.keys = &command->keys;
+    if (shove_keys_open(&command->keys, &command->publishing.client, &how, &error) != 0)
+        return shove_report_error(&error);
+    return 0;
+}
+
 static int publish(struct publish_command *command, char **operands, int count) {
     struct shove_publishing *publishing = &command->publishing;
     publishing->key = command->options.key;
@@ -176,6 +201,8 @@ static int publish(struct publish_command *command, char **operands, int count) 
         exit_code = check_topic(command, operands[1]);
     if (exit_code == 0)
         exit_code = open_client(command);
+    if (exit_code == 0)
+        exit_code = open_keys(command);
     if (exit_code != 0)
         return exit_code;
     shove_client_catch_signals(&publishing->client);
@@ -198,6 +225,7 @@ static int run(const struct shove_command *command, int argc, char **argv) {
     exit_code = shove_common_setup_log(&this.options.common, NULL);
     if (exit_code == 0)
         exit_code = publish(&this, argv + operands, argc - operands);
+    shove_keys_close(&this.keys);
     shove_client_close(&this.publishing.client);
     shove_app_release(&this.app);
     shove_buffer_release(&this.publishing.headers);
@@ -209,9 +237,11 @@ const struct shove_command shove_publish_command = {
     .name = "publish",
     .operands = "APP TOPIC [BODY...]",
     .summary = "Publishes messages: one per BODY, or one per line of standard input",
-    .text = "A body must be valid JSON when the topic's codec is json (the default). The topic is\n"
-            "created when it does not exist yet. Prints what the broker has acknowledged; exits 0\n"
-            "only when that is everything.",
+    .text =
+        "A body must be valid JSON when the topic's codec is json (the default). Where the topic\n"
+        "has a key function, it computes each message's key, unless --key is given. The topic\n"
+        "is created when it does not exist yet. Prints what the broker has acknowledged; exits\n"
+        "0 only when that is everything.",
     .options = options,
     .option_count = sizeof options / sizeof *options,
     .operands_min = 2,

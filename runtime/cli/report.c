@@ -67,5 +67,7 @@ int shove_report_error(const struct shove_error *error) {
 int shove_report_stop(const struct shove_error *error) {
     bool is_away = error->code == SHOVE_EUNREACHABLE || error->code == SHOVE_ETIMEOUT;
     print_failure(error->text);
+    if (error->code == SHOVE_ECONFIG)
+        return SHOVE_EXIT_CONFIG;
     return is_away ? SHOVE_EXIT_UNAVAILABLE : SHOVE_EXIT_FAILURE;
 }

@@ -15,7 +15,8 @@ int shove_report(int exit_code, const char *format, ...) __attribute__((format(p
 /* The same for an error; the exit code follows from its code (control/exit_code.h). */
 int shove_report_error(const struct shove_error *error);
 
-/* The same for what stopped a command that was under way: 69 when the broker went away, else 1. */
+/* The same for what stopped a command that was under way: 69 when the broker went away, 78 when
+ * the app or its configuration is wrong, else 1. */
 int shove_report_stop(const struct shove_error *error);
 
 /* Writes bytes that came from outside so that a terminal shows them and obeys none of them: control

@@ -14,6 +14,7 @@ struct worker_options {
     struct shove_common_options common; /* first */
     const char *script;
     const char *lua_dir;
+    const char *keys_topic;
     int64_t index;
     int64_t parent_pid;
     int64_t memory_bytes;
@@ -58,6 +59,11 @@ static const struct shove_option options[] = {
      .kind = SHOVE_OPTION_FLAG,
      .help = "run app:on_check once it is loaded",
      .at = offsetof(struct worker_options, runs_check)},
+    {.name = "keys",
+     .kind = SHOVE_OPTION_TEXT,
+     .argument = "TOPIC",
+     .help = "compute keys of messages to this topic",
+     .at = offsetof(struct worker_options, keys_topic)},
     {.name = "measure",
      .kind = SHOVE_OPTION_FLAG,
      .help = "tell how long each handler took",
@@ -74,7 +80,8 @@ static int run(const struct shove_command *command, int argc, char **argv) {
         return exit_code;
     static char source[32]; /* the log keeps it */
     snprintf(source, sizeof source, "worker %lld", (long long)given.index);
-    exit_code = shove_common_setup_log(&given.common, given.is_describe_only ? NULL : source);
+    bool is_apart = given.is_describe_only || given.keys_topic != NULL;
+    exit_code = shove_common_setup_log(&given.common, is_apart ? NULL : source);
     if (exit_code != 0)
         return exit_code;
     if (given.script == NULL || given.lua_dir == NULL)
@@ -87,6 +94,7 @@ static int run(const struct shove_command *command, int argc, char **argv) {
         .is_describe_only = given.is_describe_only,
         .runs_check = given.runs_check,
         .is_measuring = given.is_measuring,
+        .keys_topic = given.keys_topic,
         .broker = given.common.broker,
         .memory_limit_bytes = given.memory_bytes,
         .parent_pid = (int)given.parent_pid,

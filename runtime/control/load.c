@@ -12,159 +12,85 @@
 #include <string.h>
 #include <uv.h>
 
-#include "control/spawn.h"
+#include "control/loader.h"
 #include "control/topology_json.h"
-#include "ipc/bell.h"
-#include "ipc/channel.h"
 #include "transport/transport.h"
-
-#define EXIT_GRACE_MS 1000
 
 struct loading {
     const struct shove_load_options *options;
-    struct shove_channel *channel;
-    struct shove_child child;
-    uv_loop_t loop;
-    uv_poll_t wake;
-    uv_timer_t timer;
-    struct shove_bell bell;
+    struct shove_loader loader;
     char *description; /* owned */
     size_t description_size;
-    bool is_told; /* a note said how it went */
-    bool is_late;
-    int code;
     struct shove_error *error;
 };
 
-static void on_timeout(uv_timer_t *timer) {
-    struct loading *loading = timer->data;
-    loading->is_late = true;
-    shove_child_kill(&loading->child);
-}
-
-static int fail(struct loading *loading, int code, const char *text) {
-    loading->code = code;
-    return shove_error_set(loading->error, code, "%s", text);
-}
-
-static void keep_description(struct loading *loading, const uint8_t *text, size_t size) {
+static int keep_description(struct loading *loading, const uint8_t *text, size_t size) {
     loading->description = malloc(size + 1);
-    if (loading->description == NULL) {
-        fail(loading, SHOVE_ENOMEM, "out of memory reading what the script describes");
-        return;
-    }
+    if (loading->description == NULL)
+        return shove_error_set(loading->error, SHOVE_ENOMEM,
+                               "out of memory reading what the script describes");
     memcpy(loading->description, text, size);
     loading->description[size] = '\0';
     loading->description_size = size;
+    return 0;
 }
 
-static void on_note(struct loading *loading, const struct shove_note *note,
-                    const uint8_t *payload) {
-    if (loading->is_told)
-        return;
-    if (note->type == SHOVE_NOTE_DESCRIPTION) {
-        loading->is_told = true;
-        keep_description(loading, payload, note->size);
-    } else if (note->type == SHOVE_NOTE_LOAD_ERROR) {
-        loading->is_told = true;
-        loading->code = shove_error_set(loading->error, SHOVE_ECONFIG, "%.*s", (int)note->size,
-                                        (const char *)payload);
-    }
-    /* What the script printed is still in its buffers: it may go by itself, if it goes soon. */
-    if (loading->is_told)
-        uv_timer_start(&loading->timer, on_timeout, EXIT_GRACE_MS, 0);
-}
-
-/* Reads what is there, a ring at most; after it the worker will wake us for the next note. What has
- * come meanwhile waits for the loop, which also looks at the time. */
-static void read_notes(struct loading *loading) {
+/* 1: the process said how it went; 0: nothing yet; or an error. */
+static int read_notes(struct loading *loading) {
     struct shove_note note;
     const uint8_t *payload;
     int found;
-    while ((found = shove_channel_next_note(loading->channel, &note, &payload)) == 1)
-        on_note(loading, &note, payload);
-    shove_channel_release_notes(loading->channel);
-    if (found < 0) {
-        if (!loading->is_told)
-            fail(loading, SHOVE_ECONFIG, "the process that loads the script broke its channel");
-        loading->is_told = true;
-        shove_child_kill(&loading->child);
-    } else if (shove_channel_control_sleeps(loading->channel)) {
-        shove_bell_ring(loading->bell.ring_fd);
+    while ((found = shove_loader_next(&loading->loader, &note, &payload)) == 1) {
+        if (note.type == SHOVE_NOTE_DESCRIPTION) {
+            int code = keep_description(loading, payload, note.size);
+            return code != 0 ? code : 1;
+        }
+        if (note.type == SHOVE_NOTE_LOAD_ERROR)
+            return shove_error_set(loading->error, SHOVE_ECONFIG, "%.*s", (int)note.size,
+                                   (const char *)payload);
+    }
+    if (found < 0)
+        return shove_error_set(loading->error, SHOVE_ECONFIG,
+                               "the process that loads the script broke its channel");
+    return 0;
+}
+
+static int wait_for_description(struct loading *loading) {
+    const struct shove_load_options *options = loading->options;
+    struct shove_loader *loader = &loading->loader;
+    shove_loader_limit(loader, options->timeout_ms);
+    for (;;) {
+        bool was_running = loader->is_running;
+        int told = read_notes(loading);
+        if (told != 0)
+            return told < 0 ? told : 0;
+        if (!was_running)
+            return shove_loader_explain(loader, options->script, options->timeout_ms,
+                                        loading->error);
+        shove_loader_turn(loader);
     }
 }
 
-static void on_wake(uv_poll_t *poll, int status, int events) {
-    struct loading *loading = poll->data;
-    (void)status;
-    (void)events;
-    shove_bell_silence(loading->bell.listen_fd);
-    shove_channel_control_wakes(loading->channel);
-    read_notes(loading);
-}
-
-static void stop_waiting(struct loading *loading) {
-    uv_close((uv_handle_t *)&loading->wake, NULL);
-    uv_close((uv_handle_t *)&loading->timer, NULL);
-}
-
-static void on_exited(struct shove_child *child, int64_t status, int signal) {
-    struct loading *loading = child->user;
-    (void)status;
-    (void)signal;
-    read_notes(loading);
-    stop_waiting(loading);
-}
-
-/* The process ended and said nothing. */
-static void explain_silence(struct loading *loading) {
-    const char *script = loading->options->script;
-    if (loading->is_late)
-        loading->code =
-            shove_error_set(loading->error, SHOVE_ECONFIG,
-                            "%s did not finish loading within %g s: does it loop, or wait for "
-                            "something, outside of a handler?",
-                            script, (double)loading->options->timeout_ms / 1000.0);
-    else if (loading->child.signal != 0)
-        loading->code =
-            shove_error_set(loading->error, SHOVE_ECONFIG,
-                            "%s: the process that loaded it was killed by signal %d "
-                            "(%s)",
-                            script, loading->child.signal, strsignal(loading->child.signal));
-    else
-        loading->code = shove_error_set(loading->error, SHOVE_ECONFIG,
-                                        "%s: the process that loaded it exited with status %lld "
-                                        "before the script returned: does it call os.exit?",
-                                        script, (long long)loading->child.status);
-}
-
-static int describe(struct loading *loading) {
+static int describe(struct loading *loading, uv_loop_t *loop) {
     const struct shove_load_options *options = loading->options;
-    struct shove_spawn_options spawn = {
+    const struct shove_spawn_options spawn = {
         .script = options->script,
         .lua_dir = options->lua_dir,
         .broker = options->broker,
-        .channel = loading->channel,
         .memory_limit_bytes = options->memory_limit_bytes,
         .runs_check = options->runs_check,
         .is_describe_only = true,
     };
-    uv_poll_init(&loading->loop, &loading->wake, loading->bell.listen_fd);
-    uv_timer_init(&loading->loop, &loading->timer);
-    loading->wake.data = loading->timer.data = loading->child.user = loading;
-    loading->code =
-        shove_spawn_worker(&loading->loop, &spawn, &loading->child, on_exited, loading->error);
-    if (loading->code != 0) {
-        stop_waiting(loading);
-    } else {
-        uv_poll_start(&loading->wake, UV_READABLE, on_wake);
-        uv_timer_start(&loading->timer, on_timeout, (uint64_t)options->timeout_ms, 0);
-        read_notes(loading);
-    }
-    uv_run(&loading->loop, UV_RUN_DEFAULT);
-    if (loading->code == 0 && !loading->is_told)
-        explain_silence(loading);
-    return loading->code;
+    const struct shove_channel_options shape = {
+        .arena_bytes = 1u << 16,
+        .submit_entries = 16,
+        .outbound_bytes = 1u << 18,
+    };
+    int code = shove_loader_start(&loading->loader, loop, &spawn, &shape, loading->error);
+    if (code == 0)
+        code = wait_for_description(loading);
+    shove_loader_end(&loading->loader);
+    return code;
 }
 
 /* What only the broker's library can judge of the script; no broker is asked. */
@@ -212,30 +138,16 @@ int shove_load_topology(const struct shove_load_options *options, struct shove_t
                         struct shove_error *error) {
     struct shove_error unwanted;
     struct loading loading = {.options = options, .error = error != NULL ? error : &unwanted};
-    int code = shove_bell_init(&loading.bell, error);
+    uv_loop_t loop;
+    int code = uv_loop_init(&loop);
     if (code != 0)
-        return code;
-    code = uv_loop_init(&loading.loop);
-    if (code != 0) {
-        shove_bell_release(&loading.bell);
         return shove_error_set(error, SHOVE_EIO, "cannot start an event loop: %s",
                                uv_strerror(code));
-    }
-    struct shove_channel_options channel = {
-        .arena_bytes = 1u << 16,
-        .submit_entries = 16,
-        .outbound_bytes = 1u << 18,
-        .control_wake_fd = loading.bell.ring_fd,
-    };
-    code = shove_channel_new(&channel, &loading.channel, error);
-    if (code == 0)
-        code = describe(&loading);
+    code = describe(&loading, &loop);
     if (code == 0)
         code = finish(&loading, out);
     free(loading.description);
-    if (loading.channel != NULL)
-        shove_channel_free(loading.channel);
-    uv_loop_close(&loading.loop);
-    shove_bell_release(&loading.bell);
+    uv_run(&loop, UV_RUN_DEFAULT); /* a process that could not be started leaves a handle */
+    uv_loop_close(&loop);
     return code;
 }

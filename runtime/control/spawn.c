@@ -64,6 +64,8 @@ static void build_arguments(struct arguments *arguments,
         put(arguments, "--describe");
     if (options->runs_check)
         put(arguments, "--check");
+    if (options->keys_topic != NULL)
+        put_option(arguments, "--keys", options->keys_topic);
     arguments->list[arguments->count] = NULL;
 }
 
@@ -96,7 +98,7 @@ int shove_spawn_worker(uv_loop_t *loop, const struct shove_spawn_options *option
         stdio[i].flags = UV_INHERIT_FD;
         stdio[i].data.fd = i < 3 ? i : fds[i - 3];
     }
-    if (options->is_describe_only)
+    if (options->is_describe_only || options->keys_topic != NULL)
         stdio[STDOUT_FILENO].data.fd = STDERR_FILENO;
 
     uv_process_t *process = calloc(1, sizeof *process);

@@ -38,7 +38,10 @@ struct shove_spawn_options { /* borrowed for the call */
     int64_t memory_limit_bytes; /* 0: none */
     bool runs_check;            /* app:on_check, once it is loaded */
     bool is_measuring;          /* tell how long each handler took */
-    bool is_describe_only; /* load, describe, exit; what the script prints goes to standard error */
+    bool is_describe_only;      /* load, describe, exit */
+    const char *keys_topic; /* SHOVE_SUBMIT_KEYS will ask for keys of this one; NULL: it will not.
+                               As with is_describe_only, what the script prints goes to standard
+                               error */
 };
 
 /* Starts it. 0, or SHOVE_EIO / SHOVE_ENOMEM and `exited` is not called. */

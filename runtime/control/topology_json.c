@@ -108,11 +108,21 @@ static void read_poison(struct shove_json_reader *reader, struct shove_topic *to
 
 static void read_topic(struct shove_json_reader *reader, json_t *object,
                        struct shove_topic *topic) {
-    static const char *const known[] = {
-        "name",      "broker",     "for_group",          "holds_ms",
-        "dlq",       "partitions", "replication_factor", "retention_ms",
-        "sequenced", "codec",      "external",           "allow_message_loss",
-        "at",        NULL};
+    static const char *const known[] = {"name",
+                                        "broker",
+                                        "for_group",
+                                        "holds_ms",
+                                        "dlq",
+                                        "partitions",
+                                        "replication_factor",
+                                        "retention_ms",
+                                        "sequenced",
+                                        "key",
+                                        "codec",
+                                        "external",
+                                        "allow_message_loss",
+                                        "at",
+                                        NULL};
     static const char *const orders[] = {[SHOVE_UNSEQUENCED] = NULL,
                                          [SHOVE_SEQUENCED_SKIP] = "skip",
                                          [SHOVE_SEQUENCED_FAIL_ALL] = "fail_all"};
@@ -130,6 +140,7 @@ static void read_topic(struct shove_json_reader *reader, json_t *object,
     topic->sequencing = (enum shove_sequencing)shove_json_get_choice(reader, object, "sequenced",
                                                                      orders, 3, SHOVE_UNSEQUENCED);
     topic->codec = (enum shove_codec)shove_json_get_choice(reader, object, "codec", codecs, 3, -1);
+    topic->has_key = shove_json_get_bool(reader, object, "key", true);
     topic->is_external = shove_json_get_bool(reader, object, "external", true);
     topic->allows_message_loss = shove_json_get_bool(reader, object, "allow_message_loss", true);
     if (reader->rc == 0) { /* names are derived from a name */

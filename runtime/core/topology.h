@@ -42,6 +42,7 @@ struct shove_topic {
     int64_t retention_ms; /* 0: the broker's default */
     enum shove_sequencing sequencing;
     enum shove_codec codec;
+    bool has_key; /* a key function */
     bool is_external;
     bool allows_message_loss;
     char *at; /* "app.lua:12", where it was declared */

@@ -41,7 +41,9 @@ enum shove_submit_type {
                             SHOVE_NOTE_GROUPS; they are there until the next one is asked for */
     SHOVE_SUBMIT_ADVISE, /* generation = number of the consultation: ask the autoscaler's strategy
                           */
-    SHOVE_SUBMIT_STOP    /* exit 0 when nothing is running any more */
+    SHOVE_SUBMIT_KEYS, /* generation = number of bodies at arena_offset, each a uint32_t and so many
+                          bytes: their keys are wanted */
+    SHOVE_SUBMIT_STOP  /* exit 0 when nothing is running any more */
 };
 
 /* Stands for app:on_start, in the running word and to cancel it: no message has this slot. */
@@ -97,7 +99,9 @@ enum shove_note_type {
                               end in time; payload: why */
     SHOVE_NOTE_SPENT,      /* memory runs low: it takes nothing more and wants to be replaced */
     SHOVE_NOTE_RETURNED,   /* slot, generation: that message came after SPENT; nothing was done */
-    SHOVE_NOTE_STOPPING    /* exiting by itself: nothing runs any more, or memory is used up */
+    SHOVE_NOTE_KEY,     /* outcome = enum shove_key_outcome; payload: the key of the next body, or
+                           why there is none; one for each, in order */
+    SHOVE_NOTE_STOPPING /* exiting by itself: nothing runs any more, or memory is used up */
 };
 #define SHOVE_NOTE_MORE                                                                            \
     0x80u /* or'ed into type: the payload goes on in the next record of this type */
@@ -110,6 +114,13 @@ struct shove_note {
                         */
     uint32_t slot;
     uint32_t generation;
+};
+
+enum shove_key_outcome {
+    SHOVE_KEY_GIVEN,
+    SHOVE_KEY_NONE,       /* the function returned nil: a message without a key */
+    SHOVE_KEY_FAILED,     /* the function did, or what it returned is no key */
+    SHOVE_KEY_UNDECODABLE /* the topic's codec refuses the body */
 };
 
 struct shove_publish_note { /* then: topic, key, payload, headers block */

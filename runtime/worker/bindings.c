@@ -26,6 +26,8 @@ int shove_open_host(lua_State *L) {
     }
     lua_pushstring(L, host->options->broker); /* nil without --broker */
     lua_setfield(L, -2, "broker");
+    lua_pushstring(L, host->options->keys_topic); /* nil without --keys */
+    lua_setfield(L, -2, "keys_topic");
     lua_pushboolean(L, host->options->runs_check);
     lua_setfield(L, -2, "runs_check");
     return 1;

@@ -131,9 +131,10 @@ struct shove_host {
     int start_handler_ref; /* LUA_NOREF: the app has none */
     int strategy_ref;      /* the same */
     int json_decode_ref;
-    struct shove_json *json;                       /* NULL: json_decode_ref does all */
-    int collect_ref;                               /* C: a full garbage collection */
-    int lanes_ref;                                 /* Lua: weak table coroutine -> id */
+    int key_reader_ref;      /* Lua: function(payload), of the topic of --keys; else LUA_NOREF */
+    struct shove_json *json; /* NULL: json_decode_ref does all */
+    int collect_ref;         /* C: a full garbage collection */
+    int lanes_ref;           /* Lua: weak table coroutine -> id */
     const void *outcomes[SHOVE_OUTCOME_DEFER + 1]; /* identity of shove.ack etc. by code */
     int outcome_metatable_ref;
 

@@ -51,8 +51,8 @@ static void read_groups(lua_State *L, struct shove_host *host) {
 }
 
 /* configure { run, run_ahead, run_audited, conclude, audit, audit_timeout_ms, beside, on_start,
- * strategy, json_decode, outcomes = { [code] = constant }, groups = { { handler, decode, is_json,
- * topic, timeout_ms, is_audited, dead_letters }, ... } } */
+ * strategy, json_decode, key_reader, outcomes = { [code] = constant }, groups = { { handler,
+ * decode, is_json, topic, timeout_ms, is_audited, dead_letters }, ... } } */
 static int configure(lua_State *L) {
     struct shove_host *host = shove_host_of(L);
     luaL_checktype(L, 1, LUA_TTABLE);
@@ -68,6 +68,7 @@ static int configure(lua_State *L) {
     host->start_handler_ref = take_ref(L, 1, "on_start");
     host->strategy_ref = take_ref(L, 1, "strategy");
     host->json_decode_ref = take_ref(L, 1, "json_decode");
+    host->key_reader_ref = take_ref(L, 1, "key_reader");
     lua_getfield(L, 1, "outcomes");
     for (int code = SHOVE_OUTCOME_ACK; code <= SHOVE_OUTCOME_DEFER; code++) {
         lua_rawgeti(L, -1, code);

@@ -26,6 +26,7 @@
 #include "core/histogram.h"
 #include "worker/audit.h"
 #include "worker/groups.h"
+#include "worker/keys.h"
 #include "worker/memory.h"
 #include "worker/publishing.h"
 #include "worker/tasks.h"
@@ -306,6 +307,9 @@ static void handle(struct shove_host *host, const struct shove_submit *entry) {
     case SHOVE_SUBMIT_GROUPS:
         shove_groups_answered(host, shove_channel_bytes(host->channel, entry->arena_offset),
                               entry->generation);
+        break;
+    case SHOVE_SUBMIT_KEYS:
+        shove_keys_answer(host, entry);
         break;
     case SHOVE_SUBMIT_CANCEL:
         cancel(host, entry);

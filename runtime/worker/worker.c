@@ -121,7 +121,7 @@ static int open_host(struct shove_host *host, struct shove_error *error) {
     shove_buffer_init(&host->scratch);
     host->free_request = UINT32_MAX;
     shove_buffer_init(&host->groups_text);
-    host->start_handler_ref = host->strategy_ref = LUA_NOREF;
+    host->start_handler_ref = host->strategy_ref = host->key_reader_ref = LUA_NOREF;
     status = shove_uuid_init(&host->ids);
     if (status != 0) {
         return shove_error_set(error, status, "the system has no random numbers to give");
@@ -178,7 +178,8 @@ static int load_script(struct shove_host *host) {
         send_text(host, SHOVE_NOTE_LOAD_ERROR, SHOVE_EXIT_CONFIG, text, size);
         return SHOVE_EXIT_CONFIG;
     }
-    if (!host->options->is_describe_only && !shove_memory_is_enough(host)) {
+    if (!host->options->is_describe_only && host->options->keys_topic == NULL &&
+        !shove_memory_is_enough(host)) {
         struct shove_error error;
         shove_error_set(&error, SHOVE_ECONFIG,
                         "%s: once it is loaded, less than a quarter of a worker's memory is left "

@@ -12,6 +12,7 @@ struct shove_worker_options {
     uint32_t index;             /* 0.. */
     bool is_describe_only;      /* load, send the description, exit */
     bool runs_check;            /* app:on_check, once it is loaded */
+    const char *keys_topic;     /* of this one SHOVE_SUBMIT_KEYS asks; NULL: it does not */
     const char *broker;         /* --broker, overrides the script's; NULL: none */
     int64_t memory_limit_bytes; /* RLIMIT_DATA; 0: none */
     int parent_pid;             /* exit when it is gone */

@@ -130,11 +130,12 @@ local App = {}
 ---until `shove poison clear`; which keys those are is kept in the topic `{queue}-poison`.
 ---Needs `dlq` and a `hold` unless `allow_message_loss`.
 ---@field sequenced? "skip"|"fail_all"
----The key of a body, for `shove.publish` without a `key`. Messages of one key go to one partition.
+---The key of a body, for `shove.publish` without a `key` and for the command `shove publish` without `--key`. Messages of
+---one key go to one partition; nil is none.
 ---```lua
 ---key = function(body) return body.account end
 ---```
----@field key? fun(body: any): string?
+---@field key? fun(body: any): string|number|nil
 ---The partitions of a sequenced topic. Default 8; fixed once the topic exists.
 ---@field shards? integer
 ---The partitions of a topic that is not sequenced. Default 8, or a group's `consumers.max` if that is more.

@@ -12,7 +12,7 @@ local function topology_of(topics)
     for index, changes in ipairs(topics) do
         local topic = {
             name = "orders", broker = 0, for_group = NULL, holds_ms = cjson.empty_array or {}, dlq = false, partitions = 8,
-            replication_factor = 1, retention_ms = 0, sequenced = NULL, codec = "json", external = false,
+            replication_factor = 1, retention_ms = 0, sequenced = NULL, key = false, codec = "json", external = false,
             allow_message_loss = false, at = "app.lua:" .. index,
         }
         for key, value in pairs(changes) do topic[key] = value end

@@ -8,7 +8,7 @@ local NULL = cjson.null
 local function new_topic(changes)
     local topic = {
         name = "orders", broker = 0, for_group = NULL, holds_ms = { 5000, 30000 }, dlq = true, partitions = 8,
-        replication_factor = 1, retention_ms = 0, sequenced = NULL, codec = "json", external = false,
+        replication_factor = 1, retention_ms = 0, sequenced = NULL, key = false, codec = "json", external = false,
         allow_message_loss = false, at = "app.lua:12",
     }
     for key, value in pairs(changes or {}) do topic[key] = value end
@@ -119,10 +119,10 @@ describe("The description of an app", function()
             assert.is_true(topology.groups[0].timeout_outcome == outcome)
         end
         local topology = parsed(new_document {
-            new_topic { external = true, allow_message_loss = true, retention_ms = 7 },
+            new_topic { external = true, key = true, allow_message_loss = true, retention_ms = 7 },
         })
         local topic = topology.topics[0]
-        assert.is_true(topic.is_external and topic.allows_message_loss and topic.retention_ms == 7)
+        assert.is_true(topic.is_external and topic.has_key and topic.allows_message_loss and topic.retention_ms == 7)
     end)
 
     it("has a DLQ by its derived name, by the name that was given, or none", function()
