@@ -73,8 +73,8 @@ local function key_of(where, known, options, body)
     local text, why
     if options.key ~= nil then
         text, why = key.text(options.key)
-    elseif known.key and not options.tombstone then
-        text, why = key.compute(known.key, body)
+    elseif not options.tombstone then
+        text, why = key.of_body(known, body)
     end
     if why then
         validate.fail(where, "%s", why)
@@ -166,7 +166,7 @@ local function payload_of(where, known, options, body)
             validate.fail(where, "tombstone is %s; write true", show.value(options.tombstone))
         elseif body ~= nil then
             validate.fail(where, "a tombstone has no body; leave out one of the two")
-        elseif options.key == nil then
+        elseif options.key == nil or options.key == codec.null then
             validate.fail(where, "a tombstone needs a key: it says what is gone")
         end
         return nil

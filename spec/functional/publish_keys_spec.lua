@@ -138,10 +138,12 @@ for _, broker in ipairs(stage.brokers) do
             assert.are.same({ "given", "given" }, { keys['{"misdeed":"raise"}'], keys['{"account":"a"}'] })
         end)
 
-        it("sends a message without a key where the function returns nil, also to a sequenced topic", function()
-            assert_ends(publish(s, "fifo", '{"a":1}', '{"account":"a"}'), 0, 2)
+        it("stops at a message of a sequenced topic that gets no key, and sends one whose key is null", function()
+            local null = '{"account":null}'
+            assert_ends(publish(s, "fifo", '{"account":"a"}', null, '{"a":1}'), 78, 2, "message 3: ", "returned nil",
+                "order is kept per key", "all 2 sent before are acknowledged")
             local keys = keys_of(s, "fifo", 2 + #NUMBERS)
-            assert.are.same({ "(none)", "a" }, { keys['{"a":1}'], keys['{"account":"a"}'] })
+            assert.are.same({ "a", "(none)" }, { keys['{"account":"a"}'], keys[null] })
         end)
 
         it("decodes raw bytes by the topic's codec", function()
@@ -227,7 +229,7 @@ end
 describe("shove publish to a topic with a key function, seen by a stranger,", function()
     it("sends the computed keys, to the partitions of those keys", function()
         local s = stage.new("kafka", SOURCE)
-        local lines = { '{"account":"customer-7"}', '{"account":12}', "{}" }
+        local lines = { '{"account":"customer-7"}', '{"account":12}', '{"account":null}' }
         assert_ends(publish_lines(s, "bare", lines, "--key", "customer-7"), 0, 3)
         assert_ends(publish_lines(s, "fifo", lines), 0, 3)
         local keys, partition = {}, s.kafka:read(s:name "bare")[1].partition

@@ -131,7 +131,7 @@ local App = {}
 ---Needs `dlq` and a `hold` unless `allow_message_loss`.
 ---@field sequenced? "skip"|"fail_all"
 ---The key of a body, for `shove.publish` without a `key` and for the command `shove publish` without `--key`. Messages of
----one key go to one partition; nil is none.
+---one key go to one partition; nil is none, which a sequenced topic refuses, and `shove.null` is none on purpose.
 ---```lua
 ---key = function(body) return body.account end
 ---```

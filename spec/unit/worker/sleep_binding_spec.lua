@@ -132,6 +132,35 @@ describe("shove.publish", function()
         assert.are.same({ "TEXT" }, { third.payload, third.key })
     end)
 
+    it("gives a sequenced topic nothing without a key, unless that is said", function()
+        local worker = rig.start [[
+            local topic = { sequenced = "skip", hold = { "1s" }, dlq = true }
+            app:topic("plain", topic)
+            topic.key = function(body) return body.account end
+            app:topic("computed", topic)
+            app:register(orders, {}, function(msg)
+                assert(loadstring("local shove = require 'shove' shove.publish" .. msg.payload))()
+            end)
+        ]]
+        for call, text in pairs {
+            ["('plain', {})"] = "the topic is sequenced, and its order is kept per key: give key =, or shove.null",
+            ["('computed', {})"] = "the topic's key function returned nil; the topic is sequenced",
+        } do
+            local result = worker:handle { payload = call }
+            assert.are.equal("error", result[1])
+            assert.matches(text, result[2], 1, true)
+        end
+        for i, call in ipairs {
+            "('plain', {}, { key = shove.null })", "('computed', {}, { key = shove.null })",
+            "('computed', { account = shove.null })",
+        } do
+            worker:send { payload = call }
+            local one = worker:publication(i)
+            assert.is_nil(one.key)
+            worker:answer(one)
+        end
+    end)
+
     it("publishes a tombstone only when asked to", function()
         local worker = start "shove.publish('t', nil, { key = 'k', tombstone = true })"
         worker:send()
@@ -164,6 +193,7 @@ describe("shove.publish", function()
             ["('t', { 1, [5] = 2 })"] = "holes",
             ["('t', 1, { tombstone = true, key = 'k' })"] = "a tombstone has no body",
             ["('t', nil, { tombstone = true })"] = "a tombstone needs a key",
+            ["('t', nil, { tombstone = true, key = shove.null })"] = "a tombstone needs a key",
         } do
             local result = start("shove.publish" .. call):handle()
             assert.are.equal("error", result[1], call)
