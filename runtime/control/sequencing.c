@@ -17,14 +17,16 @@ static size_t held_bytes(const struct shove_delivery *delivery) {
     return sizeof(*delivery) + shove_delivery_held_bytes(delivery);
 }
 
-/* By its CRC-32, because keys may be secrets; as it is with --log-keys. */
-static void name_key(const struct shove_control *control, const struct shove_record *record,
-                     char *out, size_t size) {
-    if (control->options->logs_keys)
+const char *shove_sequencing_name_key(const struct shove_control *control,
+                                      const struct shove_record *record, char *out, size_t size) {
+    if (!record->key)
+        snprintf(out, size, "-");
+    else if (control->options->logs_keys)
         snprintf(out, size, "%.*s", record->key_size < size ? (int)record->key_size : (int)size - 1,
                  (const char *)record->key);
     else
         snprintf(out, size, "%08lx", crc32(0, (const Bytef *)record->key, (uInt)record->key_size));
+    return out;
 }
 
 void shove_sequencing_report(const struct shove_delivery *delivery,
@@ -38,10 +40,10 @@ void shove_sequencing_report(const struct shove_delivery *delivery,
     char key[128];
     snprintf(partition, sizeof(partition), "%d", (int)delivery->partition->claim->partition);
     snprintf(offset, sizeof(offset), "%lld", (long long)record->offset);
-    name_key(flow->control, record, key, sizeof(key));
-    shove_log_fields(SHOVE_LOG_WARN, text, "topic", flow->source, "partition", partition, "offset",
-                     offset, "key", key, reason != SHOVE_REASON_NONE ? "reason" : NULL,
-                     shove_reason_name(reason), NULL);
+    shove_log_fields(
+        SHOVE_LOG_WARN, text, "topic", flow->source, "partition", partition, "offset", offset,
+        "key", shove_sequencing_name_key(flow->control, record, key, sizeof(key)),
+        reason != SHOVE_REASON_NONE ? "reason" : NULL, shove_reason_name(reason), NULL);
 }
 
 static enum shove_turn blocked(struct shove_delivery *delivery) {

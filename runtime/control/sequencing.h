@@ -15,6 +15,11 @@
 /* A partition whose waiting messages take as much is not read on: a bound on memory. */
 #define SHOVE_SEQUENCING_BYTES_MAX ((size_t)8 * 1024 * 1024)
 
+/* How a key is named wherever one is written, log or status: by its CRC-32, because keys may be
+ * secrets; as it is with --log-keys; "-" for none. Returns `out`. */
+const char *shove_sequencing_name_key(const struct shove_control *control,
+                                      const struct shove_record *record, char *out, size_t size);
+
 /* A warning that names the message and its key; why it died, unless that is NONE. */
 void shove_sequencing_report(const struct shove_delivery *delivery,
                              const struct shove_record *record, const char *text,
