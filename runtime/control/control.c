@@ -43,6 +43,7 @@
 #include "control/reload.h"
 #include "control/remote.h"
 #include "control/scaling.h"
+#include "control/sequencing.h"
 #include "control/state.h"
 #include "control/strategy.h"
 #include "control/supervision.h"
@@ -165,9 +166,11 @@ static void on_watch_timer(uv_timer_t *timer) {
 
 static void on_report_timer(uv_timer_t *timer) {
     struct shove_control *control = timer->data;
-    for (uint32_t i = 0; i < control->flow_count; i++)
-        shove_flow_log_left_out(&control->flows[i]);
     control->now_ms = (int64_t)uv_now(&control->loop);
+    for (uint32_t i = 0; i < control->flow_count; i++) {
+        shove_flow_log_left_out(&control->flows[i]);
+        shove_sequencing_log_unsaid(&control->flows[i]);
+    }
     shove_hop_watch(control);
     shove_remote_tick(control);
     if (control->phase == SHOVE_PHASE_DRAINING || control->phase == SHOVE_PHASE_LEAVING)

@@ -25,6 +25,10 @@ void shove_sequencing_report(const struct shove_delivery *delivery,
                              const struct shove_record *record, const char *text,
                              enum shove_reason reason);
 
+/* Says how often something held up a partition that no line told of, when a line is due. Each
+ * second. */
+void shove_sequencing_log_unsaid(struct shove_flow *flow);
+
 enum shove_turn {
     SHOVE_TURN_NOW,
     SHOVE_TURN_LATER,  /* it has bytes of its own, and is fed again when its turn comes */

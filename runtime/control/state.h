@@ -92,7 +92,7 @@ struct shove_delivery {
     uint32_t crashes;
     uint32_t hop_failures;
     uint8_t suspicions;    /* deaths of its worker that no message was to blame for (isolation.h) */
-    bool has_found_full;   /* max_pending_per_key before it: counted and told of once */
+    bool has_found_full;   /* max_pending_per_key before it: counted once */
     uint8_t size_refusals; /* of the hop: 1: offered alone, 2: without the error text, too */
     bool is_redelivered;
     struct shove_partition *partition; /* NULL: orphan */
@@ -138,7 +138,8 @@ struct shove_partition {
     bool is_final_sent;     /* revoking: the last commit is on its way */
     uint32_t running_count; /* deliveries in workers */
     uint32_t hopping_count;
-    size_t queued_bytes;               /* of those that wait for their turn */
+    size_t queued_bytes; /* of those that wait for their turn */
+    bool is_crowded;     /* they were too many bytes, and half of that is not through yet */
     struct shove_poisoned_keys poison; /* fail_all: what is known of its keys (poisoning.h) */
     struct shove_poison_scan *scan;    /* they are being read; NULL: not now */
     int64_t poison_next_offset;        /* from where on they have not been read; -1: all */
@@ -162,6 +163,11 @@ struct shove_log_limit { /* lets the first few lines of each second through and 
     int64_t window_ms;
     uint32_t count;
     uint32_t suppressed;
+};
+
+struct shove_rare_line { /* one at most in a while */
+    int64_t next_ms;     /* loop time before which no other is written */
+    uint32_t unsaid;     /* times one was left out since */
 };
 
 enum shove_flow_state {
@@ -217,8 +223,10 @@ struct shove_flow { /* a group that is consumed */
     struct shove_delivery_list
         suspects; /* the same, each of them alone in a worker (isolation.h) */
     struct shove_delivery_list recording;
-    struct shove_sequence sequence; /* of a sequenced topic */
-    uint64_t pending_full;          /* times a message found max_pending_per_key before it */
+    struct shove_sequence sequence;      /* of a sequenced topic */
+    uint64_t pending_full;               /* times a message found max_pending_per_key before it */
+    struct shove_rare_line full_line;    /* about keys that have so many */
+    struct shove_rare_line crowded_line; /* about partitions where too many bytes wait */
     struct shove_tally tally;
     struct shove_flow_metrics *metrics; /* owned; NULL: nothing is measured */
     struct shove_log_limit log_limit;

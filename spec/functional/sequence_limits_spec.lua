@@ -1,6 +1,9 @@
 -- What bounds the order of keys: how much waits, who waits for whom, and what the log says of it.
 
 local assert = require "luassert"
+local app = require "spec.support.app"
+local driver = require "spec.transport.driver"
+local http = require "spec.support.http"
 local steered = require "spec.support.steered"
 
 local WAIT_MS = 20000
@@ -15,6 +18,22 @@ local function new(options)
     local s = steered.new(options)
     s:declare()
     return s
+end
+
+-- By a stranger, many at once. items: { key, text }.
+local function write(s, items)
+    local t, records = assert(driver.open(s.url, { must_exist = true })), {}
+    for i, item in ipairs(items) do records[i] = { partition = 0, key = item[1], payload = item[2] } end
+    t:publish(s.queue, records)
+    t:close()
+end
+
+local function count_lines(p, text)
+    local count = 0
+    for _, line in ipairs(p.lines) do
+        if line.text:find(text, 1, true) then count = count + 1 end
+    end
+    return count
 end
 
 describe("a key in the log of a drain", function()
@@ -35,4 +54,43 @@ describe("a key in the log of a drain", function()
             if #options == 0 then assert.is_nil(p:transcript():find("topsecret", 1, true)) end
         end)
     end
+end)
+
+describe("the line about a partition that is not read on", function()
+    local FULL = "max_pending_per_key messages wait behind one of their key"
+
+    it("is written once for all of a key's backlog, and takes nothing from what else is said", function()
+        local s = new { group = "prefetch = 20, max_pending_per_key = 2" }
+        local items = { { "hot", "a1 gate" } }
+        for i = 2, 40 do items[i] = { "hot", ("a%d"):format(i) } end
+        write(s, items)
+        local p = s:run { "--listen", "0" }
+        p:wait_for(FULL, WAIT_MS)
+        s:open "gate"
+        s:wait("ended", 40)
+        assert.equal(1, count_lines(p, FULL), p:transcript())
+        assert.equal(0, count_lines(p, "more lines about messages"), p:transcript())
+        assert.matches("shove_pending_full_total{[^}]*} 37\n", http.request(http.port_of(p), "/metrics").body)
+        -- Of another key, soon after: it is told of when ten seconds are over.
+        write(s, { { "cold", "b1 shut" }, { "cold", "b2" }, { "cold", "b3" }, { "cold", "b4" } })
+        p:wait_for("not read on .*left out=1", WAIT_MS)
+        assert.equal(2, count_lines(p, FULL), p:transcript())
+        s:open "shut"
+        s:wait("ended", 44)
+        assert.equal(0, (app.drain(p)), p:transcript())
+    end)
+
+    it("is written once for what waits in it, too, when that takes 8 MiB", function()
+        local s = new {}
+        local items = { { "large", "a1 gate" } }
+        for i = 2, 20 do items[i] = { "large", ("a%d ."):format(i) .. ("."):rep(900 * 1024) } end
+        write(s, items)
+        local p = s:run()
+        p:wait_for("8 MiB of messages wait for their turn", WAIT_MS)
+        s:wait("began", { "a1" })
+        s:open "gate"
+        s:wait("ended", 20)
+        assert.equal(1, count_lines(p, "8 MiB of messages wait for their turn"), p:transcript())
+        assert.equal(0, (app.drain(p)), p:transcript())
+    end)
 end)
