@@ -22,6 +22,7 @@
 #include "control/abort_point.h"
 #include "control/admin.h"
 #include "control/age.h"
+#include "control/backlog.h"
 #include "control/cluster.h"
 #include "control/commit.h"
 #include "control/control_end.h"
@@ -156,6 +157,7 @@ static void on_watch_timer(uv_timer_t *timer) {
     struct shove_control *control = timer->data;
     control->now_ms = (int64_t)uv_now(&control->loop);
     shove_strategy_watch(control);
+    shove_backlog_watch(control);
     shove_pool_watch(control);
     if (control->phase == SHOVE_PHASE_RUNNING)
         shove_age_watch(control);

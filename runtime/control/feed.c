@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "control/abort_point.h"
+#include "control/backlog.h"
 #include "control/dead_letter.h"
 #include "control/delivery.h"
 #include "control/flow.h"
@@ -102,14 +103,28 @@ void shove_feed_again(struct shove_delivery *delivery) {
     shove_delivery_list_push(shove_is_suspect(delivery) ? &flow->suspects : &flow->again, delivery);
 }
 
-void shove_feed_wait(struct shove_delivery *delivery, int64_t delay_ms) {
+void shove_feed_wait(struct shove_delivery *delivery, const struct shove_hop *hop) {
     if (shove_delivery_shelve_if_revoking(delivery))
         return;
+    struct shove_flow *flow = delivery->flow;
     delivery->state = SHOVE_DELIVERY_WAITING;
-    delivery->flow->aside_bytes += shove_delivery_held_bytes(delivery);
+    flow->aside_bytes += shove_delivery_held_bytes(delivery);
     /* Not the round's time: as for a hold (hop.c), late is allowed and early is not. */
-    delivery->due_ms = shove_clock_mono_ms() + 1 + delay_ms;
-    shove_delivery_list_insert(&delivery->flow->waiting, delivery);
+    delivery->due_ms = shove_clock_mono_ms() + 1 + hop->delay_ms;
+    const uint32_t tier = hop->tier < SHOVE_WAITING_LISTS ? hop->tier : SHOVE_WAITING_LISTS - 1;
+    shove_delivery_list_insert(&flow->waiting[tier], delivery);
+    flow->waiting_count++;
+}
+
+/* The list whose first is due first; NULL: none waits. */
+static struct shove_delivery_list *first_due(struct shove_flow *flow) {
+    struct shove_delivery_list *list = NULL;
+    for (uint32_t i = 0; flow->waiting_count > 0 && i < SHOVE_WAITING_LISTS; i++) {
+        const struct shove_delivery *first = flow->waiting[i].first;
+        if (first && (!list || first->due_ms < list->first->due_ms))
+            list = &flow->waiting[i];
+    }
+    return list;
 }
 
 static bool place_again(struct shove_delivery *delivery) {
@@ -166,8 +181,10 @@ static void place_list(struct shove_flow *flow, struct shove_delivery_list *list
 
 static void feed_again(struct shove_flow *flow) {
     struct shove_control *control = flow->control;
-    while (flow->waiting.first && flow->waiting.first->due_ms <= control->now_ms) {
-        struct shove_delivery *delivery = shove_delivery_list_pop(&flow->waiting);
+    struct shove_delivery_list *waiting;
+    while ((waiting = first_due(flow)) && waiting->first->due_ms <= control->now_ms) {
+        struct shove_delivery *delivery = shove_delivery_list_pop(waiting);
+        flow->waiting_count--;
         flow->aside_bytes -= shove_delivery_held_bytes(delivery);
         shove_feed_again(delivery);
     }
@@ -419,15 +436,6 @@ static bool feed_partition(struct shove_partition *partition) {
     return true;
 }
 
-/* What is set aside counts against no prefetch, but against memory: when too much of it is, nothing
- * new is handled until some is settled. */
-static bool is_backed_up(const struct shove_flow *flow) {
-    return flow->waiting.count >= SHOVE_FEED_ASIDE_MAX ||
-           flow->hopping_count >= SHOVE_FEED_ASIDE_MAX ||
-           flow->suspects.count >= SHOVE_FEED_SUSPECTS_MAX ||
-           flow->aside_bytes >= flow->control->arena_bytes;
-}
-
 /* The group is full. Without an end to a turn a partition with a backlog would keep all room, and
  * retries that are due would wait for the end of it; ending it at every message costs control a
  * tenth and more of its time, in cache misses. A sixteenth of what may be in flight is no long wait
@@ -447,7 +455,7 @@ static void feed_flow(struct shove_flow *flow) {
     if (flow->is_paused || flow->is_removed)
         return;
     feed_again(flow);
-    if (flow->again.first || flow->state != SHOVE_FLOW_JOINED || is_backed_up(flow))
+    if (flow->again.first || flow->state != SHOVE_FLOW_JOINED || shove_backlog_is_full(flow))
         return;
     struct shove_partition *start = flow->next_partition ? flow->next_partition : flow->partitions;
     struct shove_partition *partition = start;
@@ -478,11 +486,12 @@ void shove_feed_round(struct shove_control *control) {
 int64_t shove_feed_next_due_ms(const struct shove_control *control) {
     int64_t due_ms = INT64_MAX;
     for (uint32_t i = 0; i < control->flow_count; i++) {
-        const struct shove_flow *flow = &control->flows[i];
+        struct shove_flow *flow = &control->flows[i];
         if (flow->is_paused || flow->is_removed)
             continue;
-        if (flow->waiting.first && flow->waiting.first->due_ms < due_ms)
-            due_ms = flow->waiting.first->due_ms;
+        const struct shove_delivery_list *waiting = first_due(flow);
+        if (waiting && waiting->first->due_ms < due_ms)
+            due_ms = waiting->first->due_ms;
         for (const struct shove_partition *p = flow->partitions; p; p = p->next) {
             if (p->next_due_ms == 0 || p->is_revoking)
                 continue;

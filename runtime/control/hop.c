@@ -177,7 +177,7 @@ void shove_hop_wait(struct shove_delivery *delivery, const struct shove_hop *hop
     delivery->is_redelivered = true;
     delivery->partition->is_dirty = true;
     shove_delivery_detach(delivery);
-    shove_feed_wait(delivery, hop->delay_ms);
+    shove_feed_wait(delivery, hop);
 }
 
 /* True: it waits where it is. */

@@ -107,8 +107,10 @@ static void shelve_list(const struct shove_partition *partition, int64_t from_of
             shove_delivery_list_push(&rest, delivery);
             continue;
         }
-        if (delivery->state == SHOVE_DELIVERY_WAITING)
+        if (delivery->state == SHOVE_DELIVERY_WAITING) {
             partition->flow->aside_bytes -= shove_delivery_held_bytes(delivery);
+            partition->flow->waiting_count--;
+        }
         delivery->state = SHOVE_DELIVERY_SHELVED;
     }
     *list = rest;
@@ -117,7 +119,8 @@ static void shelve_list(const struct shove_partition *partition, int64_t from_of
 /* What waits to be handled again is not: it stays open, and its attempts and crashes go with the
  * last commit. */
 static void shelve(struct shove_partition *partition, int64_t from_offset) {
-    shelve_list(partition, from_offset, &partition->flow->waiting);
+    for (uint32_t i = 0; i < SHOVE_WAITING_LISTS; i++)
+        shelve_list(partition, from_offset, &partition->flow->waiting[i]);
     shelve_list(partition, from_offset, &partition->flow->again);
     shelve_list(partition, from_offset, &partition->flow->suspects);
     shelve_list(partition, from_offset, &partition->flow->recording);

@@ -16,10 +16,6 @@ static struct shove_delivery *delivery_of(struct shove_sequence_entry *entry) {
     return (struct shove_delivery *)(void *)((char *)entry - offsetof(struct shove_delivery, turn));
 }
 
-static size_t held_bytes(const struct shove_delivery *delivery) {
-    return sizeof(*delivery) + shove_delivery_held_bytes(delivery);
-}
-
 const char *shove_sequencing_name_key(const struct shove_control *control,
                                       const struct shove_record *record, char *out, size_t size) {
     if (!record->key)
@@ -148,13 +144,13 @@ enum shove_turn shove_sequencing_enter(struct shove_delivery *delivery,
         return SHOVE_TURN_BLOCKED;
     }
     delivery->state = SHOVE_DELIVERY_QUEUED;
-    partition->queued_bytes += held_bytes(delivery);
+    partition->queued_bytes += shove_delivery_held_bytes(delivery);
     return SHOVE_TURN_LATER;
 }
 
 static void unqueue(struct shove_delivery *delivery) {
     struct shove_partition *partition = delivery->partition;
-    partition->queued_bytes -= held_bytes(delivery);
+    partition->queued_bytes -= shove_delivery_held_bytes(delivery);
     partition->is_blocked = false;
     partition->is_crowded &= partition->queued_bytes > SHOVE_SEQUENCING_BYTES_MAX / 2;
 }

@@ -39,6 +39,10 @@
 #include "ipc/channel.h"
 #include "transport/transport.h"
 
+/* Retries in place wait in a list of those with the same delay: one per tier of a topic's holds
+ * (the last for all beyond). So they come in the order in which they are due, but for what a reload
+ * makes shorter. */
+#define SHOVE_WAITING_LISTS 16u
 #define SHOVE_WORKER_SETS 4u /* codes of so many generations can run at once (reload.h) */
 
 struct shove_admin;
@@ -75,7 +79,7 @@ enum shove_delivery_state {
     SHOVE_DELIVERY_RUNNING, /* in a worker */
     SHOVE_DELIVERY_HOPPING, /* retry or dead letter on its way; in control->hops while not with the
                                transport */
-    SHOVE_DELIVERY_WAITING, /* retry in place: in flow->waiting until due */
+    SHOVE_DELIVERY_WAITING, /* retry in place: in one of flow->waiting until due */
     SHOVE_DELIVERY_AGAIN,   /* to be handed to a worker again: in flow->again, or flow->suspects */
     SHOVE_DELIVERY_RECORDING, /* crashed: in flow->recording until its crash count is committed,
                                  then AGAIN */
@@ -215,10 +219,13 @@ struct shove_flow { /* a group that is consumed */
     uint32_t *in_flight; /* per worker */
     uint32_t in_flight_total;
     uint32_t current_worker;
-    uint32_t streak;                    /* messages given to current_worker in a row */
-    struct shove_delivery_list waiting; /* by due time */
-    uint32_t hopping_count;             /* retries and dead letters that are not yet stored */
-    size_t aside_bytes;                 /* of messages that wait in place or hop */
+    uint32_t streak; /* messages given to current_worker in a row */
+    struct shove_delivery_list waiting[SHOVE_WAITING_LISTS]; /* by tier, each by due time */
+    size_t waiting_count;                                    /* in all of them */
+    uint32_t hopping_count;  /* retries and dead letters that are not yet stored */
+    size_t aside_bytes;      /* of messages that wait in place or hop */
+    int64_t full_since_ms;   /* loop time since when they are too many; 0: they are not */
+    int64_t backlog_line_ms; /* loop time before which no other line says so */
     struct shove_delivery_list again;
     struct shove_delivery_list
         suspects; /* the same, each of them alone in a worker (isolation.h) */
@@ -436,7 +443,7 @@ struct shove_control {
 #define SHOVE_KILL_GRACE_MS 2000
 
 void shove_delivery_list_push(struct shove_delivery_list *list, struct shove_delivery *delivery);
-/* Into a list that is ordered by due time. Cheap where most delays are the same. */
+/* Into a list that is ordered by due time. Cheap where delays are the same. */
 void shove_delivery_list_insert(struct shove_delivery_list *list, struct shove_delivery *delivery);
 struct shove_delivery *shove_delivery_list_pop(struct shove_delivery_list *list);
 

@@ -5,6 +5,7 @@ local app = require "spec.support.app"
 local driver = require "spec.transport.driver"
 local http = require "spec.support.http"
 local steered = require "spec.support.steered"
+local wait = require "spec.support.wait"
 
 local WAIT_MS = 20000
 local EMBEDDED = steered.brokers[1].url
@@ -92,5 +93,46 @@ describe("the line about a partition that is not read on", function()
         s:wait("ended", 20)
         assert.equal(1, count_lines(p, "8 MiB of messages wait for their turn"), p:transcript())
         assert.equal(0, (app.drain(p)), p:transcript())
+    end)
+end)
+
+describe("keys that wait for a retry", function()
+    local FULL = "nothing new of a group is handled: too much is set aside"
+
+    local function items_of(count, format, filler)
+        local items = {}
+        for i = 1, count do items[i] = { format:format(i), format:format(i) .. (filler or "") } end
+        return items
+    end
+
+    it("may be more than 10,000: others are handled", function()
+        local s = new { holds = { "1h" }, group = "prefetch = 200" }
+        write(s, items_of(10500, "a%d retry"))
+        write(s, { { "other", "b1" } })
+        local p = s:run()
+        s:wait("ended", { "b1" })
+        assert.equal(10500, s:count "ended" - 1)
+        assert.equal(0, count_lines(p, FULL), p:transcript())
+        assert.equal(0, (app.drain(p)), p:transcript())
+    end)
+
+    it("are each handled again when its own delay is over, whatever others wait for", function()
+        local s = new { holds = { "20ms", "1h" }, group = "prefetch = 200" }
+        write(s, items_of(200, "a%d again"))
+        write(s, items_of(200, "b%d retry"))
+        local p = s:run()
+        wait.until_true(function() return s:count "began" == 800 end, WAIT_MS, "all to be begun twice")
+        assert.equal(0, (app.drain(p)), p:transcript())
+    end)
+
+    it("hold up all others when they take 64 MiB, which is told of once a minute, with what to do", function()
+        local s = new { holds = { "1h" }, group = "prefetch = 20" }
+        write(s, items_of(120, "a%d retry .", ("."):rep(900 * 1024)))
+        local p = s:run()
+        p:wait_for(FULL .. '  group=%S+  topic=%S+  waiting in place=%d+  for the broker to store=0  suspects=0  '
+            .. 'bytes="%d+ of 67108864"  what to do="mend what', WAIT_MS)
+        assert.is_true(s:count "ended" < 120)
+        assert.equal(0, (app.drain(p)), p:transcript())
+        assert.equal(1, count_lines(p, FULL), p:transcript())
     end)
 end)
