@@ -91,7 +91,7 @@ static void round_of_work(struct shove_control *control) {
     shove_stall_point();
     control->has_progress = false;
     shove_pool_round(control);
-    if (control->hops.first)
+    if (control->hops.first || control->laid_aside_count > 0)
         shove_hop_round(control);
     shove_publish_round(control);
     if (control->phase >= SHOVE_PHASE_RUNNING)

@@ -30,7 +30,7 @@ static size_t running_count(const struct shove_control *control) {
 }
 
 static size_t hopping_count(const struct shove_control *control) {
-    return control->hops_in_flight + control->hops.count;
+    return control->hops_in_flight + control->hops.count + control->laid_aside_count;
 }
 
 static bool is_settled(const struct shove_control *control) {

@@ -159,6 +159,16 @@ static enum shove_outcome outcome_unhandled(const struct shove_partition *partit
     return size_bytes > partition->flow->group->max_message_size_bytes ? SHOVE_OUTCOME_OVERSIZE : 0;
 }
 
+/* One whose key is poisoned needs no turn while its dead letter is on its way: what a producer is
+ * given for one partition keeps its order (hop.c), and a hot key would otherwise be written off one
+ * round trip at a time. It has had its turn: nothing of its key is before it. */
+static void settle_unhandled(struct shove_delivery *delivery, enum shove_outcome outcome) {
+    struct shove_flow *flow = delivery->flow;
+    if (outcome == SHOVE_OUTCOME_POISONED && flow->hopping_count < SHOVE_BACKLOG_MAX)
+        shove_sequencing_leave(delivery);
+    shove_settle(flow->control, delivery, outcome, NULL, 0);
+}
+
 /* Of one that waited for its turn. */
 static enum shove_outcome outcome_of_waiting(const struct shove_delivery *delivery) {
     if (!delivery->flow->policy.is_sequenced || !delivery->partition)
@@ -174,7 +184,7 @@ static void place_list(struct shove_flow *flow, struct shove_delivery_list *list
             return;
         struct shove_delivery *delivery = shove_delivery_list_pop(list);
         if (outcome != 0)
-            shove_settle(flow->control, delivery, outcome, NULL, 0);
+            settle_unhandled(delivery, outcome);
         flow->control->has_progress = true;
     }
 }
@@ -386,7 +396,7 @@ static bool feed_record(struct shove_partition *partition) {
     if (outcome != 0) {
         if (!keep_bytes(partition, delivery, &incoming))
             return false;
-        shove_settle(control, delivery, outcome, NULL, 0);
+        settle_unhandled(delivery, outcome);
         return true;
     }
     if (partition->flow->group->kind == SHOVE_GROUP_DEAD_LETTERS)

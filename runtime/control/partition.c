@@ -18,6 +18,7 @@
 #include "control/commit.h"
 #include "control/delivery.h"
 #include "control/drain.h"
+#include "control/hop.h"
 #include "control/poisoning.h"
 #include "control/sequencing.h"
 
@@ -90,8 +91,7 @@ static void forget(void *ctx, struct shove_ledger_entry *entry) {
         partition->running_count--;
         delivery->partition = NULL;
     } else if (delivery->state == SHOVE_DELIVERY_HOPPING) {
-        partition->hopping_count--;
-        delivery->partition = NULL;
+        shove_hop_orphan(partition->flow->control, delivery);
     } else {
         shove_sequencing_forget(delivery);
         shove_delivery_free(partition->flow->control, delivery);

@@ -2,8 +2,9 @@
  * only. Design section 6.
  *
  * A message keeps its turn from before it is given to a worker until it is settled: through
- * retries, which wait in place, deaths of workers, and until its dead letter is stored. It keeps it
- * as an orphan, too: whoever has lost a partition and gets it again does not begin a key whose
+ * retries, which wait in place, deaths of workers, and until its dead letter is stored; but for
+ * one whose key is poisoned, which leaves it when its dead letter is on its way (feed.c). It keeps
+ * it as an orphan, too: whoever has lost a partition and gets it again does not begin a key whose
  * message is still being handled here.
  */
 #ifndef SHOVE_CONTROL_SEQUENCING_H

@@ -78,7 +78,7 @@ enum shove_delivery_state {
     SHOVE_DELIVERY_QUEUED,  /* open, behind others of its key: in flow->sequence only */
     SHOVE_DELIVERY_RUNNING, /* in a worker */
     SHOVE_DELIVERY_HOPPING, /* retry or dead letter on its way; in control->hops while not with the
-                               transport */
+                               transport, or laid aside */
     SHOVE_DELIVERY_WAITING, /* retry in place: in one of flow->waiting until due */
     SHOVE_DELIVERY_AGAIN,   /* to be handed to a worker again: in flow->again, or flow->suspects */
     SHOVE_DELIVERY_RECORDING, /* crashed: in flow->recording until its crash count is committed,
@@ -99,6 +99,7 @@ struct shove_delivery {
     bool has_found_full;   /* max_pending_per_key before it: counted once */
     uint8_t size_refusals; /* of the hop: 1: offered alone, 2: without the error text, too */
     bool is_redelivered;
+    bool is_laid_aside; /* HOPPING, in order: not with the transport, in no list (hop.c) */
     struct shove_partition *partition; /* NULL: orphan */
     struct shove_flow *flow;
     struct shove_worker *worker; /* RUNNING */
@@ -142,8 +143,12 @@ struct shove_partition {
     bool is_final_sent;     /* revoking: the last commit is on its way */
     uint32_t running_count; /* deliveries in workers */
     uint32_t hopping_count;
-    size_t queued_bytes; /* of those that wait for their turn */
-    bool is_crowded;     /* they were too many bytes, and half of that is not through yet */
+    uint32_t ordered_in_flight; /* dead letters of poisoned keys that are with the transport */
+    uint32_t laid_aside_count;  /* and those that are to be offered after them (hop.c) */
+    bool has_stumbled;          /* one of them has failed, and none was stored since */
+    int64_t stumbled_until_ms;  /* loop time before which those laid aside are not offered */
+    size_t queued_bytes;        /* of those that wait for their turn */
+    bool is_crowded;            /* they were too many bytes, and half of that is not through yet */
     struct shove_poisoned_keys poison; /* fail_all: what is known of its keys (poisoning.h) */
     struct shove_poison_scan *scan;    /* they are being read; NULL: not now */
     int64_t poison_next_offset;        /* from where on they have not been read; -1: all */
@@ -391,6 +396,7 @@ struct shove_control {
     struct shove_delivery **delivery_slabs;
     size_t delivery_slab_count;
     struct shove_delivery_list hops; /* HOPPING, refused by the transport for now */
+    uint32_t laid_aside_count;       /* HOPPING and is_laid_aside, of all partitions */
     uint32_t publishes_in_flight;
     uint32_t hops_in_flight;
 

@@ -1,9 +1,11 @@
 -- What bounds the order of keys: how much waits, who waits for whom, and what the log says of it.
 
 local assert = require "luassert"
+local acl = require "spec.support.acl"
 local app = require "spec.support.app"
 local driver = require "spec.transport.driver"
 local http = require "spec.support.http"
+local kafka = require "spec.support.kafka"
 local steered = require "spec.support.steered"
 local wait = require "spec.support.wait"
 
@@ -134,5 +136,75 @@ describe("keys that wait for a retry", function()
         assert.is_true(s:count "ended" < 120)
         assert.equal(0, (app.drain(p)), p:transcript())
         assert.equal(1, count_lines(p, FULL), p:transcript())
+    end)
+end)
+
+describe("a poisoned key with a long backlog", function()
+    -- "a1", ... without the reasons.
+    local function letters(s)
+        local names = {}
+        for i, record in ipairs(s:letters()) do names[i] = record.payload:match "^%S+" end
+        return names
+    end
+
+    -- Says no more than where they begin to differ.
+    local function check_letters(s, expected)
+        local found, at = letters(s), 1
+        while at <= #expected and found[at] == expected[at] do at = at + 1 end
+        local function part(names) return ("%d: %s"):format(at, table.concat(names, " ", at, math.min(at + 9, #names))) end
+        assert.equal(part(expected), part(found))
+        assert.equal(#expected, #found)
+    end
+
+    for _, broker in ipairs(steered.brokers) do
+        it("holds up no other key, and its dead letters are in order, on " .. broker.name, function()
+            local s = new { url = broker.url, sequenced = "fail_all", group = "prefetch = 20, max_pending_per_key = 50" }
+            local items, expected = { { "hot", "a0 reject" } }, { "a0" }
+            for i = 1, 20000 do
+                table.insert(items, { "hot", "a" .. i })
+                table.insert(expected, "a" .. i)
+                if i % 100 == 0 then table.insert(items, { "key " .. i, "b" .. i }) end
+            end
+            write(s, items)
+            local p = s:run()
+            s:wait("ended", 201)
+            assert.equal(0, s:count("began", "a1"))
+            s:wait_letters(#expected)
+            check_letters(s, expected)
+            assert.equal(0, (app.drain(p)), p:transcript())
+        end)
+    end
+
+    it("keeps their order when the broker does not take them for a while", function()
+        local broker = kafka.shared()
+        local s = steered.new {
+            url = "kafka://" .. broker.sasl, kafka = acl.properties("limited", "limited-secret"), broker = broker, fifo = true,
+            partitions = false, holds = { "50ms" }, topic = 'external = true, sequenced = "fail_all",',
+        }
+        for _, suffix in ipairs { "", "-dlq", "-poison" } do broker:create_topic(s.queue .. suffix, { partitions = 1 }) end
+        acl.allow(broker, "limited", { topic = s.queue, operations = { "read", "describe" } })
+        acl.allow(broker, "limited", { topic = s.queue .. "-dlq", operations = { "describe" } })
+        acl.allow(broker, "limited", { topic = s.queue .. "-poison", operations = { "read", "describe" } })
+        acl.allow(broker, "limited", { group = s.group_id, operations = { "read", "describe" } })
+        broker:produce(s.queue .. "-poison", {
+            { key = "hot", value = '{"offset":0,"reason":"rejected","poisoned_at":0}', partition = 0 },
+        })
+        local texts, expected = {}, {}
+        for i = 1, 3000 do texts[i], expected[i] = "a" .. i, "a" .. i end
+        s:publish({ "a0" }, { key = "hot" })
+        s:publish(texts, { key = "hot" })
+        s:publish({ "b1" }, { key = "other" })
+        local p = s:run()
+        s:wait("ended", { "b1" })
+        p:wait_for("a dead letter could not be stored.*EDENIED", WAIT_MS)
+        s:publish({ "a3001", "a3002" }, { key = "hot" })
+        s:publish({ "b2" }, { key = "other" })
+        s:wait("ended", { "b2" })
+        assert.equal(0, #s:letters())
+        acl.allow(broker, "limited", { topic = s.queue .. "-dlq", operations = { "write" } })
+        s:wait_letters(3002)
+        expected[3001], expected[3002] = "a3001", "a3002"
+        check_letters(s, expected)
+        assert.equal(0, (app.drain(p)), p:transcript())
     end)
 end)
