@@ -43,6 +43,7 @@
 #include "control/publish.h"
 #include "control/reload.h"
 #include "control/remote.h"
+#include "control/revocation.h"
 #include "control/scaling.h"
 #include "control/sequencing.h"
 #include "control/state.h"
@@ -177,6 +178,8 @@ static void on_report_timer(uv_timer_t *timer) {
     shove_remote_tick(control);
     if (control->phase == SHOVE_PHASE_DRAINING || control->phase == SHOVE_PHASE_LEAVING)
         shove_drain_report(control);
+    else if (control->phase == SHOVE_PHASE_RUNNING)
+        shove_revocation_report(control);
 }
 
 /* While the script is loaded and the broker is waited for, no loop listens; and there is nothing to

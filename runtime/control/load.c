@@ -12,6 +12,7 @@
 #include <string.h>
 #include <uv.h>
 
+#include "control/revocation.h"
 #include "control/spawn.h"
 #include "control/topology_json.h"
 #include "ipc/bell.h"
@@ -195,6 +196,8 @@ static int finish(struct loading *loading, struct shove_topology *out) {
     if (code != 0)
         return code;
     code = check_brokers(out, loading->error);
+    if (code == 0 && shove_revocation_check(out) != 0)
+        code = shove_error_set(loading->error, SHOVE_ENOMEM, "out of memory");
     if (code != 0) {
         shove_topology_release(out);
         return code;

@@ -2,7 +2,8 @@
  *
  * Revoke protocol (one owner, bounded waits, nothing blocks): revoking -> nothing more is fed and
  * what was taken but not submitted, or waits to be handled again, is left to the next owner -> when
- * nothing of the partition is in a worker or on a hop, or after SHOVE_REVOKE_WAIT_MS -> last commit
+ * nothing of the partition is in a worker or on a hop, or after shove_revocation_wait_ms -> last
+ * commit
  * -> when it is answered, refused for good, or after SHOVE_REVOKE_COMMIT_MS -> the rest is orphaned
  * -> release.
  */
@@ -20,6 +21,7 @@
 #include "control/drain.h"
 #include "control/hop.h"
 #include "control/poisoning.h"
+#include "control/revocation.h"
 #include "control/sequencing.h"
 
 static struct shove_partition *partition_new(struct shove_flow *flow, struct shove_claim *claim) {
@@ -152,7 +154,7 @@ static void stop_feeding(struct shove_partition *partition) {
     shelve(partition, INT64_MIN);
     partition->revoke_deadline_ms = control->now_ms; /* leaving: the drain has done the waiting */
     if (control->phase <= SHOVE_PHASE_DRAINING)
-        partition->revoke_deadline_ms += SHOVE_REVOKE_WAIT_MS;
+        partition->revoke_deadline_ms += shove_revocation_wait_ms(partition->flow);
     if (control->phase == SHOVE_PHASE_DRAINING &&
         partition->revoke_deadline_ms > control->drain_deadline_ms)
         partition->revoke_deadline_ms = control->drain_deadline_ms;

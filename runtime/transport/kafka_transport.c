@@ -306,6 +306,7 @@ const struct shove_transport_ops shove_kafka_ops = {
     .capabilities = SHOVE_CAN_PERSIST | SHOVE_CAN_SHARE | SHOVE_CAN_PUBLISH_OUTSIDE |
                     SHOVE_CAN_EXPAND | SHOVE_CAN_REPLICATE | SHOVE_HAS_PROPERTIES,
     .check_properties = kafka_check_properties,
+    .rebalance_ms = shove_kafka_rebalance_ms,
     .open = kafka_open,
     .close = kafka_close,
     .declare = shove_kafka_declare,
