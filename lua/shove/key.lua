@@ -7,10 +7,10 @@ local show = require "shove.show"
 
 local M = {}
 
-local NONE = "the topic is sequenced, and its order is kept per key: give %s, or shove.null for a message that keeps none"
+local NONE = "the topic is sequenced, and its order is kept per key: give %s, or shove.null for a message without one"
 
--- The key's text; nil for shove.null, which is none on purpose; or nil and what is wrong with it. A number has one text,
--- however it was computed.
+-- The key's text; nil for shove.null, which is none on purpose; or nil and what is wrong with it. A number has one
+-- text, however it was computed.
 function M.text(key)
     if key == codec.null then
         return nil
@@ -22,8 +22,8 @@ function M.text(key)
     return nil, string.format("the key is %s; a key is a string or a number", show.value(key))
 end
 
--- The key of a body that is published to a topic without one being given (`known`: lua/shove/describe.lua): text, or nil
--- where there is none; or nil and what is wrong.
+-- The key of a body that is published without one being given (`known`: lua/shove/describe.lua): text, or nil where
+-- there is none; or nil and what is wrong.
 function M.of_body(known, body)
     if not known.key then
         return nil, known.sequenced and NONE:format "key =" or nil

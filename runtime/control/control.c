@@ -22,6 +22,7 @@
 #include "control/abort_point.h"
 #include "control/admin.h"
 #include "control/age.h"
+#include "control/backlog.h"
 #include "control/cluster.h"
 #include "control/commit.h"
 #include "control/control_end.h"
@@ -42,7 +43,9 @@
 #include "control/publish.h"
 #include "control/reload.h"
 #include "control/remote.h"
+#include "control/revocation.h"
 #include "control/scaling.h"
+#include "control/sequencing.h"
 #include "control/state.h"
 #include "control/strategy.h"
 #include "control/supervision.h"
@@ -89,7 +92,7 @@ static void round_of_work(struct shove_control *control) {
     shove_stall_point();
     control->has_progress = false;
     shove_pool_round(control);
-    if (control->hops.first)
+    if (control->hops.first || control->laid_aside_count > 0)
         shove_hop_round(control);
     shove_publish_round(control);
     if (control->phase >= SHOVE_PHASE_RUNNING)
@@ -155,6 +158,7 @@ static void on_watch_timer(uv_timer_t *timer) {
     struct shove_control *control = timer->data;
     control->now_ms = (int64_t)uv_now(&control->loop);
     shove_strategy_watch(control);
+    shove_backlog_watch(control);
     shove_pool_watch(control);
     if (control->phase == SHOVE_PHASE_RUNNING)
         shove_age_watch(control);
@@ -165,13 +169,17 @@ static void on_watch_timer(uv_timer_t *timer) {
 
 static void on_report_timer(uv_timer_t *timer) {
     struct shove_control *control = timer->data;
-    for (uint32_t i = 0; i < control->flow_count; i++)
-        shove_flow_log_left_out(&control->flows[i]);
     control->now_ms = (int64_t)uv_now(&control->loop);
+    for (uint32_t i = 0; i < control->flow_count; i++) {
+        shove_flow_log_left_out(&control->flows[i]);
+        shove_sequencing_log_unsaid(&control->flows[i]);
+    }
     shove_hop_watch(control);
     shove_remote_tick(control);
     if (control->phase == SHOVE_PHASE_DRAINING || control->phase == SHOVE_PHASE_LEAVING)
         shove_drain_report(control);
+    else if (control->phase == SHOVE_PHASE_RUNNING)
+        shove_revocation_report(control);
 }
 
 /* While the script is loaded and the broker is waited for, no loop listens; and there is nothing to

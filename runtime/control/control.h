@@ -16,7 +16,7 @@ struct shove_run_options {       /* borrowed until shove_control_run returns */
     const char *broker;          /* --broker; NULL: what the script says */
     const char *lua_dir;         /* folder that holds shove/init.lua */
     bool watches;                /* reload when one of the app's files changes */
-    bool logs_keys;              /* that hold up a partition, as they are */
+    bool logs_keys;              /* as they are, not by a checksum */
     uint32_t workers;            /* 0: one per core */
     int64_t drain_ms;            /* how long the first signal waits for what is in flight */
     int64_t connect_timeout_ms;  /* bound on reaching the broker at start-up */

@@ -219,7 +219,7 @@ size_t shove_envelope_size_bytes(const struct shove_envelope *envelope) {
 }
 
 size_t shove_delivery_held_bytes(const struct shove_delivery *delivery) {
-    return shove_envelope_size_bytes(shove_delivery_envelope(delivery));
+    return sizeof(*delivery) + shove_envelope_size_bytes(shove_delivery_envelope(delivery));
 }
 
 const char *shove_delivery_place(const struct shove_delivery *delivery,

@@ -37,7 +37,7 @@ void shove_delivery_write(const struct shove_delivery *delivery,
 /* Gives it memory of its own, written as above. 0 or SHOVE_ENOMEM. */
 int shove_delivery_keep(struct shove_delivery *delivery, const struct shove_incoming *incoming);
 
-/* What a delivery whose bytes were written takes in memory, arena or heap. */
+/* What a delivery whose bytes were written takes in memory, itself and in arena or heap. */
 size_t shove_delivery_held_bytes(const struct shove_delivery *delivery);
 
 /* The envelope of a delivery whose bytes were written (arena or heap). Borrows. */

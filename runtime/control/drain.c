@@ -14,6 +14,7 @@
 #include "control/partition.h"
 #include "control/pool.h"
 #include "control/reload.h"
+#include "control/sequencing.h"
 
 /* After the last commits were due, how long leaving the groups may take; and workers, to exit. */
 #define LEAVE_MS (2 * SHOVE_REVOKE_COMMIT_MS)
@@ -29,7 +30,7 @@ static size_t running_count(const struct shove_control *control) {
 }
 
 static size_t hopping_count(const struct shove_control *control) {
-    return control->hops_in_flight + control->hops.count;
+    return control->hops_in_flight + control->hops.count + control->laid_aside_count;
 }
 
 static bool is_settled(const struct shove_control *control) {
@@ -184,20 +185,19 @@ static const struct shove_delivery *oldest_hopping(const struct shove_control *c
     return oldest;
 }
 
-/* "orders/3@1042 key customer-7 for 2.1 s", of a hop with where it goes before the time. */
+/* "orders/3@1042 key 028c7948 for 2.1 s", of a hop with where it goes before the time. */
 static void describe_oldest(const struct shove_control *control, char *out, size_t size) {
     const struct shove_delivery *oldest = older(oldest_running(control), oldest_hopping(control));
     if (!oldest) {
         snprintf(out, size, "-");
         return;
     }
-    const struct shove_envelope *envelope = shove_delivery_envelope(oldest);
-    const bool has_key = !(envelope->flags & SHOVE_ENVELOPE_NULL_KEY);
-    const int key_size = envelope->key_size < 64 ? (int)envelope->key_size : 64;
+    const struct shove_record message = shove_delivery_record(oldest);
     const bool is_hopping = oldest->state == SHOVE_DELIVERY_HOPPING;
     char place[SHOVE_PLACE_SIZE];
-    snprintf(out, size, "%s key %.*s%s%s for %.1f s", shove_delivery_place(oldest, place),
-             has_key ? key_size : 1, has_key ? (const char *)(envelope + 1) : "-",
+    char key[64];
+    snprintf(out, size, "%s key %s%s%s for %.1f s", shove_delivery_place(oldest, place),
+             shove_sequencing_name_key(control, &message, key, sizeof(key)),
              is_hopping ? " on its way to " : "", is_hopping ? shove_hop_target(oldest) : "",
              (double)(control->now_ms - oldest->submitted_ms) / 1000.0);
 }

@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "control/abort_point.h"
+#include "control/backlog.h"
 #include "control/dead_letter.h"
 #include "control/delivery.h"
 #include "control/flow.h"
@@ -101,11 +102,26 @@ static void hand_out(struct shove_delivery *delivery) {
     shove_delivery_list_push(shove_is_suspect(delivery) ? &flow->suspects : &flow->again, delivery);
 }
 
-static void wait_until(struct shove_delivery *delivery, int64_t due_ms) {
+/* Sorted by when they are due, in the list of their delay, so that most are the last. */
+static void wait_until(struct shove_delivery *delivery, int64_t due_ms, uint32_t tier) {
+    struct shove_flow *flow = delivery->flow;
+    const uint32_t list = tier < SHOVE_WAITING_LISTS ? tier : SHOVE_WAITING_LISTS - 1;
     delivery->state = SHOVE_DELIVERY_WAITING;
-    delivery->flow->aside_bytes += shove_delivery_held_bytes(delivery);
+    flow->aside_bytes += shove_delivery_held_bytes(delivery);
     delivery->due_ms = due_ms;
-    shove_delivery_list_insert(&delivery->flow->waiting, delivery);
+    shove_delivery_list_insert(&flow->waiting[list], delivery);
+    flow->waiting_count++;
+}
+
+/* The list whose first is due first; NULL: none waits. */
+static struct shove_delivery_list *first_due(struct shove_flow *flow) {
+    struct shove_delivery_list *list = NULL;
+    for (uint32_t i = 0; flow->waiting_count > 0 && i < SHOVE_WAITING_LISTS; i++) {
+        const struct shove_delivery *first = flow->waiting[i].first;
+        if (first && (!list || first->due_ms < list->first->due_ms))
+            list = &flow->waiting[i];
+    }
+    return list;
 }
 
 /* It waited in an earlier process, or for an earlier owner, and its time has not come. */
@@ -115,7 +131,8 @@ static bool is_early(const struct shove_delivery *delivery) {
 
 static void wait_on(struct shove_delivery *delivery) {
     const struct shove_control *control = delivery->flow->control;
-    wait_until(delivery, control->now_ms + delivery->entry.due_ms - control->wall_ms);
+    wait_until(delivery, control->now_ms + delivery->entry.due_ms - control->wall_ms,
+               delivery->retry_count > 0 ? delivery->retry_count - 1 : 0);
 }
 
 void shove_feed_again(struct shove_delivery *delivery) {
@@ -127,11 +144,11 @@ void shove_feed_again(struct shove_delivery *delivery) {
         hand_out(delivery);
 }
 
-void shove_feed_wait(struct shove_delivery *delivery, int64_t delay_ms) {
+void shove_feed_wait(struct shove_delivery *delivery, const struct shove_hop *hop) {
     /* Not the round's time: as for a hold (hop.c), late is allowed and early is not. */
-    delivery->entry.due_ms = shove_clock_wall_ms() + 1 + delay_ms;
+    delivery->entry.due_ms = shove_clock_wall_ms() + 1 + hop->delay_ms;
     if (!shove_delivery_shelve_if_revoking(delivery))
-        wait_until(delivery, shove_clock_mono_ms() + 1 + delay_ms);
+        wait_until(delivery, shove_clock_mono_ms() + 1 + hop->delay_ms, hop->tier);
 }
 
 static bool place_again(struct shove_delivery *delivery) {
@@ -166,6 +183,16 @@ static enum shove_outcome outcome_unhandled(const struct shove_partition *partit
     return size_bytes > partition->flow->group->max_message_size_bytes ? SHOVE_OUTCOME_OVERSIZE : 0;
 }
 
+/* One whose key is poisoned needs no turn while its dead letter is on its way: what a producer is
+ * given for one partition keeps its order (hop.c), and a hot key would otherwise be written off one
+ * round trip at a time. It has had its turn: nothing of its key is before it. */
+static void settle_unhandled(struct shove_delivery *delivery, enum shove_outcome outcome) {
+    struct shove_flow *flow = delivery->flow;
+    if (outcome == SHOVE_OUTCOME_POISONED && flow->hopping_count < SHOVE_BACKLOG_MAX)
+        shove_sequencing_leave(delivery);
+    shove_settle(flow->control, delivery, outcome, NULL, 0);
+}
+
 /* Of one that waited for its turn. */
 static enum shove_outcome outcome_of_waiting(const struct shove_delivery *delivery) {
     if (!delivery->flow->policy.is_sequenced || !delivery->partition)
@@ -181,15 +208,17 @@ static void place_list(struct shove_flow *flow, struct shove_delivery_list *list
             return;
         struct shove_delivery *delivery = shove_delivery_list_pop(list);
         if (outcome != 0)
-            shove_settle(flow->control, delivery, outcome, NULL, 0);
+            settle_unhandled(delivery, outcome);
         flow->control->has_progress = true;
     }
 }
 
 static void feed_again(struct shove_flow *flow) {
     struct shove_control *control = flow->control;
-    while (flow->waiting.first && flow->waiting.first->due_ms <= control->now_ms) {
-        struct shove_delivery *delivery = shove_delivery_list_pop(&flow->waiting);
+    struct shove_delivery_list *waiting;
+    while ((waiting = first_due(flow)) && waiting->first->due_ms <= control->now_ms) {
+        struct shove_delivery *delivery = shove_delivery_list_pop(waiting);
+        flow->waiting_count--;
         flow->aside_bytes -= shove_delivery_held_bytes(delivery);
         hand_out(delivery); /* whatever the wall clock says */
     }
@@ -399,7 +428,7 @@ static bool feed_record(struct shove_partition *partition) {
     if (outcome != 0) {
         if (!keep_bytes(partition, delivery, &incoming))
             return false;
-        shove_settle(control, delivery, outcome, NULL, 0);
+        settle_unhandled(delivery, outcome);
         return true;
     }
     if (is_early(delivery)) {
@@ -455,15 +484,6 @@ static bool feed_partition(struct shove_partition *partition) {
     return true;
 }
 
-/* What is set aside counts against no prefetch, but against memory: when too much of it is, nothing
- * new is handled until some is settled. */
-static bool is_backed_up(const struct shove_flow *flow) {
-    return flow->waiting.count >= SHOVE_FEED_ASIDE_MAX ||
-           flow->hopping_count >= SHOVE_FEED_ASIDE_MAX ||
-           flow->suspects.count >= SHOVE_FEED_SUSPECTS_MAX ||
-           flow->aside_bytes >= flow->control->arena_bytes;
-}
-
 /* The group is full. Without an end to a turn a partition with a backlog would keep all room, and
  * retries that are due would wait for the end of it; ending it at every message costs control a
  * tenth and more of its time, in cache misses. A sixteenth of what may be in flight is no long wait
@@ -483,7 +503,7 @@ static void feed_flow(struct shove_flow *flow) {
     if (flow->is_paused || flow->is_removed)
         return;
     feed_again(flow);
-    if (flow->again.first || flow->state != SHOVE_FLOW_JOINED || is_backed_up(flow))
+    if (flow->again.first || flow->state != SHOVE_FLOW_JOINED || shove_backlog_is_full(flow))
         return;
     struct shove_partition *start = flow->next_partition ? flow->next_partition : flow->partitions;
     struct shove_partition *partition = start;
@@ -514,11 +534,12 @@ void shove_feed_round(struct shove_control *control) {
 int64_t shove_feed_next_due_ms(const struct shove_control *control) {
     int64_t due_ms = INT64_MAX;
     for (uint32_t i = 0; i < control->flow_count; i++) {
-        const struct shove_flow *flow = &control->flows[i];
+        struct shove_flow *flow = &control->flows[i];
         if (flow->is_paused || flow->is_removed)
             continue;
-        if (flow->waiting.first && flow->waiting.first->due_ms < due_ms)
-            due_ms = flow->waiting.first->due_ms;
+        const struct shove_delivery_list *waiting = first_due(flow);
+        if (waiting && waiting->first->due_ms < due_ms)
+            due_ms = waiting->first->due_ms;
         for (const struct shove_partition *p = flow->partitions; p; p = p->next) {
             if (p->next_due_ms == 0 || p->is_revoking)
                 continue;

@@ -5,13 +5,6 @@
 
 #include "control/state.h"
 
-/* Messages of a group that may wait in place, and as many that may wait for their retry or dead
- * letter to be stored, before nothing new is fed; nor while all of them take more than the size of
- * an arena. */
-#define SHOVE_FEED_ASIDE_MAX 10000u
-/* Those that wait for a worker of their own, before nothing new is fed. */
-#define SHOVE_FEED_SUSPECTS_MAX 100u
-
 /* One round over all flows: first what must be handled again, then what the partitions have, as far
  * as there is room. Sets control->has_progress. Never blocks. */
 void shove_feed_round(struct shove_control *control);
@@ -19,8 +12,8 @@ void shove_feed_round(struct shove_control *control);
 /* Puts a delivery whose bytes control still has into its flow's `again` list. */
 void shove_feed_again(struct shove_delivery *delivery);
 
-/* Keeps a delivery where it is for `delay_ms`, then handles it again. */
-void shove_feed_wait(struct shove_delivery *delivery, int64_t delay_ms);
+/* Keeps a delivery where it is for the delay of a WAIT hop, then handles it again. */
+void shove_feed_wait(struct shove_delivery *delivery, const struct shove_hop *hop);
 
 /* Earliest loop time at which a feeding round has something to do that no event announces;
  * INT64_MAX: never. */

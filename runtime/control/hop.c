@@ -4,6 +4,12 @@
  * refused for its size is offered again alone: one such record is on its way to a broker at a time.
  * Refused again, it leaves out the error text, the largest of what shove adds; only then it is too
  * large.
+ *
+ * Dead letters of a poisoned key may be on their way together, in order: the producer keeps it.
+ * When one fails, the others of its partition that have not been offered are laid aside; when all
+ * that were are answered for, the earliest that is not stored is offered, alone, until it is; then
+ * the rest. So only what is on its way beside one that fails can get ahead of it. One that is too
+ * large for its DLQ keeps nobody back.
  */
 #include "control/hop.h"
 
@@ -18,6 +24,7 @@
 #include "control/feed.h"
 #include "control/flow.h"
 #include "control/poisoning.h"
+#include "control/sequencing.h"
 #include "control/settle.h"
 #include "core/hop_headers.h"
 
@@ -75,13 +82,44 @@ const char *shove_hop_target(const struct shove_delivery *delivery) {
     return delivery->hop.kind == SHOVE_HOP_HOLD ? topic->holds[delivery->hop.tier] : topic->dlq;
 }
 
+static bool is_ordered(const struct shove_delivery *delivery) {
+    return delivery->hop.reason == SHOVE_REASON_POISONED && delivery->size_refusals < TRIMMED;
+}
+
+/* Until it is due. */
+static void lay_aside(struct shove_control *control, struct shove_delivery *delivery) {
+    if (!is_ordered(delivery)) {
+        shove_delivery_list_push(&control->hops, delivery);
+        return;
+    }
+    delivery->is_laid_aside = true;
+    delivery->partition->laid_aside_count++;
+    control->laid_aside_count++;
+}
+
+static void take_up(struct shove_control *control, struct shove_delivery *delivery) {
+    if (!delivery->is_laid_aside)
+        return;
+    delivery->is_laid_aside = false;
+    delivery->partition->laid_aside_count--;
+    control->laid_aside_count--;
+}
+
+static void stumble(struct shove_delivery *delivery) {
+    if (!is_ordered(delivery))
+        return;
+    delivery->partition->has_stumbled = true;
+    delivery->partition->stumbled_until_ms = delivery->due_ms;
+}
+
 static void set_aside(struct shove_control *control, struct shove_delivery *delivery) {
     uint32_t doublings =
         delivery->hop_failures < BACKOFF_DOUBLINGS ? delivery->hop_failures : BACKOFF_DOUBLINGS;
     int64_t backoff_ms = (int64_t)BACKOFF_FIRST_MS << doublings;
     delivery->due_ms =
         control->now_ms + (backoff_ms < BACKOFF_MAX_MS ? backoff_ms : BACKOFF_MAX_MS);
-    shove_delivery_list_push(&control->hops, delivery);
+    stumble(delivery);
+    lay_aside(control, delivery);
 }
 
 /* The message with what shove says of it. `produce` borrows from the delivery and from
@@ -177,7 +215,7 @@ void shove_hop_wait(struct shove_delivery *delivery, const struct shove_hop *hop
     delivery->is_redelivered = true;
     delivery->partition->is_dirty = true;
     shove_delivery_detach(delivery);
-    shove_feed_wait(delivery, hop->delay_ms);
+    shove_feed_wait(delivery, hop);
 }
 
 /* True: it waits where it is. */
@@ -203,7 +241,8 @@ static bool tries_smaller(struct shove_control *control, struct shove_delivery *
         return false;
     delivery->size_refusals++;
     delivery->due_ms = control->now_ms;
-    shove_delivery_list_push(&control->hops, delivery);
+    stumble(delivery);
+    lay_aside(control, delivery);
     control->has_progress = true;
     return true;
 }
@@ -224,10 +263,14 @@ static bool waits_for_its_turn(const struct shove_delivery *delivery) {
 }
 
 static void attempt(struct shove_control *control, struct shove_delivery *delivery) {
+    take_up(control, delivery);
     int rc = offer(control, delivery);
-    if (rc != 0)
+    if (rc != 0) {
         failed(control, delivery, rc, NULL);
-    else if (delivery->size_refusals > 0)
+        return;
+    }
+    delivery->partition->ordered_in_flight += is_ordered(delivery);
+    if (delivery->size_refusals > 0)
         delivery->flow->cluster->lone_hop = delivery;
 }
 
@@ -241,7 +284,11 @@ void shove_hop_start(struct shove_control *control, struct shove_delivery *deliv
     delivery->partition->hopping_count++;
     delivery->flow->hopping_count++;
     delivery->flow->aside_bytes += shove_delivery_held_bytes(delivery);
-    attempt(control, delivery);
+    const struct shove_partition *partition = delivery->partition;
+    if (is_ordered(delivery) && (partition->has_stumbled || partition->laid_aside_count > 0))
+        lay_aside(control, delivery);
+    else
+        attempt(control, delivery);
 }
 
 /* Of an orphan: whoever has the partition now hops it. */
@@ -250,10 +297,24 @@ static void abandon(struct shove_control *control, struct shove_delivery *delive
     shove_delivery_free(control, delivery);
 }
 
+void shove_hop_orphan(struct shove_control *control, struct shove_delivery *delivery) {
+    const bool is_in_no_list = delivery->is_laid_aside;
+    take_up(control, delivery);
+    delivery->partition->ordered_in_flight -= !is_in_no_list && is_ordered(delivery);
+    delivery->partition->hopping_count--;
+    delivery->partition = NULL;
+    if (!is_in_no_list)
+        return;
+    shove_sequencing_forget(delivery);
+    abandon(control, delivery);
+}
+
 /* All of it is stored. */
 static void end(struct shove_control *control, struct shove_delivery *delivery) {
     struct shove_tally *tally = &delivery->flow->tally;
     end_hop(delivery);
+    if (is_ordered(delivery))
+        delivery->partition->has_stumbled = false;
     if (delivery->hop.kind == SHOVE_HOP_DISCARD) {
         shove_settle_discard(control, delivery, delivery->hop.reason);
         return;
@@ -294,6 +355,7 @@ void shove_hop_answered(struct shove_control *control, struct shove_delivery *de
         abandon(control, delivery);
         return;
     }
+    delivery->partition->ordered_in_flight -= is_ordered(delivery);
     if (result->code != 0) {
         failed(control, delivery, result->code, result->detail);
         return;
@@ -305,7 +367,38 @@ void shove_hop_answered(struct shove_control *control, struct shove_delivery *de
     end(control, delivery);
 }
 
+static bool may_go_on(const struct shove_partition *partition) {
+    return partition->laid_aside_count > 0 && partition->ordered_in_flight == 0;
+}
+
+/* Offers those that were laid aside, in their order; after a failure, the first. */
+static void go_on(struct shove_control *control, struct shove_partition *partition) {
+    const bool is_alone = partition->has_stumbled;
+    struct shove_ledger_entry *entry = partition->ledger.first;
+    for (; entry && partition->laid_aside_count > 0; entry = entry->next) {
+        struct shove_delivery *delivery = (struct shove_delivery *)entry;
+        if (!delivery->is_laid_aside)
+            continue;
+        if (!waits_for_its_turn(delivery))
+            attempt(control, delivery);
+        else if (partition->ordered_in_flight == 0)
+            partition->stumbled_until_ms = control->now_ms + BACKOFF_FIRST_MS;
+        if (is_alone || delivery->is_laid_aside)
+            return;
+    }
+}
+
+static void go_on_where_due(struct shove_control *control) {
+    for (uint32_t i = 0; control->laid_aside_count > 0 && i < control->flow_count; i++) {
+        for (struct shove_partition *p = control->flows[i].partitions; p; p = p->next) {
+            if (may_go_on(p) && p->stumbled_until_ms <= control->now_ms)
+                go_on(control, p);
+        }
+    }
+}
+
 void shove_hop_round(struct shove_control *control) {
+    go_on_where_due(control);
     struct shove_delivery_list due = control->hops;
     control->hops = (struct shove_delivery_list){0};
     struct shove_delivery *delivery;
@@ -324,6 +417,12 @@ int64_t shove_hop_next_due_ms(const struct shove_control *control) {
     for (const struct shove_delivery *d = control->hops.first; d; d = d->next) {
         if (d->due_ms < due_ms && !waits_for_its_turn(d))
             due_ms = d->due_ms;
+    }
+    for (uint32_t i = 0; control->laid_aside_count > 0 && i < control->flow_count; i++) {
+        for (const struct shove_partition *p = control->flows[i].partitions; p; p = p->next) {
+            if (may_go_on(p) && p->stumbled_until_ms < due_ms)
+                due_ms = p->stumbled_until_ms;
+        }
     }
     return due_ms;
 }

@@ -22,6 +22,10 @@ void shove_hop_wait(struct shove_delivery *delivery, const struct shove_hop *hop
 void shove_hop_answered(struct shove_control *control, struct shove_delivery *delivery,
                         const struct shove_produced *result);
 
+/* Its epoch ends: whatever is answered, it completes nothing. Takes one that is not with the
+ * transport. */
+void shove_hop_orphan(struct shove_control *control, struct shove_delivery *delivery);
+
 /* The topic that it goes to now: where poisoned keys are kept, a hold, or the DLQ. */
 const char *shove_hop_target(const struct shove_delivery *delivery);
 

@@ -13,6 +13,7 @@
 #include <uv.h>
 
 #include "control/loader.h"
+#include "control/revocation.h"
 #include "control/topology_json.h"
 #include "transport/transport.h"
 
@@ -121,6 +122,8 @@ static int finish(struct loading *loading, struct shove_topology *out) {
     if (code != 0)
         return code;
     code = check_brokers(out, loading->error);
+    if (code == 0 && shove_revocation_check(out) != 0)
+        code = shove_error_set(loading->error, SHOVE_ENOMEM, "out of memory");
     if (code != 0) {
         shove_topology_release(out);
         return code;

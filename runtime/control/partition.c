@@ -2,7 +2,8 @@
  *
  * Revoke protocol (one owner, bounded waits, nothing blocks): revoking -> nothing more is fed and
  * what was taken but not submitted, or waits to be handled again, is left to the next owner -> when
- * nothing of the partition is in a worker or on a hop, or after SHOVE_REVOKE_WAIT_MS -> last commit
+ * nothing of the partition is in a worker or on a hop, or after shove_revocation_wait_ms -> last
+ * commit
  * -> when it is answered, refused for good, or after SHOVE_REVOKE_COMMIT_MS -> the rest is orphaned
  * -> release.
  */
@@ -18,7 +19,9 @@
 #include "control/commit.h"
 #include "control/delivery.h"
 #include "control/drain.h"
+#include "control/hop.h"
 #include "control/poisoning.h"
+#include "control/revocation.h"
 #include "control/sequencing.h"
 
 static struct shove_partition *partition_new(struct shove_flow *flow, struct shove_claim *claim) {
@@ -90,8 +93,7 @@ static void forget(void *ctx, struct shove_ledger_entry *entry) {
         partition->running_count--;
         delivery->partition = NULL;
     } else if (delivery->state == SHOVE_DELIVERY_HOPPING) {
-        partition->hopping_count--;
-        delivery->partition = NULL;
+        shove_hop_orphan(partition->flow->control, delivery);
     } else {
         shove_sequencing_forget(delivery);
         shove_delivery_free(partition->flow->control, delivery);
@@ -107,8 +109,10 @@ static void shelve_list(const struct shove_partition *partition, int64_t from_of
             shove_delivery_list_push(&rest, delivery);
             continue;
         }
-        if (delivery->state == SHOVE_DELIVERY_WAITING)
+        if (delivery->state == SHOVE_DELIVERY_WAITING) {
             partition->flow->aside_bytes -= shove_delivery_held_bytes(delivery);
+            partition->flow->waiting_count--;
+        }
         delivery->state = SHOVE_DELIVERY_SHELVED;
     }
     *list = rest;
@@ -117,7 +121,8 @@ static void shelve_list(const struct shove_partition *partition, int64_t from_of
 /* What waits to be handled again is not: it stays open, and its attempts and crashes go with the
  * last commit. */
 static void shelve(struct shove_partition *partition, int64_t from_offset) {
-    shelve_list(partition, from_offset, &partition->flow->waiting);
+    for (uint32_t i = 0; i < SHOVE_WAITING_LISTS; i++)
+        shelve_list(partition, from_offset, &partition->flow->waiting[i]);
     shelve_list(partition, from_offset, &partition->flow->again);
     shelve_list(partition, from_offset, &partition->flow->suspects);
     shelve_list(partition, from_offset, &partition->flow->recording);
@@ -149,7 +154,7 @@ static void stop_feeding(struct shove_partition *partition) {
     shelve(partition, INT64_MIN);
     partition->revoke_deadline_ms = control->now_ms; /* leaving: the drain has done the waiting */
     if (control->phase <= SHOVE_PHASE_DRAINING)
-        partition->revoke_deadline_ms += SHOVE_REVOKE_WAIT_MS;
+        partition->revoke_deadline_ms += shove_revocation_wait_ms(partition->flow);
     if (control->phase == SHOVE_PHASE_DRAINING &&
         partition->revoke_deadline_ms > control->drain_deadline_ms)
         partition->revoke_deadline_ms = control->drain_deadline_ms;

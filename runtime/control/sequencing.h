@@ -2,8 +2,9 @@
  * only. Design section 6.
  *
  * A message keeps its turn from before it is given to a worker until it is settled: through
- * retries, which wait in place, deaths of workers, and until its dead letter is stored. It keeps it
- * as an orphan, too: whoever has lost a partition and gets it again does not begin a key whose
+ * retries, which wait in place, deaths of workers, and until its dead letter is stored; but for
+ * one whose key is poisoned, which leaves it when its dead letter is on its way (feed.c). It keeps
+ * it as an orphan, too: whoever has lost a partition and gets it again does not begin a key whose
  * message is still being handled here.
  */
 #ifndef SHOVE_CONTROL_SEQUENCING_H
@@ -15,10 +16,19 @@
 /* A partition whose waiting messages take as much is not read on: a bound on memory. */
 #define SHOVE_SEQUENCING_BYTES_MAX ((size_t)8 * 1024 * 1024)
 
+/* How a key is named wherever one is written, log or status: by its CRC-32, because keys may be
+ * secrets; as it is with --log-keys; "-" for none. Returns `out`. */
+const char *shove_sequencing_name_key(const struct shove_control *control,
+                                      const struct shove_record *record, char *out, size_t size);
+
 /* A warning that names the message and its key; why it died, unless that is NONE. */
 void shove_sequencing_report(const struct shove_delivery *delivery,
                              const struct shove_record *record, const char *text,
                              enum shove_reason reason);
+
+/* Says how often something held up a partition that no line told of, when a line is due. Each
+ * second. */
+void shove_sequencing_log_unsaid(struct shove_flow *flow);
 
 enum shove_turn {
     SHOVE_TURN_NOW,

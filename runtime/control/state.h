@@ -39,6 +39,10 @@
 #include "ipc/channel.h"
 #include "transport/transport.h"
 
+/* Retries in place wait in a list of those with the same delay: one per tier of a topic's holds
+ * (the last for all beyond). So they come in the order in which they are due, but for what a reload
+ * makes shorter. */
+#define SHOVE_WAITING_LISTS 16u
 #define SHOVE_WORKER_SETS 4u /* codes of so many generations can run at once (reload.h) */
 
 struct shove_admin;
@@ -74,8 +78,8 @@ enum shove_delivery_state {
     SHOVE_DELIVERY_QUEUED,  /* open, behind others of its key: in flow->sequence only */
     SHOVE_DELIVERY_RUNNING, /* in a worker */
     SHOVE_DELIVERY_HOPPING, /* retry or dead letter on its way; in control->hops while not with the
-                               transport */
-    SHOVE_DELIVERY_WAITING, /* retry in place: in flow->waiting until due */
+                               transport, or laid aside */
+    SHOVE_DELIVERY_WAITING, /* retry in place: in one of flow->waiting until due */
     SHOVE_DELIVERY_AGAIN,   /* to be handed to a worker again: in flow->again, or flow->suspects */
     SHOVE_DELIVERY_RECORDING, /* crashed: in flow->recording until its crash count is committed,
                                  then AGAIN */
@@ -92,9 +96,10 @@ struct shove_delivery {
     uint32_t crashes;
     uint32_t hop_failures;
     uint8_t suspicions;    /* deaths of its worker that no message was to blame for (isolation.h) */
-    bool has_found_full;   /* max_pending_per_key before it: counted and told of once */
+    bool has_found_full;   /* max_pending_per_key before it: counted once */
     uint8_t size_refusals; /* of the hop: 1: offered alone, 2: without the error text, too */
     bool is_redelivered;
+    bool is_laid_aside; /* HOPPING, in order: not with the transport, in no list (hop.c) */
     struct shove_partition *partition; /* NULL: orphan */
     struct shove_flow *flow;
     struct shove_worker *worker; /* RUNNING */
@@ -138,7 +143,12 @@ struct shove_partition {
     bool is_final_sent;     /* revoking: the last commit is on its way */
     uint32_t running_count; /* deliveries in workers */
     uint32_t hopping_count;
-    size_t queued_bytes;               /* of those that wait for their turn */
+    uint32_t ordered_in_flight; /* dead letters of poisoned keys that are with the transport */
+    uint32_t laid_aside_count;  /* and those that are to be offered after them (hop.c) */
+    bool has_stumbled;          /* one of them has failed, and none was stored since */
+    int64_t stumbled_until_ms;  /* loop time before which those laid aside are not offered */
+    size_t queued_bytes;        /* of those that wait for their turn */
+    bool is_crowded;            /* they were too many bytes, and half of that is not through yet */
     struct shove_poisoned_keys poison; /* fail_all: what is known of its keys (poisoning.h) */
     struct shove_poison_scan *scan;    /* they are being read; NULL: not now */
     int64_t poison_next_offset;        /* from where on they have not been read; -1: all */
@@ -162,6 +172,11 @@ struct shove_log_limit { /* lets the first few lines of each second through and 
     int64_t window_ms;
     uint32_t count;
     uint32_t suppressed;
+};
+
+struct shove_rare_line { /* one at most in a while */
+    int64_t next_ms;     /* loop time before which no other is written */
+    uint32_t unsaid;     /* times one was left out since */
 };
 
 enum shove_flow_state {
@@ -209,16 +224,21 @@ struct shove_flow { /* a group that is consumed */
     uint32_t *in_flight; /* per worker */
     uint32_t in_flight_total;
     uint32_t current_worker;
-    uint32_t streak;                    /* messages given to current_worker in a row */
-    struct shove_delivery_list waiting; /* by due time */
-    uint32_t hopping_count;             /* retries and dead letters that are not yet stored */
-    size_t aside_bytes;                 /* of messages that wait in place or hop */
+    uint32_t streak; /* messages given to current_worker in a row */
+    struct shove_delivery_list waiting[SHOVE_WAITING_LISTS]; /* by tier, each by due time */
+    size_t waiting_count;                                    /* in all of them */
+    uint32_t hopping_count;  /* retries and dead letters that are not yet stored */
+    size_t aside_bytes;      /* of messages that wait in place or hop */
+    int64_t full_since_ms;   /* loop time since when they are too many; 0: they are not */
+    int64_t backlog_line_ms; /* loop time before which no other line says so */
     struct shove_delivery_list again;
     struct shove_delivery_list
         suspects; /* the same, each of them alone in a worker (isolation.h) */
     struct shove_delivery_list recording;
-    struct shove_sequence sequence; /* of a sequenced topic */
-    uint64_t pending_full;          /* times a message found max_pending_per_key before it */
+    struct shove_sequence sequence;      /* of a sequenced topic */
+    uint64_t pending_full;               /* times a message found max_pending_per_key before it */
+    struct shove_rare_line full_line;    /* about keys that have so many */
+    struct shove_rare_line crowded_line; /* about partitions where too many bytes wait */
     struct shove_tally tally;
     struct shove_flow_metrics *metrics; /* owned; NULL: nothing is measured */
     struct shove_log_limit log_limit;
@@ -376,6 +396,7 @@ struct shove_control {
     struct shove_delivery **delivery_slabs;
     size_t delivery_slab_count;
     struct shove_delivery_list hops; /* HOPPING, refused by the transport for now */
+    uint32_t laid_aside_count;       /* HOPPING and is_laid_aside, of all partitions */
     uint32_t publishes_in_flight;
     uint32_t hops_in_flight;
 
@@ -423,12 +444,11 @@ struct shove_control {
 #define SHOVE_FEED_STREAK 256u
 #define SHOVE_TAKE_MAX 1024u
 #define SHOVE_COMMIT_INTERVAL_MS 500
-#define SHOVE_REVOKE_WAIT_MS 5000
 #define SHOVE_REVOKE_COMMIT_MS 5000
 #define SHOVE_KILL_GRACE_MS 2000
 
 void shove_delivery_list_push(struct shove_delivery_list *list, struct shove_delivery *delivery);
-/* Into a list that is ordered by due time. Cheap where most delays are the same. */
+/* Into a list that is ordered by due time. Cheap where delays are the same. */
 void shove_delivery_list_insert(struct shove_delivery_list *list, struct shove_delivery *delivery);
 struct shove_delivery *shove_delivery_list_pop(struct shove_delivery_list *list);
 

@@ -75,7 +75,7 @@ static json_t *flow_status(const struct shove_flow *flow) {
         (int)flow->consumers, "min", (int)group->consumers_min, "max", (int)group->consumers_max,
         "capacity", (json_int_t)capacity, "in_flight", (int)flow->in_flight_total, "partitions",
         (json_int_t)partition_count(flow), "ready", known(shove_scaling_ready(flow)), "lag",
-        known(shove_scaling_lag(flow)), "waiting", (json_int_t)flow->waiting.count, "storing",
+        known(shove_scaling_lag(flow)), "waiting", (json_int_t)flow->waiting_count, "storing",
         (int)flow->hopping_count, "acked", (json_int_t)tally->done, "delayed",
         (json_int_t)tally->delayed, "dead_letters", (json_int_t)tally->dead, "discarded",
         (json_int_t)tally->discarded, "poisoned_keys", poisoned_keys(flow));

@@ -18,6 +18,7 @@ struct shove_sequence_key {
     struct shove_sequence_entry *first;
     struct shove_sequence_entry *last;
     size_t count;
+    size_t half; /* of its entries when it became full; 0: it is not */
     char name[]; /* partition, key */
 };
 
@@ -56,8 +57,11 @@ static enum shove_sequence_verdict enter_key(struct shove_sequence *sequence,
         key = add(sequence, name, name_size);
     if (key == NULL)
         return SHOVE_SEQUENCE_NO_MEMORY;
-    if (key->count > waiting_max)
+    if (key->count > waiting_max) {
+        sequence->full_count += key->half == 0;
+        key->half = key->count / 2 > 0 ? key->count / 2 : 1;
         return SHOVE_SEQUENCE_FULL;
+    }
     *entry = (struct shove_sequence_entry){.key = key, .previous = key->last};
     if (key->last != NULL)
         key->last->next = entry;
@@ -106,6 +110,8 @@ struct shove_sequence_entry *shove_sequence_leave(struct shove_sequence *sequenc
     else
         key->last = entry->previous;
     key->count--;
+    if (key->count <= key->half)
+        key->half = 0;
     *entry = (struct shove_sequence_entry){0};
     struct shove_sequence_entry *turn = key->first;
     if (!had_turn || turn != NULL)

@@ -23,6 +23,7 @@ struct shove_sequence {
     struct shove_sequence_key *keys;
     size_t key_count;
     size_t waiting_count; /* entries whose turn it is not */
+    uint64_t full_count; /* times a key became full; it is so until half of its entries have left */
 };
 
 enum shove_sequence_verdict {

@@ -258,6 +258,8 @@ int64_t shove_kafka_now_ms(const struct shove_kafka *kafka);
 /* ECONFIG, by name, for a property that shove owns or librdkafka does not know. */
 int shove_kafka_check_properties(const struct shove_property *properties, uint32_t count,
                                  struct shove_error *error);
+/* max.poll.interval.ms. */
+int64_t shove_kafka_rebalance_ms(const struct shove_property *properties, uint32_t count);
 /* gives *out. `group_id` and `reset` for consumers only. */
 int shove_kafka_client_new(struct shove_kafka *kafka, enum shove_kafka_role role,
                            const char *group_id, enum shove_reset reset,

@@ -266,6 +266,17 @@ int shove_kafka_check_properties(const struct shove_property *properties, uint32
     return code;
 }
 
+int64_t shove_kafka_rebalance_ms(const struct shove_property *properties, uint32_t count) {
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    char text[32] = "";
+    size_t size = sizeof text;
+    for (uint32_t i = 0; i < count; i++)
+        rd_kafka_conf_set(conf, properties[i].name, properties[i].value, NULL, 0);
+    rd_kafka_conf_get(conf, "max.poll.interval.ms", text, &size);
+    rd_kafka_conf_destroy(conf);
+    return strtoll(text, NULL, 10);
+}
+
 static void set_read_ahead(const struct shove_kafka *kafka, rd_kafka_conf_t *conf) {
     struct shove_kafka_read_ahead ahead = shove_kafka_read_ahead(kafka->widest_topic);
     char messages[24];

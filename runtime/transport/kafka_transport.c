@@ -308,6 +308,7 @@ const struct shove_transport_ops shove_kafka_ops = {
                     SHOVE_CAN_EXPAND | SHOVE_CAN_REPLICATE | SHOVE_HAS_PROPERTIES,
     .metadata_max = SHOVE_LEDGER_METADATA_MAX,
     .check_properties = kafka_check_properties,
+    .rebalance_ms = shove_kafka_rebalance_ms,
     .open = kafka_open,
     .close = kafka_close,
     .declare = shove_kafka_declare,

@@ -190,6 +190,9 @@ struct shove_transport_ops {
      * that names the property. NULL where none apply. */
     int (*check_properties)(const struct shove_property *properties, uint32_t count,
                             struct shove_error *error);
+    /* With these properties, how long a group waits for a member that has partitions to give up,
+     * before it goes on without it. NULL where no group does. */
+    int64_t (*rebalance_ms)(const struct shove_property *properties, uint32_t count);
     /* Connects or opens. gives *out. EUNREACHABLE, EAUTH, EDAMAGED, EREADONLY, ECONFIG (a property
      * refused by name) ... */
     int (*open)(const struct shove_transport_config *config, struct shove_transport **out,

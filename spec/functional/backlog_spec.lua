@@ -3,7 +3,7 @@
 local stage = require "spec.support.stage"
 local wait = require "spec.support.wait"
 
-local ASIDE_MAX = 10000 -- SHOVE_FEED_ASIDE_MAX in runtime/control/feed.h
+local ASIDE_MAX = 10000 -- SHOVE_BACKLOG_MAX in runtime/control/backlog.h
 local PREFETCH = 100
 
 -- Every message is retried once. Says the largest number that had been retried and not come back.
@@ -75,6 +75,8 @@ describe("a backlog", function()
         local p = s:run { "--workers", "1", "--drain", "1s" }
         s:wait_calls(1, { queue = "said" })
         p:mark()
+        p:wait_for('nothing new of a group is handled: .* for the broker to store=1%d%d%d%d .*'
+            .. 'what to do="find out why the broker', 10000)
         p:wait_for("more lines about messages .* were left out", 10000) -- at least most of a second later
         p:kill "sigterm"
         local _, count = p:wait_for("still draining .*on their way=(%d+)", 10000)

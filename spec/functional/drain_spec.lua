@@ -38,7 +38,7 @@ for _, broker in ipairs(steered.brokers) do
                 p:wait_for("still draining.*handlers=1", 5000)
                 local line = p.lines[#p.lines]
                 p:mark()
-                local age = line.text:match(('oldest="%s/0@1 key customer%%-7 for ([%%d.]+) s"'):format(
+                local age = line.text:match(('oldest="%s/0@1 key 028c7948 for ([%%d.]+) s"'):format(
                     s.queue:gsub("%-", "%%-")))
                 assert.is_true(age and tonumber(age) >= second - 1, line.text)
             end

@@ -131,6 +131,57 @@ describe("a handler that outlasts the assignment of its partition", function()
     end)
 end)
 
+describe("a key of a sequenced topic whose partition is taken away", function()
+    -- Position in the journal.
+    local function at(s, verb, name)
+        for i, line in ipairs(s:lines()) do
+            if line.verb == verb and line.name == name then return i end
+        end
+        error(("%s %s is not in the journal:\n%s"):format(verb, name, s:account()))
+    end
+
+    it("is waited for as long as its handler may take, and goes on elsewhere when that has ended", function()
+        local s = steered.new {
+            url = kafka.shared().url, fifo = true, partitions = false, topic = 'sequenced = "skip", shards = 2,',
+            holds = { "50ms" },
+        }
+        s:declare()
+        for i = 0, 1 do s:publish({ ("x%d shut"):format(i), "y" .. i }, { partition = i, key = "k" }) end
+        local first = joined(s:run())
+        s:wait("began", { "x0", "x1" })
+        local second = s:run()
+        first:wait_for("partitions being given up", JOIN_MS)
+        for i = 0, 1 do s:publish({ "c" .. i }, { partition = i, key = "c" }) end
+        for second_passed = 1, 7 do -- one a second
+            first:mark()
+            local line, left = first:wait_for('given up wait for .*partitions=1 .*handlers=1 .*at most="(%d+) ms"', 5000)
+            assert.is_true(tonumber(left) <= 63000 - (second_passed - 1) * 900, line)
+        end
+        -- Nor is anything read of the one that stays: librdkafka stops until it is answered.
+        assert.equal(2, s:count "began")
+        s:open "shut"
+        joined(second)
+        s:wait("ended", { "x0", "x1", "y0", "y1", "c0", "c1" })
+        for i = 0, 1 do assert.is_true(at(s, "ended", "x" .. i) < at(s, "began", "y" .. i), s:account()) end
+        assert.are_not.equal(handler_of(s, "y0"), handler_of(s, "y1"))
+        for _, count in pairs(beginnings(s)) do assert.equal(1, count, s:account()) end
+        for _, p in ipairs { second, first } do assert.equal(0, (app.drain(p)), p:transcript()) end
+    end)
+
+    it("has a warning where Kafka does not wait for so long, in a check and at the start", function()
+        local s = steered.new {
+            url = kafka.shared().url, fifo = true, partitions = false, topic = 'sequenced = "skip",', holds = { "50ms" },
+            kafka = { ["max.poll.interval.ms"] = "30000" },
+        }
+        local warning = "app.lua:%d+: group " .. s.group_id:gsub("%-", "%%-") .. ": a partition that moves to another process "
+            .. 'is waited for 20000 ms, and a handler may take 63000 ms: .*raise kafka%["max.poll.interval.ms"%] to 73000'
+        assert.matches("\nWarnings\n.*" .. warning, s.app:command("check", {}).stdout)
+        local p = joined(s:run())
+        p:wait_for(warning, 0)
+        assert.equal(0, (app.drain(p)), p:transcript())
+    end)
+end)
+
 describe("a member that drains when another joins", function()
     it("finishes what it has in the partitions that are taken away; nothing is repeated", function()
         local s = steered.new { url = kafka.shared().url, partitions = 2 }

@@ -65,6 +65,23 @@ describe("a sequence", function()
         assert.are.equal("waits", s:enter("c", "k", 0, 1))
     end)
 
+    it("counts once that a key is full, until half of its messages have left", function()
+        local s = new_sequence()
+        local function full_count() return tonumber(s.c.full_count) end
+        for _, name in ipairs { "a", "b", "c", "d" } do s:enter(name, "k", 0, 3) end
+        assert.are.equal(0, full_count())
+        assert.are.equal("full", s:enter("e", "k", 0, 3))
+        s:leave "a"
+        s:enter("e", "k", 0, 3)
+        assert.are.equal("full", s:enter("g", "k", 0, 3))
+        assert.are.equal(1, full_count())
+        s:leave "b"
+        s:leave "c"
+        for _, name in ipairs { "g", "h" } do s:enter(name, "k", 0, 3) end
+        assert.are.equal("full", s:enter("i", "k", 0, 3))
+        assert.are.equal(2, full_count())
+    end)
+
     it("gives the turn to nobody when one leaves that has not had it", function()
         local s = new_sequence()
         s:enter("a", "k")
