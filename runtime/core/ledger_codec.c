@@ -71,8 +71,14 @@ struct cursor {
     bool is_keyed; /* something was implied */
 };
 
+/* Of which there is more to say than its key does. One that waits may have run: when what is before
+ * it is only taken for open (a hash shared by two keys). */
+static bool is_noted(const struct shove_ledger_entry *entry) {
+    return entry->attempts != 0 || entry->crashes != 0 || entry->due_ms != 0;
+}
+
 static void skip_implied(struct cursor *cursor) {
-    while (cursor->entry != NULL && cursor->entry->is_implied) {
+    while (cursor->entry != NULL && cursor->entry->is_implied && !is_noted(cursor->entry)) {
         cursor->is_keyed = true;
         cursor->entry = cursor->entry->next;
     }

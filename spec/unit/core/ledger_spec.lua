@@ -473,6 +473,18 @@ describe("What waits behind an open message of its key", function()
         assert.are.equal("", (restarted:metadata()))
         for offset = 2, 4 do assert.are.equal("opened", restarted:deliver(offset, offset % 2 == 0 and A or B)) end
     end)
+
+    it("is listed where it was tried before, or is due at a time", function()
+        local ledger = sequenced { A, A, A, A }
+        ledger.entries[1].attempts = 3
+        ledger.entries[2].crashes = 1
+        ledger.entries[3].due_ms = 7000
+        local restarted = ledger:restart()
+        for offset = 0, 3 do assert.are.equal("opened", restarted:deliver(offset, A)) end
+        assert.are.equal(3, restarted.entries[1].attempts)
+        assert.are.equal(1, restarted.entries[2].crashes)
+        assert.are.equal(7000, tonumber(restarted.entries[3].due_ms))
+    end)
 end)
 
 describe("A random walk of the ledger agrees with a naive model", function()
