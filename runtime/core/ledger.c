@@ -2,7 +2,8 @@
  *
  * Invariants
  *   - the open list ascends, and all of it lies below next_offset;
- *   - marks[mark_next ..] ascend, and all of them lie in [next_offset, speaks_to);
+ *   - marks[mark_next ..] ascend, and all of them lie in [next_offset, speaks_to), unless one of a
+ *     keyed text was passed: then speaks_to lies before them, and they are marks no more;
  *   - together, in this order, they are all that is unfinished below known_end.
  *
  * So the frontier is the first open entry, else the first remaining mark, else known_end; while
@@ -110,12 +111,21 @@ static void unlink_entry(struct shove_ledger *ledger, struct shove_ledger_entry 
     ledger->open_count--;
 }
 
+/* What followed under the key of a mark that is gone is open, and nobody knows which that is. */
+static void lose_key(struct shove_ledger *ledger, int64_t offset) {
+    drop_keys(ledger);
+    ledger->speaks_to = offset;
+}
+
 /* The mark at exactly `offset`, consumed; NULL when there is none. Marks below it are passed:
  * their records are gone. */
 static const struct shove_ledger_mark *take_mark(struct shove_ledger *ledger, int64_t offset) {
     while (ledger->mark_next < ledger->mark_count &&
-           ledger->marks[ledger->mark_next].offset < offset)
+           ledger->marks[ledger->mark_next].offset < offset) {
+        if (ledger->keys != NULL)
+            lose_key(ledger, offset);
         ledger->mark_next++;
+    }
     if (ledger->mark_next == ledger->mark_count ||
         ledger->marks[ledger->mark_next].offset != offset)
         return NULL;
@@ -213,13 +223,13 @@ int64_t shove_ledger_frontier(const struct shove_ledger *ledger) {
         return ledger->keyed_frontier;
     if (ledger->first != NULL)
         return ledger->first->offset;
-    if (ledger->mark_next < ledger->mark_count)
+    if (shove_ledger_marks_left(ledger) > 0)
         return ledger->marks[ledger->mark_next].offset;
     return shove_ledger_known_end(ledger);
 }
 
 int64_t shove_ledger_finished_beyond(const struct shove_ledger *ledger) {
-    size_t unfinished = ledger->open_count + (ledger->mark_count - ledger->mark_next);
+    size_t unfinished = ledger->open_count + shove_ledger_marks_left(ledger);
     return shove_ledger_known_end(ledger) - shove_ledger_frontier(ledger) - (int64_t)unfinished;
 }
 

@@ -23,7 +23,9 @@
  * key of everything listed, all that follows is open. For as long as such a text is restored and
  * not passed, records are delivered with a hash of their key, the frontier stays where it was, and
  * the metadata written meanwhile lists what was settled last of each of these keys, too. Two keys
- * of one hash cost a repetition, never a message.
+ * of one hash cost a repetition, never a message. So does a listed record that is gone when it is
+ * passed (retention, compaction): nobody knows its key any more, so all that follows it is open,
+ * and the metadata written from then on does not speak of what was not read again.
  */
 #ifndef SHOVE_CORE_LEDGER_H
 #define SHOVE_CORE_LEDGER_H
@@ -74,7 +76,8 @@ struct shove_ledger {
     int64_t speaks_to;               /* restored knowledge ends here; offsets >= it are new */
     struct shove_ledger_mark *marks; /* restored, ascending */
     size_t mark_count;
-    size_t mark_next;               /* marks before it were delivered or are gone */
+    size_t mark_next;               /* marks before it were delivered or are gone. From speaks_to
+                                       on they say what is known of a record, not that it is open */
     struct shove_ledger_keys *keys; /* NULL: nothing keyed was restored, or it is passed */
     int64_t keyed_frontier;         /* the frontier while there are keys */
 };

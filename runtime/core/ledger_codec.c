@@ -71,8 +71,14 @@ struct cursor {
     bool is_keyed; /* something was implied */
 };
 
+/* Of which there is more to say than its key does. One that waits may have run: when what is before
+ * it is only taken for open (a hash shared by two keys). */
+static bool is_noted(const struct shove_ledger_entry *entry) {
+    return entry->attempts != 0 || entry->crashes != 0 || entry->due_ms != 0;
+}
+
 static void skip_implied(struct cursor *cursor) {
-    while (cursor->entry != NULL && cursor->entry->is_implied) {
+    while (cursor->entry != NULL && cursor->entry->is_implied && !is_noted(cursor->entry)) {
         cursor->is_keyed = true;
         cursor->entry = cursor->entry->next;
     }
@@ -245,14 +251,15 @@ static size_t count_entries_from(const struct shove_ledger *ledger, int64_t offs
 }
 
 static size_t count_marks_from(const struct shove_ledger *ledger, int64_t offset) {
+    const struct shove_ledger_mark *marks = ledger->marks + ledger->mark_next;
     size_t count = 0;
-    for (size_t i = ledger->mark_next; i < ledger->mark_count; i++)
-        count += ledger->marks[i].offset >= offset && !ledger->marks[i].is_settled;
+    for (size_t i = 0; i < shove_ledger_marks_left(ledger); i++)
+        count += marks[i].offset >= offset && !marks[i].is_settled;
     return count;
 }
 
 size_t shove_ledger_metadata_room(const struct shove_ledger *ledger, size_t max_chars) {
-    size_t count = ledger->open_count + (ledger->mark_count - ledger->mark_next);
+    size_t count = ledger->open_count + shove_ledger_marks_left(ledger);
     if (ledger->keys != NULL)
         count += shove_ledger_keys_settled_count(ledger->keys);
     const size_t raw_max = HEAD_SIZE + 2 * SHOVE_VARINT_MAX + count * TOKEN_MAX;
@@ -282,7 +289,7 @@ void shove_ledger_metadata(const struct shove_ledger *ledger, char *out, size_t 
             cursor.settled = settled;
             cursor.settled_end = settled + settled_count;
         }
-        if (ledger->mark_next < ledger->mark_count) {
+        if (shove_ledger_marks_left(ledger) > 0) {
             cursor.mark = ledger->marks + ledger->mark_next;
             cursor.marks_end = ledger->marks + ledger->mark_count;
         }

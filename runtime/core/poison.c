@@ -31,6 +31,8 @@ int shove_poison_add(struct shove_poisoned_keys *poison, const void *key, size_t
         if (at > known->at) {
             known->at = at;
             known->offset = offset;
+        } else if (at < 0 && offset < known->offset) {
+            known->offset = offset;
         }
         return 0;
     }

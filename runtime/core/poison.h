@@ -18,7 +18,9 @@ struct shove_poisoned_keys { /* zeroed: nothing is */
     size_t count;
 };
 
-/* A record at `at` says that the message at `offset` poisoned the key. 0, or SHOVE_ENOMEM. */
+/* A record at `at` says that the message at `offset` poisoned the key. `at` negative: at a place
+ * that is not known, so that both that record and what is known of the key count until the record
+ * is read. 0, or SHOVE_ENOMEM. */
 int shove_poison_add(struct shove_poisoned_keys *poison, const void *key, size_t size,
                      int64_t offset, int64_t at);
 

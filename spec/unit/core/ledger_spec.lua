@@ -18,9 +18,9 @@ end
 
 local VERDICTS = { [0] = "opened", "finished", "rewound" }
 
-function Ledger:deliver(offset)
+function Ledger:deliver(offset, key_hash)
     local entry = ffi.new "struct shove_ledger_entry"
-    local verdict = VERDICTS[tonumber(C.shove_ledger_deliver(self.c, entry, offset, 0))]
+    local verdict = VERDICTS[tonumber(C.shove_ledger_deliver(self.c, entry, offset, key_hash or 0))]
     if verdict == "opened" then
         assert.is_true(entry.is_open)
         self.entries[offset] = entry
@@ -412,6 +412,78 @@ describe("Lag", function()
         assert.are.equal(1, ledger:finished_beyond())
         ledger:close(14, 15, 16, 18, 19)
         assert.are.equal(0, ledger:finished_beyond())
+    end)
+end)
+
+describe("What waits behind an open message of its key", function()
+    local A, B = 1, 2 -- hashes of keys
+
+    -- Of each record its key, by offset from 0; what is not the first of its key waits.
+    local function sequenced(keys)
+        local ledger, first = new_ledger(), {}
+        for i, key in ipairs(keys) do
+            ledger:deliver(i - 1)
+            ledger.entries[i - 1].is_implied = first[key] ~= nil
+            first[key] = first[key] or i
+        end
+        return ledger
+    end
+
+    it("is open after a restart, and need not be listed", function()
+        local ledger = sequenced { A, B, A, B, A }
+        ledger:close(1, 3)
+        local restarted = ledger:restart()
+        assert.are.equal("opened", restarted:deliver(0, A))
+        assert.are.equal("finished", restarted:deliver(1, B))
+        assert.are.equal("opened", restarted:deliver(2, A))
+        assert.are.equal("finished", restarted:deliver(3, B))
+        assert.are.equal("opened", restarted:deliver(4, A))
+    end)
+
+    it("is not taken for finished when the message that implies it is gone", function()
+        local ledger = sequenced { B, A, B, A, A }
+        ledger:close(0, 2)
+        local restarted = ledger:restart()
+        assert.are.equal("opened", restarted:deliver(3, A))
+        assert.are.equal(3, restarted:frontier())
+        assert.are.equal("opened", restarted:deliver(4, A))
+        assert.is_true(restarted:close(3))
+        assert.are.equal(4, restarted:frontier())
+    end)
+
+    it("keeps the attempts of what is read after one that is gone", function()
+        local ledger = sequenced { A, B, A }
+        ledger.entries[1].attempts = 2
+        local restarted = ledger:restart()
+        assert.are.equal("opened", restarted:deliver(1, B))
+        assert.are.equal(2, restarted.entries[1].attempts)
+        assert.are.equal("opened", restarted:deliver(2, A))
+    end)
+
+    it("is not claimed to be known beyond what was read after one that is gone", function()
+        local ledger = sequenced { A, B, A, B, A }
+        local restarted = ledger:restart()
+        assert.are.equal("opened", restarted:deliver(1, B))
+        local text, coverage = restarted:metadata()
+        assert.are_not.equal("", text)
+        assert.are.same({ speaks_to = 2, listed = 1, unlisted = 0, may_repeat = 0 }, coverage)
+        assert.are.equal(0, restarted:finished_beyond())
+        restarted:close(1)
+        assert.are.equal(2, restarted:frontier())
+        assert.are.equal("", (restarted:metadata()))
+        for offset = 2, 4 do assert.are.equal("opened", restarted:deliver(offset, offset % 2 == 0 and A or B)) end
+    end)
+
+    it("is listed where it was tried before, or is due at a time", function()
+        local ledger = sequenced { A, A, A, A }
+        ledger.entries[1].attempts = 3
+        ledger.entries[2].crashes = 1
+        ledger.entries[3].due_ms = 7000
+        local restarted = ledger:restart()
+        for offset = 0, 3 do assert.are.equal("opened", restarted:deliver(offset, A)) end
+        assert.are.equal(3, restarted.entries[1].attempts)
+        assert.are.equal(1, restarted.entries[2].crashes)
+        assert.are.equal(7000, tonumber(restarted.entries[3].due_ms))
     end)
 end)
 

@@ -59,6 +59,18 @@ describe("poisoned keys", function()
         assert.equal(1, tonumber(poison.count))
     end)
 
+    it("are what a record says whose place is not known, until it is read", function()
+        add("a", 20, 3)
+        add("a", 10, -1)
+        assert.is_true(covers("a", 11))
+        add("a", 20, 3)
+        assert.is_true(covers("a", 11))
+        add("a", 10, 8)
+        assert.is_true(covers("a", 11))
+        add("a", 30, -1)
+        assert.is_true(covers("a", 11))
+    end)
+
     it("are forgotten all at once", function()
         for i = 1, 10000 do add("key " .. i, i, i) end
         assert.equal(10000, tonumber(poison.count))
