@@ -5,43 +5,18 @@ local assert = require "luassert"
 local app = require "spec.support.app"
 local driver = require "spec.transport.driver"
 local http = require "spec.support.http"
+local sequenced = require "spec.support.sequenced"
 local steered = require "spec.support.steered"
 local wait = require "spec.support.wait"
 
 local WAIT_MS = 20000
 
+local letters, write = sequenced.letters, sequenced.write
+
 local function new(broker, options)
     options = options or {}
-    options.url = broker.url
-    options.fifo = true
-    options.partitions = false
-    options.topic = ('sequenced = "fail_all", shards = %d, %s'):format(options.shards or 1, options.topic or "")
-    options.holds = options.holds ~= false and (options.holds or { "50ms" }) or nil
-    local s = steered.new(options)
-    s:declare()
-    return s
-end
-
--- "a3 rejected, a4 sequence_poisoned, ..."
-local function letters(s)
-    local texts = {}
-    for i, record in ipairs(s:letters()) do
-        local reason
-        for _, header in ipairs(record.headers) do
-            if header[1] == "Shove-Death-Reason" then reason = header[2] end
-        end
-        texts[i] = record.payload:match "^%S+" .. " " .. reason
-    end
-    return table.concat(texts, ", ")
-end
-
--- By a stranger, whom nothing stops who publishes without a key, or what is too large.
-local function write(s, texts, key)
-    local t = assert(driver.open(s.url, { must_exist = true }))
-    local records = {}
-    for i, text in ipairs(texts) do records[i] = { partition = 0, key = key, payload = text } end
-    t:publish(s.queue, records)
-    t:close()
+    options.policy = "fail_all"
+    return sequenced.new(broker, options)
 end
 
 for _, broker in ipairs(steered.brokers) do

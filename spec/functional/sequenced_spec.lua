@@ -6,19 +6,11 @@ local app = require "spec.support.app"
 local driver = require "spec.transport.driver"
 local http = require "spec.support.http"
 local kafka = require "spec.support.kafka"
+local sequenced = require "spec.support.sequenced"
 local steered = require "spec.support.steered"
 local wait = require "spec.support.wait"
 
-local function new(broker, options)
-    options.url = broker.url
-    options.fifo = true
-    options.partitions = false
-    options.topic = ('sequenced = "skip", shards = %d,'):format(options.shards or 1)
-    options.holds = options.holds or { "50ms" }
-    local s = steered.new(options)
-    s:declare()
-    return s
-end
+local new, at = sequenced.new, sequenced.at
 
 -- The names that began for the first time, in that order, as one text.
 local function first_begun(s)
@@ -28,17 +20,6 @@ local function first_begun(s)
         seen[line.name] = true
     end
     return table.concat(names, " ")
-end
-
--- Position in the journal of the nth line that says so of that message.
-local function at(s, verb, name, nth)
-    for i, line in ipairs(s:lines()) do
-        if line.verb == verb and line.name == name then
-            nth = (nth or 1) - 1
-            if nth == 0 then return i end
-        end
-    end
-    error(("%s %s is not in the journal:\n%s"):format(verb, name, s:account()))
 end
 
 for _, broker in ipairs(steered.brokers) do
