@@ -251,6 +251,9 @@ int shove_poisoning_stored(const struct shove_delivery *delivery, int64_t at) {
         return 0; /* it was read before it was acknowledged, and so was what came after it */
     if (at < 0)   /* not known where: everything is read again */
         partition->poison_next_offset = -1;
+    const int64_t look_at_ms = partition->flow->control->now_ms + LOOK_MS;
+    if (partition->look_at_ms > look_at_ms) /* now there is something to clear */
+        partition->look_at_ms = look_at_ms;
     const struct shove_record message = shove_delivery_record(delivery);
     int rc =
         shove_poison_add(&partition->poison, message.key, message.key_size, message.offset, at);

@@ -1,6 +1,7 @@
 -- Topics that are sequenced = "fail_all": a dead letter poisons its key. Under kills: spec/crash/poison_spec.lua.
 
 local cjson = require "cjson"
+local uv = require "luv"
 local assert = require "luassert"
 local app = require "spec.support.app"
 local driver = require "spec.transport.driver"
@@ -122,9 +123,12 @@ for _, broker in ipairs(steered.brokers) do
             s:wait_letters(3)
             local cleared = s.app:command("poison clear", { s.queue, "a" }, WAIT_MS)
             assert.equal(0, cleared.code, cleared.stderr)
+            local cleared_ms = uv.hrtime() / 1e6
             wait.until_true(function()
                 return cjson.decode(s.app:command("status", { "--json" }).stdout)[1].groups[1].poisoned_keys == 1
             end, WAIT_MS, "the key to be cleared in the run")
+            local seen_ms = uv.hrtime() / 1e6 - cleared_ms
+            assert.is_true(seen_ms < 10000, ("it took %d ms, and 6 s are promised"):format(seen_ms))
             s:publish({ "c2" }, { key = "c" })
             s:publish({ "a3", "a4 reject", "a5" }, { key = "a" })
             s:wait("ended", { "a3", "a4" })
