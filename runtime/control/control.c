@@ -158,10 +158,11 @@ static void on_watch_timer(uv_timer_t *timer) {
     struct shove_control *control = timer->data;
     control->now_ms = (int64_t)uv_now(&control->loop);
     shove_strategy_watch(control);
-    shove_backlog_watch(control);
     shove_pool_watch(control);
-    if (control->phase == SHOVE_PHASE_RUNNING)
+    if (control->phase == SHOVE_PHASE_RUNNING) {
         shove_age_watch(control);
+        shove_backlog_watch(control);
+    }
     shove_supervision_watch(control);
     shove_poisoning_watch(control);
     shove_reload_watch(control);
