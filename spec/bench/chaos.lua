@@ -138,9 +138,10 @@ local function judge_letters(s)
 end
 
 local function judge(chaos)
-    local verdict = chaos.s:judge()
-    judge_letters(chaos.s)
+    local verdict, why = chaos.s:verdict()
     for _, name in ipairs { "moved", "after_kill", "after_loss" } do total[name] = total[name] + verdict[name] end
+    assert(not why, why)
+    judge_letters(chaos.s)
     if chaos.is_dynamic then assert.is_true(verdict.moved > 0, "no partition moved") end
     return verdict
 end

@@ -242,8 +242,8 @@ function Scene:explain(refusal)
     return refusal.text .. "\n    " .. table.concat(words, "\n    ")
 end
 
--- The judge's verdict; fails where it refuses.
-function Scene:judge()
+-- The judge's verdict, and where it refuses, why.
+function Scene:verdict()
     local last = {}
     for key = 1, self.keys do last["key-" .. key] = self.last[key] end
     local verdict, refusals = judge.new({
@@ -252,7 +252,12 @@ function Scene:judge()
     }):judge(self:lines())
     local words = {}
     for i, refusal in ipairs(refusals) do words[i] = i <= SHOWN and self:explain(refusal) or refusal.text end
-    assert(#refusals == 0, #refusals .. " refusals\n" .. table.concat(words, "\n"))
+    return verdict, words[1] and #words .. " refused\n" .. table.concat(words, "\n")
+end
+
+function Scene:judge()
+    local verdict, why = self:verdict()
+    assert(not why, why)
     return verdict
 end
 
