@@ -35,7 +35,7 @@ local TAKE_OVER_MS = 2 * SESSION_MS.dynamic
 local EXIT_DRAIN_TIMED_OUT = 3
 
 local total = { rounds = 0, messages = 0, worker = 0, control = 0, broker = 0, drain = 0, moved = 0, after_kill = 0,
-    after_loss = 0, longest_s = 0 }
+    after_loss = 0, repeated = 0, longest_s = 0 }
 
 local Chaos = {}
 Chaos.__index = Chaos
@@ -65,6 +65,7 @@ function Chaos:wait_lag(goal, ms)
     local lag
     wait.loop(function()
         self:revive()
+        self.s:look_for_full()
         lag = self:lag()
         return lag <= goal
     end, ms, LOOK_MS)
@@ -76,6 +77,7 @@ function Chaos:wait_taken_over(i)
     local other = self.processes[#MEMBERS + 1 - i]
     local from = #other.lines
     wait.loop(function()
+        self.s:look_for_full()
         for at = from + 1, #other.lines do
             if other.lines[at].text:find("partitions assigned", 1, true) then return true end
         end
@@ -97,6 +99,7 @@ end
 function blows.drain(self, i)
     local p = self.processes[i]
     assert.not_equal(EXIT_DRAIN_TIMED_OUT, (app.drain(p, DRAIN_MS)), p:transcript())
+    self.s:look_for_full()
     if self.is_dynamic then self:wait_taken_over(i) end
 end
 
@@ -139,7 +142,7 @@ end
 
 local function judge(chaos)
     local verdict, why = chaos.s:verdict()
-    for _, name in ipairs { "moved", "after_kill", "after_loss" } do total[name] = total[name] + verdict[name] end
+    for _, name in ipairs { "moved", "after_kill", "after_loss", "repeated" } do total[name] = total[name] + verdict[name] end
     assert(not why, why)
     judge_letters(chaos.s)
     if chaos.is_dynamic then assert.is_true(verdict.moved > 0, "no partition moved") end
@@ -184,7 +187,8 @@ end
 
 teardown(function()
     print(("chaos: %d rounds, %d messages; killed: %d workers, %d controls, %d brokers; %d drains; %d partitions moved; "
-        .. "overlaps allowed: %d after a kill, %d after a loss; longest round %.0f s"):format(total.rounds, total.messages,
+        .. "overlaps allowed: %d after a kill, %d after a loss; %d handled again; "
+        .. "longest round %.0f s"):format(total.rounds, total.messages,
         total.worker, total.control, total.broker, total.drain, total.moved, total.after_kill, total.after_loss,
-        total.longest_s))
+        total.repeated, total.longest_s))
 end)

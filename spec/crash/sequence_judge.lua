@@ -6,9 +6,9 @@
 --   none begins while another run of the key is open, be it of the same message: unless the process of that run is known
 --     to be dead by then, or its partition was lost without warning;
 --   none begins while an earlier one has begun and is not finished: settled, or retried as often as is allowed;
---   what is handled again was in a process that was killed since, or on a partition that was lost, and goes up from
---     there without a gap;
---   retry_count never passes max_retries, and goes back only where what had counted was killed or lost.
+--   what is handled again goes up from there without a gap, and may have been forgotten: its process was killed since, or
+--     its partition lost, or more was finished out of turn in the partition than a commit's metadata can tell;
+--   retry_count never passes max_retries, and goes back only where it may have been forgotten.
 --
 -- A process is known to be dead at a line of the journal when the scene killed it, or its parent, before that line was
 -- written, and it has written nothing from there on. (A worker dies with its parent, PR_SET_PDEATHSIG; of a parent that
@@ -42,8 +42,9 @@ function M.parse(text, lines)
 end
 
 -- options: max_retries; last: key -> the number of its last message that is handled; deaths: list of { pid, killed_ms,
--- gone_ms }, of workers and of their parents; lost: list of { pid (the parent), ms }; partition_of: a function of the key;
--- struck_ms: partitions that moved before are not counted.
+-- gone_ms }, of workers and of their parents; lost: list of { pid (the parent), ms }; full: list of { partition, ms }, where
+-- the metadata of the commit was; partition_of: a function of the key; struck_ms: partitions that moved before are not
+-- counted.
 function M.new(options)
     return setmetatable({ options = options, keys = {}, owners = {}, last_line = {},
         refusals = {}, verdict = { begun = 0, repeated = 0, after_kill = 0, after_loss = 0, moved = 0 } }, Judge)
@@ -76,6 +77,10 @@ function Judge:is_forgotten(run, line)
             return true
         end
     end
+    local partition = self.options.partition_of(run.key)
+    for _, full in ipairs(self.options.full or {}) do
+        if full.partition == partition and run.ms <= full.ms and full.ms <= line.ms then return true end
+    end
     return self:is_lost(run, line)
 end
 
@@ -93,7 +98,7 @@ function Judge:refuse_key(name, words, ...)
 end
 
 function Judge:key(name)
-    self.keys[name] = self.keys[name] or { open = {}, orphans = {}, finished = {}, counted = {}, highest = 0, last = 0 }
+    self.keys[name] = self.keys[name] or { open = {}, orphans = {}, finished = {}, ended = {}, counted = {}, highest = 0, last = 0 }
     return self.keys[name]
 end
 
@@ -126,6 +131,7 @@ function Judge:check_order(key, line)
     end
     if before then
         self.verdict.repeated = self.verdict.repeated + 1
+        key.finished[n] = nil
         if not self:is_forgotten(before, line) then self:refuse(line, before, "was finished (line %d)", before.index) end
     end
 end
@@ -143,8 +149,7 @@ function Judge:check_count(key, line)
 end
 
 function Judge:count_move(line)
-    local partition = self.options.partition_of and self.options.partition_of(line.key)
-    if not partition then return end
+    local partition = self.options.partition_of(line.key)
     local owner = self.owners[partition]
     if owner and owner ~= line.member and line.ms >= (self.options.struck_ms or 0) then
         self.verdict.moved = self.verdict.moved + 1
@@ -179,7 +184,7 @@ function Judge:finish(line)
     if not run then return self:refuse(line, nil, "ends in process %s, where it had not begun", line.process) end
     run.is_retried = line.verb == "retried"
     if line.verb == "settled" or line.attempt == self.options.max_retries then
-        key.finished[line.n] = run
+        key.finished[line.n], key.ended[line.n] = run, true
         key.unfinished = nil
     end
 end
@@ -187,7 +192,7 @@ end
 function Judge:check_end(name, last)
     local key = self:key(name)
     if key.highest ~= last then self:refuse_key(name, "the last that began is %d, not %d", key.highest, last) end
-    if key.unfinished and not key.finished[key.unfinished] then
+    if key.unfinished and not key.ended[key.unfinished] then
         self:refuse_key(name, "%d began and was never finished", key.unfinished)
     end
 end

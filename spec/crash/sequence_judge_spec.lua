@@ -19,7 +19,7 @@ local function verdict_on(case)
     text = table.concat(text)
     assert.equal(#text, judge.parse(text, lines))
     return judge.new({ max_retries = MAX_RETRIES, last = { ["key-1"] = case.last or 2 }, deaths = case.deaths, lost = case.lost,
-        partition_of = function() return 1 end }):judge(lines)
+        full = case.full, partition_of = function() return 1 end }):judge(lines)
 end
 
 local ONE = { "began 1/0 a", "settled 1/0 a" }
@@ -57,6 +57,8 @@ local ACCEPTED = {
         with({ deaths = { { pid = 100, killed_ms = 45, gone_ms = 48 } } },
             after(TWO, "began 1/0 c", "settled 1/0 c", "began 2/0 c", "settled 2/0 c")),
         { begun = 4, repeated = 2, after_kill = 0, moved = 1 } },
+    { "what was finished, again, after the metadata was full",
+        with({ full = { { partition = 1, ms = 45 } } }, after(TWO, "began 2/0 c", "settled 2/0 c")), { repeated = 1 } },
     { "a retry_count that goes back after a kill of what had counted",
         with({ deaths = { { pid = 100, killed_ms = 35, gone_ms = 38 } }, last = 1 }, { "began 1/0 a", "retried 1/0 a",
             "began 1/1 a", "began 1/0 c", "settled 1/0 c" }), { after_kill = 1 } },
@@ -97,6 +99,15 @@ local REFUSED = {
         "line 2: key%-1 2 begins and 1 is not finished" },
     { "what was finished, again, for no reason", after(TWO, "began 2/0 c", "settled 2/0 c"),
         "line 5: key%-1 2 was finished .line 3." },
+    { "what was finished, again, after the metadata of another partition was full",
+        with({ full = { { partition = 2, ms = 45 } } }, after(TWO, "began 2/0 c", "settled 2/0 c")),
+        "line 5: key%-1 2 was finished .line 3." },
+    { "what was finished, again, and the metadata was full before that", with({ full = { { partition = 1, ms = 25 } } },
+        after(TWO, "began 2/0 c", "settled 2/0 c")), "line 5: key%-1 2 was finished .line 3." },
+    { "what was finished, a third time, after one kill",
+        with({ deaths = { { pid = 101, killed_ms = 25, gone_ms = 26 } }, last = 1 },
+            after(ONE, "began 1/0 b", "settled 1/0 b", "began 1/0 b", "settled 1/0 b")),
+        "line 5: key%-1 1 was finished .line 3." },
     { "a gap in what is handled again", with({ deaths = { { pid = 100, killed_ms = 65, gone_ms = 68 } }, last = 3 },
         after(TWO, "began 3/0 a", "settled 3/0 a", "began 1/0 c", "settled 1/0 c", "began 3/0 c", "settled 3/0 c")),
         "line 9: key%-1 3 follows 1" },

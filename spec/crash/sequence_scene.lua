@@ -17,6 +17,7 @@ local SHARDS = 4
 local MAX_RETRIES = 3
 local SLOW_SECONDS = 7 -- longer than a member waits for its handlers before it gives a partition up
 local GONE_MS = 5000 -- a worker that was killed, or whose parent was, is gone by then
+local FULL_CHARS = 3040 -- of 3,072; what has no room is a few bytes long
 local SHOWN, HISTORY = 3, 8 -- refusals, and lines of the key before each
 local AROUND_MS = 8000
 
@@ -64,7 +65,7 @@ function M.new(options)
     local a = app.new { source = "" }
     local s = setmetatable({ app = a, queue = unique "sequence", journal = a:file "journal", broker = options.kafka,
         keys = options.keys, per_key = options.per_key, policy = options.policy or "skip", drain = options.drain or "15s",
-        slow = options.slow or 0, processes = {}, deaths = {}, read = {}, read_bytes = 0 }, Scene)
+        slow = options.slow or 0, processes = {}, deaths = {}, full = {}, read = {}, read_bytes = 0 }, Scene)
     local url = s.broker and s.broker.url or "embedded:" .. a.dir .. "/queue.db"
     tmp.write(a.path, SOURCE:format(options.session_ms or 6000, options.membership or "static", url,
         s.broker and "true" or "false", s.queue, s.policy, SHARDS, s.journal, MAX_RETRIES, SLOW_SECONDS,
@@ -247,7 +248,8 @@ function Scene:verdict()
     local last = {}
     for key = 1, self.keys do last["key-" .. key] = self.last[key] end
     local verdict, refusals = judge.new({
-        max_retries = MAX_RETRIES, last = last, deaths = self.deaths, lost = self:losses(), struck_ms = self.struck_ms,
+        max_retries = MAX_RETRIES, last = last, deaths = self.deaths, lost = self:losses(), full = self.full,
+        struck_ms = self.struck_ms,
         partition_of = function(key) return tonumber(key:match "%d+") % SHARDS end,
     }):judge(self:lines())
     local words = {}
@@ -259,6 +261,14 @@ function Scene:judge()
     local verdict, why = self:verdict()
     assert(not why, why)
     return verdict
+end
+
+-- Looks whether the group's commits have room for all that is finished out of turn (README.md, "about 1,000 open messages"):
+-- where not, what is finished may be handled again by whoever has the partition next, after a drain as after a kill.
+function Scene:look_for_full()
+    for partition, commit in pairs(self.broker:committed(self.queue .. "-fifo", self.queue)) do
+        if #commit.metadata >= FULL_CHARS then table.insert(self.full, { partition = partition, ms = wall_ms() }) end
+    end
 end
 
 -- From here on partitions that move are counted.
