@@ -187,8 +187,7 @@ end
 
 teardown(function()
     print(("chaos: %d rounds, %d messages; killed: %d workers, %d controls, %d brokers; %d drains; %d partitions moved; "
-        .. "overlaps allowed: %d after a kill, %d after a loss; %d handled again; "
-        .. "longest round %.0f s"):format(total.rounds, total.messages,
-        total.worker, total.control, total.broker, total.drain, total.moved, total.after_kill, total.after_loss,
-        total.repeated, total.longest_s))
+        .. "overlaps allowed: %d after a kill, %d after a loss; %d handled again; longest round %.0f s"):format(
+        total.rounds, total.messages, total.worker, total.control, total.broker, total.drain, total.moved,
+        total.after_kill, total.after_loss, total.repeated, total.longest_s))
 end)

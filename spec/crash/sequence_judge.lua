@@ -73,9 +73,8 @@ end
 -- Whether what the run told its parent, or the parent the broker, may never have arrived.
 function Judge:is_forgotten(run, line)
     for _, death in ipairs(self.options.deaths or {}) do
-        if (death.pid == run.pid or death.pid == run.parent) and run.ms <= death.gone_ms and death.killed_ms <= line.ms then
-            return true
-        end
+        local is_its = death.pid == run.pid or death.pid == run.parent
+        if is_its and run.ms <= death.gone_ms and death.killed_ms <= line.ms then return true end
     end
     local partition = self.options.partition_of(run.key)
     for _, full in ipairs(self.options.full or {}) do
@@ -98,7 +97,8 @@ function Judge:refuse_key(name, words, ...)
 end
 
 function Judge:key(name)
-    self.keys[name] = self.keys[name] or { open = {}, orphans = {}, finished = {}, ended = {}, counted = {}, highest = 0, last = 0 }
+    self.keys[name] = self.keys[name]
+        or { open = {}, orphans = {}, finished = {}, ended = {}, counted = {}, highest = 0, last = 0 }
     return self.keys[name]
 end
 

@@ -252,6 +252,7 @@ function Scene:verdict()
         struck_ms = self.struck_ms,
         partition_of = function(key) return tonumber(key:match "%d+") % SHARDS end,
     }):judge(self:lines())
+    assert.equal(uv.fs_stat(self.journal).size, self.read_bytes, "bytes of the journal that are lines")
     local words = {}
     for i, refusal in ipairs(refusals) do words[i] = i <= SHOWN and self:explain(refusal) or refusal.text end
     return verdict, words[1] and #words .. " refused\n" .. table.concat(words, "\n")
