@@ -106,3 +106,26 @@ describe("a random walk of the sequence beside a naive model", function()
         walk(fresh)
     end)
 end)
+
+-- The sequence, the ledger, poison and outcomes together, as control puts them together.
+describe("a random walk of a sequenced topic beside a naive reference", function()
+    local folder = uv.exepath():match "^(.*)/"
+    local STEPS = "3000000"
+
+    local function walk(seed)
+        local result = process.run({ folder .. "/order_walk", seed, STEPS }, 120000)
+        assert.are.equal(0, result.code, result.process:transcript())
+        assert.is_true(tonumber(result.stdout:match "(%d+) steps") >= tonumber(STEPS))
+        assert.is_true(tonumber(result.stdout:match "(%d+) claims killed") > 100, result.stdout)
+    end
+
+    for _, seed in ipairs { "1", "20260131" } do
+        it("with seed " .. seed, function() walk(seed) end)
+    end
+
+    local fresh = ("%d%06d"):format(os.time(), select(2, uv.gettimeofday()))
+    it(("with a fresh seed, this time %s"):format(fresh), function()
+        print("  order_walk: seed " .. fresh)
+        walk(fresh)
+    end)
+end)
