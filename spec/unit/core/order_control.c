@@ -489,7 +489,7 @@ void control_hop(struct delivery *delivery, bool is_stored, bool is_told, bool i
     const size_t at = world->poison_count;
     if (is_stored && is_poison)
         world_store_poison(delivery->partition, delivery->key, offset);
-    else if (is_stored)
+    else if (is_stored && delivery->claim != NULL)
         world->dead_letters[offset]++;
     if (delivery->claim == NULL) {
         orphan_answered(delivery, is_told);

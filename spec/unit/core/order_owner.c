@@ -7,6 +7,7 @@
  * release_recorded control_assign                    partition.c: partition_new, restore
  *   control_revoke, step, lose        partition.c: stop_feeding, step, lost
  *   give_up, forget, shelve           partition.c: give_up, orphan_all, forget, shelve_list
+ *   control_rewind                    feed.c: go_back; partition.c: shove_partition_rewind
  *   control_kill                      what is left of a process that is killed: nothing
  */
 #include <stdlib.h>
@@ -136,19 +137,28 @@ static void give_up(struct claim *claim) {
     free(claim);
 }
 
-static void shelve(const struct claim *claim, enum state state) {
-    const struct set *set = &claim->process->sets[state];
-    for (size_t i = set->count; i-- > 0;) {
-        if (set->items[i]->claim == claim)
-            control_set_state(set->items[i], SHELVED);
+static void shelve(const struct claim *claim, int64_t from_offset) {
+    static const enum state states[] = {WAITING, AGAIN, RECORDING};
+    for (size_t s = 0; s < sizeof states / sizeof states[0]; s++) {
+        const struct set *set = &claim->process->sets[states[s]];
+        for (size_t i = set->count; i-- > 0;) {
+            if (set->items[i]->claim == claim && set->items[i]->entry.offset >= from_offset)
+                control_set_state(set->items[i], SHELVED);
+        }
     }
 }
 
 void control_revoke(struct claim *claim) {
     claim->is_revoking = true;
-    shelve(claim, WAITING);
-    shelve(claim, AGAIN);
-    shelve(claim, RECORDING);
+    shelve(claim, INT64_MIN);
+}
+
+/* The log was cut at `offset`, which was delivered, and is written anew from there. */
+void control_rewind(struct claim *claim, int64_t offset) {
+    shelve(claim, offset);
+    shove_ledger_rewind(&claim->ledger, offset, forget, claim);
+    claim->position = offset;
+    claim->is_dirty = true;
 }
 
 /* `is_impatient`: the time for what it waits for is over. */

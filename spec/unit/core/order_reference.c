@@ -80,6 +80,36 @@ void world_remove(int partition) {
     count(TALLY_REMOVED);
 }
 
+static void forget_record(struct world *world, int64_t offset) {
+    world->exists[offset] = world->is_removed[offset] = world->is_oversize[offset] = false;
+    world->is_settled[offset] = world->may_repeat[offset] = world->must_poison[offset] = false;
+    world->has_crashed_out[offset] = world->is_open[offset] = false;
+    world->now.is_finished[offset] = false;
+    world->now.attempts[offset] = world->now.crashes[offset] = 0;
+    world->now.due_ms[offset] = 0;
+}
+
+/* Its owner notices at once. */
+void world_cut(int partition, int64_t offset) {
+    struct world *world = &worlds[partition];
+    for (unsigned key = 0; key < KEYS_MAX; key++) {
+        while (world->key_last[key] >= offset)
+            world->key_last[key] = world->before[world->key_last[key]];
+        if (world->key_settled[key] >= offset)
+            world->key_settled[key] = world->key_last[key] < 0 ? -1 : offset - 1;
+        if (world->key_started[key] >= offset)
+            world->key_started[key] = -1;
+    }
+    for (int64_t gone = offset; gone < world->log_end; gone++)
+        forget_record(world, gone);
+    world->log_end = offset;
+    if (world->now.frontier > offset)
+        world->now.frontier = offset;
+    if (world->committed.offset > offset)
+        world->committed.offset = offset;
+    count(TALLY_REWINDS);
+}
+
 void world_store_poison(int partition, int key, int64_t offset) {
     struct world *world = &worlds[partition];
     require(world->poison_count < POISON_MAX, "%d records of poison", POISON_MAX);
@@ -414,6 +444,7 @@ static void check_coverage(const struct claim *claim,
                            const struct shove_ledger_coverage *coverage) {
     const struct world *world = &worlds[claim->partition];
     const int64_t known_end = shove_ledger_known_end(&claim->ledger);
+    const int64_t finished_beyond = shove_ledger_finished_beyond(&claim->ledger);
     size_t open = 0, unlisted = 0;
     int64_t may_repeat = 0;
     for (int64_t offset = 0; offset < known_end; offset++) {
@@ -423,12 +454,35 @@ static void check_coverage(const struct claim *claim,
     }
     require(claim->ledger.open_count == open, "%zu are open, not %zu", claim->ledger.open_count,
             open);
+    require(finished_beyond >= 0, "%" PRId64 " are finished beyond the frontier", finished_beyond);
     if (claim->position < known_end || shove_ledger_asks_for_keys(&claim->ledger))
         return;
+    require(finished_beyond == known_end - claim->commit.offset - (int64_t)open,
+            "finished beyond the frontier: %" PRId64, finished_beyond);
     require(coverage->unlisted == unlisted && coverage->may_repeat == may_repeat &&
                 coverage->listed == open - unlisted,
             "coverage says %zu listed, %zu unlisted, %" PRId64 " may repeat", coverage->listed,
             coverage->unlisted, coverage->may_repeat);
+}
+
+/* Nothing but the oldest of each key, and of what there is more to say. */
+static void check_text(const struct claim *claim) {
+    const struct world *world = &worlds[claim->partition];
+    bool has_listed[KEYS_MAX] = {false};
+    size_t listed = 1; /* the record that found no room behind its key */
+    for (int64_t offset = 0; offset < claim->position; offset++) {
+        const int key = world->key[offset];
+        if (!world->is_open[offset])
+            continue;
+        listed += key == NO_KEY || !has_listed[key] || world->now.attempts[offset] > 0 ||
+                  world->now.crashes[offset] > 0 || world->now.due_ms[offset] > 0;
+        if (key != NO_KEY)
+            has_listed[key] = true;
+    }
+    require(claim->position < shove_ledger_known_end(&claim->ledger) ||
+                shove_ledger_asks_for_keys(&claim->ledger) ||
+                strlen(claim->commit.text) <= 48 + 16 * listed,
+            "%zu characters for %zu messages", strlen(claim->commit.text), listed);
 }
 
 /* Only what is handled, set aside or blocked costs memory. */
@@ -458,6 +512,7 @@ void reference_built(struct claim *claim, const struct shove_ledger_coverage *co
             "nothing is said, and speaks to %" PRId64, coverage->speaks_to);
     check_coverage(claim, coverage);
     check_memory(claim);
+    check_text(claim);
     now->frontier = frontier;
     claim->commit.is_cut = coverage->may_repeat > 0;
     claim->commit.facts = *now;

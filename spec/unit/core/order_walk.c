@@ -9,12 +9,12 @@
  *
  * A round is one topic of one or two partitions, from its first record until all is settled. Two
  * processes share it. Records have few hot and many cold keys, or none; some are too large to be
- * handled. Random actions: records are written, read, removed by compaction or retention; handlers
- * end in any order with any outcome, or take their worker with them; retries come due; poison and
- * dead letters are stored, or not, or are said not to be; commits are built, stored, answered,
- * refused, or lost with their process, with room for everything or for next to nothing; poison is
- * cleared and looked for; partitions are given up in order or lost, so that handlers end late; and
- * processes are killed, often again before what was restored was read.
+ * handled. Random actions: records are written and read, removed by compaction or retention, or cut
+ * off and written anew; handlers end in any order with any outcome, or take their worker with them;
+ * retries come due; poison and dead letters are stored, or not, or are said not to be; commits are
+ * built, stored, answered, refused, or lost with their process, with room for everything or for
+ * next to nothing; poison is cleared and looked for; partitions are given up in order or lost, so
+ * that handlers end late; and processes are killed, often again before what was restored was read.
  *
  * What must hold, whatever happens:
  *   - per key and owner, messages have their turn in order, each when all before it are settled,
@@ -27,11 +27,13 @@
  *   - attempts, crashes and due times come back as they were committed, nothing runs before it is
  *     due, more often than max_retries allows, or after a crash that is not recorded;
  *   - given up in order, nothing is forgotten;
- *   - max_pending_per_key is what may wait, and in the end all is settled and there is nothing
- * left.
+ *   - what is open is bounded by what may be handled, set aside and wait; what a text needs, by the
+ *     keys of that;
+ *   - in the end all is settled, and there is nothing left.
  *
  * Where keys share hashes, or a record that a text names was removed, a message may be handled
- * again (core/ledger.h); never may one be lost, or overtaken.
+ * again (core/ledger.h); never may one be lost, or overtaken. One whose crashes have reached
+ * max_crashes runs again if the process is killed before its dead letter is stored.
  */
 #include "order_walk.h"
 
@@ -129,6 +131,11 @@ static void draw_temper(void) {
         happens(64) ? rooms[below(sizeof rooms / sizeof rooms[0])] : SHOVE_LEDGER_METADATA_MAX;
     temper->broker_metadata_max = happens(32) ? below(600) : SHOVE_LEDGER_METADATA_MAX;
     temper->has_removals = happens(64);
+    /* What poisoned a key, and what a commit names, is not there any more: that is another matter.
+     */
+    temper->has_rewinds = happens(64) && !temper->policy.poisons &&
+                          temper->metadata_max == SHOVE_LEDGER_METADATA_MAX &&
+                          temper->broker_metadata_max == SHOVE_LEDGER_METADATA_MAX;
     temper->has_weak_hash = happens(24);
     temper->has_blind_acks = happens(96);
     if (temper->has_blind_acks) /* all is read again then, and believed before its end is reached */
@@ -247,6 +254,20 @@ static void clear_poison(void) {
         world_store_poison(partition, world->poison[below(world->poison_count)].key, -1);
 }
 
+/* Below what was read; and that is committed at once, so that no text speaks of what was there. */
+static void cut_log(struct claim *claim) {
+    if (claim == NULL || claim->is_revoking || claim->is_committing || claim->pending != NULL ||
+        claim->position == 0)
+        return;
+    const uint64_t most = (uint64_t)claim->position < 40 ? (uint64_t)claim->position : 40;
+    const int64_t offset = claim->position - 1 - (int64_t)below(most);
+    world_cut(claim->partition, offset);
+    control_rewind(claim, offset);
+    control_commit(claim);
+    world_store_commit(claim->partition, &claim->commit);
+    control_commit_answered(claim, 0);
+}
+
 /* What seldom happens. */
 static void strike(void) {
     const struct temper *temper = &walk.temper;
@@ -257,6 +278,8 @@ static void strike(void) {
         clear_poison();
     if (temper->has_removals && happens(64))
         world_remove((int)below(temper->partitions));
+    if (temper->has_rewinds && happens(48))
+        cut_log(any_claim());
     if (claim != NULL && !claim->is_revoking && happens(temper->revoke_chance))
         control_revoke(claim);
     if (happens(temper->lost_chance) && happens(64))
@@ -326,7 +349,7 @@ static void calm(void) {
     temper->ack_chance = 230;
     temper->crash_chance = temper->kill_chance = temper->lost_chance = temper->revoke_chance = 0;
     temper->refuse_chance = temper->hop_failure_chance = temper->clear_chance = 0;
-    temper->has_removals = false;
+    temper->has_removals = temper->has_rewinds = false;
     for (unsigned i = 0; i < temper->partitions; i++)
         worlds[i].log_end_max = worlds[i].log_end;
 }
@@ -394,7 +417,8 @@ static void print_tallies(void) {
         [TALLY_POISONED] = "poisoned",
         [TALLY_BLOCKED] = "times blocked",
         [TALLY_CRASHES] = "crashes",
-        [TALLY_REMOVED] = "removed"};
+        [TALLY_REMOVED] = "removed",
+        [TALLY_REWINDS] = "rewinds"};
     printf("%" PRIu64 " steps, %" PRIu64 " rounds", walk.step, walk.rounds);
     for (unsigned i = 0; i < TALLY_COUNT; i++)
         printf(", %" PRIu64 " %s", walk.tallies[i], names[i]);

@@ -46,6 +46,7 @@ enum tally {
     TALLY_BLOCKED,
     TALLY_CRASHES,
     TALLY_REMOVED,
+    TALLY_REWINDS,
     TALLY_COUNT
 };
 
@@ -57,6 +58,7 @@ struct temper { /* of a round; chances are of 256 */
     unsigned refuse_chance, hop_failure_chance, clear_chance;
     size_t max_pending, queued_max, aside_max, worker_slots, metadata_max, broker_metadata_max;
     bool has_removals;   /* compaction and retention */
+    bool has_rewinds;    /* the log is cut, and written anew */
     bool has_weak_hash;  /* keys share hashes */
     bool has_blind_acks; /* a poison record's place is not always told */
 };
@@ -152,6 +154,7 @@ void control_start(struct process *process, unsigned index);
 void control_kill(struct process *process);
 void control_assign(struct process *process, int partition);
 void control_revoke(struct claim *claim);
+void control_rewind(struct claim *claim, int64_t offset);
 void control_step(struct claim *claim, bool is_impatient);
 void control_lose(struct claim *claim);
 void control_feed(struct process *process);
@@ -209,6 +212,7 @@ size_t key_bytes(int key, char out[KEYS_MAX]);
 void world_begin(void);
 void world_write(int partition);
 void world_remove(int partition);
+void world_cut(int partition, int64_t offset);
 void world_store_poison(int partition, int key, int64_t offset);
 void world_store_commit(int partition, const struct commit *commit);
 int64_t world_next(int partition, int64_t offset); /* -1: none */
