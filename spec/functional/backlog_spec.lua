@@ -62,9 +62,28 @@ describe("a backlog", function()
     end)
 
     it("of messages that wait in place is no larger than 64 MiB", function()
-        local s = new("embedded", 150, 1024 * 1024, "dlq = true", 10)
-        local count = most(s, s:run { "--workers", "1" })
+        local s = stage.new("embedded", [[
+        local shove, stage = require "shove", require "stage"
+        local app = shove.registry { broker = stage.broker }
+        local topic = app:topic(stage.name "large", {
+          codec = "raw", sequenced = "skip", shards = 1, hold = { "1h" }, dlq = true,
+        })
+        app:register_fifo(topic, { prefetch = 10 }, function(msg)
+          stage.say(msg.key)
+          return shove.retry "later"
+        end)
+        app:on_start(function()
+          local body = ("x"):rep(1024 * 1024)
+          for i = 1, 100 do assert(shove.publish(topic, body, { key = i })) end
+        end)
+        return app
+        ]])
+        local p = s:run { "--workers", "1" }
+        p:wait_for("nothing new of a group is handled", 30000)
+        local count = #s:calls { queue = "said" }
         assert.is_true(count >= 60 and count <= 64 + 10, tostring(count))
+        stage.drain(p)
+        assert.are.equal(count, #s:calls { queue = "said" })
     end)
 
     it("of retries that the broker refuses is no longer than 10,000", function()
