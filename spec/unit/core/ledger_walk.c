@@ -453,7 +453,7 @@ static void retain(void) {
 /* --- Rounds */
 
 static void begin_round(void) {
-    static const size_t rooms[] = {0, 12, 20, 24, 40, 100, 400, SHOVE_LEDGER_METADATA_MAX, 4096};
+    static const size_t rooms[] = {0, 12, 20, 24, 40, 100, 400, SHOVE_LEDGER_METADATA_MAX};
     memset(walk.exists, 0, sizeof walk.exists);
     memset(walk.handled, 0, sizeof walk.handled);
     memset(walk.may_repeat, 0, sizeof walk.may_repeat);
