@@ -4,7 +4,7 @@
 --
 -- CHAOS_ROUNDS=20 rounds, CHAOS_SEED: of the first one. Of four rounds two are "skip" and two "fail_all", of each one with
 -- dynamic members and one with static ones. A dynamic member that leaves, or is dead for longer than its session, has its
--- partitions taken over, and takes some back when it joins again; a static one comes back to its own. One message in a
+-- partitions taken over, and takes some back when it joins again; a static one comes back to its own. One message in two
 -- thousand has a handler that runs for longer than the member would wait for it when it gives a partition up (the scene's
 -- SLOW_SECONDS), so that partitions are given up while one runs.
 
@@ -27,7 +27,7 @@ local KINDS = {
     { policy = "skip", membership = "static" }, { policy = "fail_all", membership = "dynamic" },
 }
 local SLEEP_MS = 20 -- of each handler, so that there are many at work whatever is hit
-local SLOW = 0.001
+local SLOW = 0.0005
 local DRAIN, DRAIN_MS = "40s", 60000 -- several handlers of SLOW_SECONDS, one after the other
 local STEP = 4000 -- messages that are finished between two blows
 local LOOK_MS, STEP_MS, END_MS, JOIN_MS = 100, 20000, 300000, 30000

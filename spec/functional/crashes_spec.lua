@@ -96,6 +96,22 @@ describe("a message that kills its process while no handler runs", function()
         end)
     end
 
+    it("has its process replaced at once: another is at work within a second and a half", function()
+        local s = hostile.new { broker = "embedded", handler = "shove.sleep '10ms'", group = "concurrent = true, prefetch = 4" }
+        local payloads = {}
+        for i = 1, 200 do payloads[i] = "slow " .. i end
+        s:publish("bad", payloads, "acked")
+        local p = s:run()
+        wait.until_true(function() return #s:lines_of(nil, "returned") >= 20 end, 10000, "work to go on")
+        local dead = p:children()[1]
+        uv.kill(dead, "sigkill")
+        wait.until_true(function()
+            local lines = s:lines_of(nil, "began")
+            return lines[#lines].pid ~= dead
+        end, 1500, "another process to be at work")
+        assert.are.equal(2, s:finish(p), p:transcript())
+    end)
+
     it("does not have innocent messages dead-lettered when others kill their processes", function()
         local s = hostile.new { broker = "embedded", handler = "shove.sleep '10ms'",
             group = "max_crashes = 1, concurrent = true, prefetch = 4" }
