@@ -179,7 +179,7 @@ for _, broker in ipairs(stage.brokers) do
                 assert_ends(result, CONFIG, 2, "line 4: ", s:name "fifo", words, "correct it in the script, or give --key",
                     "all 2 sent before are acknowledged")
             end
-            assert_ends(publish(s, "fifo", '{"misdeed":"index"}'), CONFIG, 0, "message 1: ", "app.lua:6:", -- long paths are cut in front
+            assert_ends(publish(s, "fifo", '{"misdeed":"index"}'), CONFIG, 0, "message 1: ", "app.lua:6:",
                 "nothing was published")
         end)
 
