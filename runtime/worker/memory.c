@@ -22,7 +22,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -118,14 +120,40 @@ static void mib(char out[static 24], int64_t size_bytes) {
     snprintf(out, 24, "%" PRId64 " MiB", size_bytes >> 20);
 }
 
+/* To the hard limit. False: it is there. */
+static bool raise_limit(struct rlimit *normal) {
+    if (getrlimit(RLIMIT_DATA, normal) != 0 || normal->rlim_cur == normal->rlim_max) {
+        return false;
+    }
+    struct rlimit raised = {.rlim_cur = normal->rlim_max, .rlim_max = normal->rlim_max};
+    return setrlimit(RLIMIT_DATA, &raised) == 0;
+}
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+/* In place of libc's, for LuaJIT: it makes its machine code writable to add to it, and where it may
+ * not, it ends the process. What is writable counts against the limit. */
+int mprotect(void *address, size_t size, int protection) {
+    struct rlimit normal;
+    if (syscall(SYS_mprotect, address, size, protection) == 0) {
+        return 0;
+    }
+    if (errno != ENOMEM || !raise_limit(&normal)) {
+        return -1;
+    }
+    const int rc = (int)syscall(SYS_mprotect, address, size, protection);
+    const int code = errno;
+    setrlimit(RLIMIT_DATA, &normal);
+    errno = code;
+    return rc;
+}
+#endif
+
 static void judge(struct shove_host *host) {
     struct rlimit normal;
-    if (getrlimit(RLIMIT_DATA, &normal) != 0 || normal.rlim_cur == normal.rlim_max) {
+    if (!raise_limit(&normal)) {
         collect_protected(host);
         return;
     }
-    struct rlimit raised = {.rlim_cur = normal.rlim_max, .rlim_max = normal.rlim_max};
-    setrlimit(RLIMIT_DATA, &raised);
     collect_protected(host);
     setrlimit(RLIMIT_DATA, &normal);
     host->is_spent = host->is_spent || !can_have(host->L, (size_t)normal.rlim_cur / SPENT_BELOW);

@@ -74,6 +74,22 @@ describe("a worker's memory", function()
             assert.is_nil(next(pids, (next(pids))), "one process handled them all")
         end)
 
+    rig.it_limited("leaves room for machine code: loops that become hot while all is used up do not end the process", function()
+        local s = hostile.new { broker = "embedded", group = "max_retries = 0", handler = [[
+            local loops, kept = {}, {}
+            for i = 1, 200 do
+                loops[i] = loadstring(("local s = 0 for i = 1, 500 do s = s + i % " .. i .. " end return s"))
+            end
+            pcall(function() while true do kept[#kept + 1] = ("x"):rep(1e5) .. #kept end end)
+            pcall(function() while true do kept = { kept } end end)
+            for i = 1, 200 do pcall(loops[i]) end
+            kept[#kept + 1] = ("x"):rep(1e8)]] }
+        s:publish("bad", { "first", "second" }, "dead")
+        s:publish_good(20)
+        local p = s:run(unpack(LIMIT))
+        assert.are.equal(0, s:finish(p, 60000), p:transcript())
+    end)
+
     rig.it_limited("that is used up inside lua-cjson ends the process: that is a crash of the message", function()
         local s = hostile.new { broker = "embedded", group = "max_crashes = 2",
             handler = "if kind == 'culprit' then return encode { ('x'):rep(3e7), ('y'):rep(3e7) } end" }

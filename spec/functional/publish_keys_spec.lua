@@ -7,6 +7,7 @@ local tmp = require "spec.support.tmp"
 local wait = require "spec.support.wait"
 
 local USAGE, STOPPED, CONFIG = 64, 1, 78
+local GROUPS = 5 -- of the script
 
 local SOURCE = [[
 local shove, stage = require "shove", require "stage"
@@ -83,6 +84,8 @@ end
 local function keys_of(s, queue, count)
     local p = s:run { "--workers", "1" }
     local keys = {}
+    -- Who leaves while it joins keeps the next run of its group waiting.
+    wait.until_true(function() return #stage.lines(p, "partitions assigned") >= GROUPS end, 30000, "all groups to have joined")
     for _, call in ipairs(s:wait_calls(count, { queue = queue })) do keys[call.payload] = call.key or "(none)" end
     stage.drain(p)
     return keys
