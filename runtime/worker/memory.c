@@ -132,6 +132,7 @@ static bool raise_limit(struct rlimit *normal) {
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 /* In place of libc's, for LuaJIT: it makes its machine code writable to add to it, and where it may
  * not, it ends the process. What is writable counts against the limit. */
+// NOLINTNEXTLINE(readability-inconsistent-declaration-parameter-name): libc's are reserved
 int mprotect(void *address, size_t size, int protection) {
     struct rlimit normal;
     if (syscall(SYS_mprotect, address, size, protection) == 0) {
