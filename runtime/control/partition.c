@@ -3,9 +3,8 @@
  * Revoke protocol (one owner, bounded waits, nothing blocks): revoking -> nothing more is fed and
  * what was taken but not submitted, or waits to be handled again, is left to the next owner -> when
  * nothing of the partition is in a worker or on a hop, or after shove_revocation_wait_ms -> last
- * commit
- * -> when it is answered, refused for good, or after SHOVE_REVOKE_COMMIT_MS -> the rest is orphaned
- * -> release.
+ * commit -> when it is answered, refused for good, or after SHOVE_REVOKE_COMMIT_MS -> the rest is
+ * orphaned -> release.
  */
 #include "control/partition.h"
 

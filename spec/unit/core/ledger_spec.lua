@@ -1,7 +1,6 @@
 -- The ledger by example; ledger_walk.c, run at the end, looks for what nobody thought of.
 local ffi = require "ffi"
-local uv = require "luv"
-local process = require "spec.support.process"
+local walk = require "spec.support.walk"
 local C, constants = require("spec.support.c").include "core/ledger.h"
 
 local METADATA_MAX = constants.SHOVE_LEDGER_METADATA_MAX
@@ -488,24 +487,10 @@ describe("What waits behind an open message of its key", function()
 end)
 
 describe("A random walk of the ledger agrees with a naive model", function()
-    local folder = assert(uv.exepath()):match "^(.*)/"
     local STEPS = "3000000"
-
-    local function walk(seed)
-        local result = process.run({ folder .. "/ledger_walk", seed, STEPS }, 120000)
-        assert.are.equal(0, result.code, result.process:transcript())
+    local seeds = { "1", "20260131", "18446744073709551615" }
+    walk.specs("ledger_walk", { steps = STEPS, seeds = seeds }, function(result, seed)
         assert.truthy(result.stdout:find("seed " .. seed, 1, true), result.stdout)
-        local steps = tonumber(result.stdout:match "(%d+) steps")
-        assert.is_true(steps >= tonumber(STEPS))
-    end
-
-    for _, seed in ipairs { "1", "20260131", "18446744073709551615" } do
-        it(("with seed %s"):format(seed), function() walk(seed) end)
-    end
-
-    local fresh = ("%d%06d"):format(os.time(), select(2, uv.gettimeofday()))
-    it(("with a fresh seed, this time %s"):format(fresh), function()
-        print("  ledger_walk: seed " .. fresh)
-        walk(fresh)
+        assert.is_true(tonumber(result.stdout:match "(%d+) steps") >= tonumber(STEPS))
     end)
 end)

@@ -26,6 +26,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "chance.h"
 #include "core/ledger.h"
 
 #define OFFSETS_MAX 4096
@@ -78,10 +79,7 @@ static struct walk walk;
 /* --- Chance */
 
 static uint64_t draw(void) {
-    uint64_t z = (walk.random += UINT64_C(0x9E3779B97F4A7C15)); /* splitmix64 */
-    z = (z ^ z >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
-    z = (z ^ z >> 27) * UINT64_C(0x94D049BB133111EB);
-    return z ^ z >> 31;
+    return chance_draw(&walk.random);
 }
 
 static uint64_t below(uint64_t bound) {

@@ -36,6 +36,7 @@
  * max_crashes runs again if the process is killed before its dead letter is stored.
  */
 #include "order_walk.h"
+#include "chance.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -54,10 +55,7 @@ static unsigned burst; /* steps in which kills are frequent */
 /* --- Chance and verdict */
 
 static uint64_t draw(void) {
-    uint64_t z = (walk.random += UINT64_C(0x9E3779B97F4A7C15)); /* splitmix64 */
-    z = (z ^ z >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
-    z = (z ^ z >> 27) * UINT64_C(0x94D049BB133111EB);
-    return z ^ z >> 31;
+    return chance_draw(&walk.random);
 }
 
 uint64_t below(uint64_t bound) {

@@ -1,7 +1,6 @@
 -- The sequence by example; sequence_walk.c, run at the end, looks for what nobody thought of.
 local ffi = require "ffi"
-local uv = require "luv"
-local process = require "spec.support.process"
+local walk = require "spec.support.walk"
 local C = require("spec.support.c").include "core/sequence.h"
 
 local VERDICTS = { [0] = "turn", "waits", "full", "no memory" }
@@ -103,46 +102,18 @@ describe("a sequence", function()
 end)
 
 describe("a random walk of the sequence beside a naive model", function()
-    local folder = uv.exepath():match "^(.*)/"
     local STEPS = "1000000"
-
-    local function walk(seed)
-        local result = process.run({ folder .. "/sequence_walk", seed, STEPS }, 120000)
-        assert.are.equal(0, result.code, result.process:transcript())
+    walk.specs("sequence_walk", { steps = STEPS, seeds = { "1", "20260131" } }, function(result)
         assert.are.equal(STEPS, result.stdout:match "(%d+) steps")
         assert.is_true(tonumber(result.stdout:match "(%d+) refused") > 1000, result.stdout)
-    end
-
-    for _, seed in ipairs { "1", "20260131" } do
-        it("with seed " .. seed, function() walk(seed) end)
-    end
-
-    local fresh = ("%d%06d"):format(os.time(), select(2, uv.gettimeofday()))
-    it(("with a fresh seed, this time %s"):format(fresh), function()
-        print("  sequence_walk: seed " .. fresh)
-        walk(fresh)
     end)
 end)
 
 -- The sequence, the ledger, poison and outcomes together, as control puts them together.
 describe("a random walk of a sequenced topic beside a naive reference", function()
-    local folder = uv.exepath():match "^(.*)/"
     local STEPS = "3000000"
-
-    local function walk(seed)
-        local result = process.run({ folder .. "/order_walk", seed, STEPS }, 120000)
-        assert.are.equal(0, result.code, result.process:transcript())
+    walk.specs("order_walk", { steps = STEPS, seeds = { "1", "20260131" } }, function(result)
         assert.is_true(tonumber(result.stdout:match "(%d+) steps") >= tonumber(STEPS))
         assert.is_true(tonumber(result.stdout:match "(%d+) claims killed") > 100, result.stdout)
-    end
-
-    for _, seed in ipairs { "1", "20260131" } do
-        it("with seed " .. seed, function() walk(seed) end)
-    end
-
-    local fresh = ("%d%06d"):format(os.time(), select(2, uv.gettimeofday()))
-    it(("with a fresh seed, this time %s"):format(fresh), function()
-        print("  order_walk: seed " .. fresh)
-        walk(fresh)
     end)
 end)

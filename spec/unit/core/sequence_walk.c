@@ -20,6 +20,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "chance.h"
 #include "core/sequence.h"
 
 #define MESSAGES_MAX 96
@@ -44,10 +45,7 @@ static struct walk {
 
 /* SplitMix64 (Steele, Lea, Flood 2014). */
 static uint64_t draw(void) {
-    uint64_t z = (walk.random += 0x9e3779b97f4a7c15u);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
+    return chance_draw(&walk.random);
 }
 
 static uint32_t below(uint32_t limit) {
