@@ -145,6 +145,17 @@ static int wait_note(struct shove_keys *keys, struct shove_error *error) {
     return 0;
 }
 
+static int explain_break(const struct shove_keys *keys, int code, struct shove_error *error) {
+    if (code == SHOVE_ENOMEM)
+        return shove_error_set(error, code,
+                               "no key for '%s': out of memory for what its process said",
+                               keys->options.topic);
+    return shove_error_set(error, SHOVE_ECONFIG,
+                           "no key for '%s': the process that ran the topic's key function broke "
+                           "its channel",
+                           keys->options.topic);
+}
+
 static int find_key(struct shove_keys *keys, struct shove_keyed *out, struct shove_error *error) {
     struct shove_note note;
     const uint8_t *payload;
@@ -152,10 +163,7 @@ static int find_key(struct shove_keys *keys, struct shove_keyed *out, struct sho
         bool was_running = keys->loader.is_running;
         int found = shove_loader_next(&keys->loader, &note, &payload);
         if (found < 0)
-            return shove_error_set(error, SHOVE_ECONFIG,
-                                   "no key for '%s': the process that ran the topic's key function "
-                                   "broke its channel",
-                                   keys->options.topic);
+            return explain_break(keys, found, error);
         if (found == 0 && !was_running)
             return explain_end(keys, error);
         int code = 0;

@@ -86,8 +86,10 @@ static void print_workers(const json_t *workers) {
     fputs("  workers:", stdout);
     json_array_foreach(workers, index, worker) {
         const json_t *pid = json_object_get(worker, "pid");
-        printf("%s %" JSON_INTEGER_FORMAT " %s", index > 0 ? "," : "", json_integer_value(pid),
-               text_of(worker, "state"));
+        fputs(index > 0 ? ", " : " ", stdout);
+        if (json_is_integer(pid))
+            printf("%" JSON_INTEGER_FORMAT " ", json_integer_value(pid));
+        fputs(text_of(worker, "state"), stdout);
     }
     fputc('\n', stdout);
 }
@@ -112,6 +114,8 @@ static void print_run(const json_t *run) {
     print_brokers(brokers);
     fputc('\n', stdout);
     print_workers(json_object_get(run, "workers"));
+    if (json_is_string(json_object_get(run, "error")))
+        printf("  %s\n", text_of(run, "error"));
     print_groups(json_object_get(run, "groups"), json_array_size(brokers) > 1);
 }
 
@@ -150,6 +154,9 @@ static int show(const struct status_options *given, const char *app) {
         if (given->watches && count > 0)
             usleep(WATCH_INTERVAL_US);
     } while (given->watches && count > 0);
+    if (was_there && given->watches)
+        return app == NULL ? shove_report(0, "nothing is running here any more")
+                           : shove_report(0, "%s is not running here any more", app);
     if (was_there)
         return 0;
     if (app == NULL)

@@ -9,6 +9,8 @@
 #ifndef SHOVE_CONTROL_ABORT_POINT_H
 #define SHOVE_CONTROL_ABORT_POINT_H
 
+#include <stdint.h>
+
 enum shove_step {
     SHOVE_STEP_TAKEN = 1,     /* a record came out of its partition's queue */
     SHOVE_STEP_OPENED,        /* its ledger slot is open */
@@ -23,11 +25,19 @@ enum shove_step {
 
 /* And one place where it can be held up, between reading the clocks of a round and the round's
  * work: SHOVE_STALL=EVERY:MS stops control for MS milliseconds in each EVERY-th round, as a busy
- * machine might. */
+ * machine might.
+ *
+ * And one time that passes faster: SHOVE_HURRY=MS has `ms` milliseconds count as `limit_ms` when it
+ * is MS or more. */
 #ifdef SHOVE_ABORT_POINTS
 void shove_abort_point(enum shove_step step);
 void shove_stall_point(void);
+int64_t shove_hurried_ms(int64_t ms, int64_t limit_ms);
 #else
+static inline int64_t shove_hurried_ms(int64_t ms, int64_t limit_ms) {
+    (void)limit_ms;
+    return ms;
+}
 static inline void shove_stall_point(void) {
 }
 static inline void shove_abort_point(enum shove_step step) {

@@ -15,9 +15,14 @@
 #include "control/cluster.h"
 #include "control/metrics.h"
 #include "control/reload.h"
+#include "control/replacement.h"
 
 #define CONNECTIONS_MAX 32u
 #define IDLE_SECONDS 10u
+/* While half of the connections are taken, a further one has less time, so that ones that say
+ * nothing never hold up the others for longer than that. */
+#define CROWDED_CONNECTIONS (CONNECTIONS_MAX / 2)
+#define CROWDED_IDLE_SECONDS 1u
 #define REQUEST_BYTES_MAX ((size_t)16384)
 #define BACKLOG 32
 #define TEXT_TYPE "text/plain; charset=utf-8"
@@ -29,6 +34,7 @@ struct shove_admin {
     uv_poll_t poll;
     uv_timer_t timer;     /* what libmicrohttpd wants to be called for when nothing happens */
     unsigned connections; /* after the last call */
+    unsigned open_count;
 };
 
 /* ---- is it ready ---- */
@@ -61,6 +67,10 @@ static bool is_ready(struct shove_control *control, struct shove_buffer *out) {
     bool all_are = !shove_reload_awaits_group(control);
     if (!all_are)
         shove_buffer_append_text(out, "a group of the reloaded app has not joined yet\n");
+    if (!shove_replacement_is_staffed(control)) {
+        shove_buffer_append_text(out, "no worker is ready to take messages\n");
+        all_are = false;
+    }
     for (uint32_t i = 0; i < control->cluster_count; i++) {
         if (control->clusters[i].is_away)
             shove_buffer_printf(out, "broker '%s' cannot be reached\n", control->clusters[i].url);
@@ -142,6 +152,18 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, 
     shove_buffer_init(&answer.body);
     compose(admin->control, method, path, &answer);
     return send_answer(connection, &answer);
+}
+
+static void on_connection(void *ctx, struct MHD_Connection *connection, void **socket_context,
+                          enum MHD_ConnectionNotificationCode code) {
+    struct shove_admin *admin = ctx;
+    (void)socket_context;
+    if (code != MHD_CONNECTION_NOTIFY_STARTED) {
+        admin->open_count--;
+        return;
+    }
+    if (admin->open_count++ >= CROWDED_CONNECTIONS)
+        MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, CROWDED_IDLE_SECONDS);
 }
 
 /* ---- on control's loop ---- */
@@ -238,7 +260,8 @@ static int start_daemon(struct shove_admin *admin, int fd, struct shove_error *e
     admin->daemon = MHD_start_daemon(
         MHD_USE_EPOLL, 0, NULL, NULL, on_request, admin, MHD_OPTION_LISTEN_SOCKET, fd,
         MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, IDLE_SECONDS,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, REQUEST_BYTES_MAX, MHD_OPTION_END);
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, REQUEST_BYTES_MAX, MHD_OPTION_NOTIFY_CONNECTION,
+        on_connection, admin, MHD_OPTION_END);
     if (!admin->daemon) {
         close(fd);
         return shove_error_set(error, SHOVE_EIO, "--listen: the HTTP server cannot be started");

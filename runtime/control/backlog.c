@@ -14,8 +14,13 @@ static bool has_too_many_waiting(const struct shove_flow *flow) {
     return !flow->policy.is_sequenced && flow->waiting_count >= SHOVE_BACKLOG_MAX;
 }
 
+/* Those that hop before their turn are bounded by their key and their partition (sequencing.h). */
+static bool has_too_many_hopping(const struct shove_flow *flow) {
+    return flow->hopping_count - flow->ahead_count >= SHOVE_BACKLOG_MAX;
+}
+
 bool shove_backlog_is_full(const struct shove_flow *flow) {
-    return has_too_many_waiting(flow) || flow->hopping_count >= SHOVE_BACKLOG_MAX ||
+    return has_too_many_waiting(flow) || has_too_many_hopping(flow) ||
            flow->suspects.count >= SHOVE_BACKLOG_SUSPECTS_MAX ||
            flow->aside_bytes >= flow->control->arena_bytes;
 }
@@ -23,7 +28,7 @@ bool shove_backlog_is_full(const struct shove_flow *flow) {
 static const char *remedy(const struct shove_flow *flow) {
     if (flow->suspects.count >= SHOVE_BACKLOG_SUSPECTS_MAX)
         return "find out why the handler kills its workers: these are handled one at a time";
-    if (flow->hopping_count >= SHOVE_BACKLOG_MAX || flow->hopping_count > flow->waiting_count)
+    if (has_too_many_hopping(flow) || flow->hopping_count > flow->waiting_count)
         return "find out why the broker does not store retries and dead letters; it goes on by "
                "itself when it does";
     if (flow->policy.is_sequenced)

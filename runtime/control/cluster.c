@@ -14,6 +14,7 @@
 #include "control/partition.h"
 #include "control/poisoning.h"
 #include "control/publish.h"
+#include "control/reload.h"
 #include "core/topology_change.h"
 
 #define CLOSE_TIMEOUT_MS 3000
@@ -23,6 +24,13 @@
 static void count_error(struct shove_cluster *cluster, int code) {
     if (code < 0 && code > -SHOVE_BACKEND_ERROR_KINDS)
         cluster->errors[-code]++;
+}
+
+/* Adds which broker it is about. */
+static int explain(const struct shove_cluster *cluster, int rc, struct shove_error *error) {
+    if (rc < 0 && shove_cluster_label(cluster))
+        shove_error_prefix(error, "broker '%s'", cluster->url);
+    return rc;
 }
 
 static void on_assigned(void *ctx, struct shove_subscription *subscription,
@@ -104,6 +112,15 @@ static void on_notice(void *ctx, int code, const char *text) {
                      NULL);
 }
 
+static void on_declared(void *ctx, void *opaque, int code, const char *text) {
+    const struct shove_cluster *cluster = ctx;
+    struct shove_error error = {.code = 0};
+    if (code != 0)
+        shove_error_set(&error, code, "%s", text);
+    shove_reload_declared(cluster->control, (uint32_t)(uintptr_t)opaque,
+                          explain(cluster, code, &error), error.text);
+}
+
 static const struct shove_transport_events EVENTS = {
     .assigned = on_assigned,
     .revoking = on_revoking,
@@ -112,6 +129,7 @@ static const struct shove_transport_events EVENTS = {
     .produced = on_produced,
     .committed = on_committed,
     .scanned = on_scanned,
+    .declared = on_declared,
     .ended = on_ended,
     .reached = on_reached,
     .notice = on_notice,
@@ -151,17 +169,10 @@ static int open_one(struct shove_cluster *cluster, const struct shove_broker *br
         .events = &EVENTS,
         .ctx = cluster,
         .timeout_ms = control->options->connect_timeout_ms,
-        .max_message_size_bytes = shove_topology_largest_message(&control->topology),
+        .max_message_size_bytes = control->largest_message_bytes,
         .instance = "shove",
     };
     return cluster->ops->open(&config, &cluster->transport, error);
-}
-
-/* Adds which broker it is about. */
-static int explain(const struct shove_cluster *cluster, int rc, struct shove_error *error) {
-    if (rc != 0 && shove_cluster_label(cluster))
-        shove_error_prefix(error, "broker '%s'", cluster->url);
-    return rc;
 }
 
 int shove_clusters_open(struct shove_control *control, struct shove_error *error) {
@@ -176,16 +187,31 @@ int shove_clusters_open(struct shove_control *control, struct shove_error *error
     return rc;
 }
 
+/* One that is known to be away is not waited for: whoever asked for the reload would wait, too. */
+static int declare_new(struct shove_cluster *cluster, const struct shove_topology *next,
+                       uint32_t broker, uint32_t number, struct shove_error *error) {
+    if (cluster->is_away)
+        return shove_error_set(
+            error, SHOVE_EUNREACHABLE,
+            "the broker cannot be reached, and the app has new topics there: reload "
+            "again when it is back");
+    return shove_declare_topology_start(cluster->transport, next, broker, (void *)(uintptr_t)number,
+                                        error);
+}
+
 int shove_clusters_declare_new(struct shove_control *control, const struct shove_topology *next,
-                               struct shove_error *error) {
-    int rc = 0;
-    for (uint32_t i = 0; rc == 0 && i < control->cluster_count; i++) {
+                               uint32_t number, struct shove_error *error) {
+    int unanswered = 0;
+    for (uint32_t i = 0; i < control->cluster_count; i++) {
         struct shove_cluster *cluster = &control->clusters[i];
-        if (shove_topology_has_new_topics(&control->topology, next, i))
-            rc =
-                explain(cluster, shove_declare_topology(cluster->transport, next, i, error), error);
+        if (!shove_topology_has_new_topics(&control->topology, next, i))
+            continue;
+        const int rc = explain(cluster, declare_new(cluster, next, i, number, error), error);
+        if (rc < 0)
+            return rc;
+        unanswered += rc;
     }
-    return rc;
+    return unanswered;
 }
 
 void shove_clusters_close(struct shove_control *control) {

@@ -16,9 +16,11 @@ int shove_clusters_init(struct shove_control *control, struct shove_error *error
  * What open and declare return; the text says which broker. */
 int shove_clusters_open(struct shove_control *control, struct shove_error *error);
 
-/* Declares the topics of those brokers where `next` has some that the app has not. Blocks. */
+/* Begins to declare the topics of those brokers where `next` has some that the app has not. Returns
+ * how many of them have yet to answer, each by shove_reload_declared with `number`; 0: all is done.
+ * Negative: what declare returns, and the text says which broker; some may answer all the same. */
 int shove_clusters_declare_new(struct shove_control *control, const struct shove_topology *next,
-                               struct shove_error *error);
+                               uint32_t number, struct shove_error *error);
 
 /* Closes what is open; it may not be used any more, but is there until the release. */
 void shove_clusters_close(struct shove_control *control);

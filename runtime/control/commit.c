@@ -5,6 +5,10 @@
  * later, as long as the partition is ours. A commit carries the frontier and, in its metadata,
  * what is still open beyond it (core/ledger.h): as much of it as the broker takes, which only its
  * refusals tell (offset.metadata.max.bytes).
+ *
+ * Building the text costs time in proportion to what is open. A retry in place is worth a commit at
+ * once, unless that is so much that such commits would keep the loop busy: then the next round is
+ * soon enough.
  */
 #include "control/commit.h"
 
@@ -13,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "control/abort_point.h"
 #include "control/cluster.h"
@@ -23,6 +28,7 @@
 #define RETRY_MS 100
 #define CUT_MS 1000
 #define LINE_INTERVAL_MS 60000
+#define REST_SHARE 20 /* of a flow's time at most one part in so many, for retries */
 
 struct built { /* a commit being built, and the texts it borrows */
     struct shove_commit *commits;
@@ -66,6 +72,15 @@ static void watch_coverage(struct shove_partition *partition) {
         open, "again", repeated, SHOVE_CLUSTER_FIELD(flow->cluster), NULL);
 }
 
+/* One was built. Those of several partitions add up; with the next round all is said anyway. */
+static void rest(struct shove_flow *flow, int64_t took_us) {
+    const int64_t now_ms = flow->control->now_ms;
+    int64_t until_ms = flow->retry_commit_ms > now_ms ? flow->retry_commit_ms : now_ms;
+    until_ms += took_us * REST_SHARE / 1000;
+    const int64_t next_round_ms = now_ms + SHOVE_COMMIT_INTERVAL_MS;
+    flow->retry_commit_ms = until_ms < next_round_ms ? until_ms : next_round_ms;
+}
+
 /* Without memory for its text a partition stays dirty, and is offered later. */
 static void add(struct built *built, struct shove_partition *partition) {
     const struct shove_control *control = partition->flow->control;
@@ -75,7 +90,9 @@ static void add(struct built *built, struct shove_partition *partition) {
     if (!metadata)
         return;
     built->metadata[built->count] = metadata;
+    const int64_t began_us = shove_clock_mono_us();
     shove_ledger_metadata(&partition->ledger, metadata, room, &partition->coverage);
+    rest(partition->flow, shove_clock_mono_us() - began_us);
     partition->metadata_size = strlen(metadata);
     if (partition->coverage.may_repeat == 0)
         partition->cut_since_ms = 0;
@@ -162,17 +179,26 @@ void shove_commit_partition(struct shove_partition *partition) {
     built_release(&built);
 }
 
-static void report(struct shove_partition *partition, const struct shove_commit *commit) {
-    struct shove_flow *flow = partition->flow;
-    if (!shove_flow_may_log(flow))
-        return;
+void shove_commit_retry(struct shove_partition *partition) {
+    if (partition->flow->control->now_ms >= partition->flow->retry_commit_ms)
+        shove_commit_partition(partition);
+}
+
+static void report(const struct shove_partition *partition, const struct shove_commit *commit,
+                   enum shove_log_level level, const char *words) {
     char offset[32];
     char number[16];
     snprintf(offset, sizeof(offset), "%" PRId64, commit->offset);
     snprintf(number, sizeof(number), "%d", (int)partition->claim->partition);
-    shove_log_fields(SHOVE_LOG_WARN, "a commit was not accepted and will be offered again", "topic",
-                     partition->topic, "partition", number, "offset", offset, "code",
-                     shove_error_name(commit->code), NULL);
+    shove_log_fields(level, words, "topic", partition->topic, "partition", number, "offset", offset,
+                     commit->code != 0 ? "code" : NULL, shove_error_name(commit->code), NULL);
+}
+
+static void report_refused(const struct shove_partition *partition,
+                           const struct shove_commit *commit) {
+    if (shove_flow_may_log(partition->flow))
+        report(partition, commit, SHOVE_LOG_WARN,
+               "a commit was not accepted and will be offered again");
 }
 
 /* A smaller text is offered at once. What was refused decides, not what is the limit now: of
@@ -214,12 +240,13 @@ void shove_commit_answered(struct shove_flow *flow, const struct shove_commit *c
         if (commits[i].code == 0) {
             partition->last_commit_code = 0;
             partition->commit_acknowledged = partition->commit_sequence;
+            report(partition, &commits[i], SHOVE_LOG_DEBUG, "a position was committed");
         } else {
             refused(partition, commits[i].code);
             if (commits[i].code == SHOVE_ETOOLARGE && partition->metadata_size > 0)
                 shrink_metadata(partition);
             else
-                report(partition, &commits[i]);
+                report_refused(partition, &commits[i]);
         }
     }
     for (size_t i = 0; i < count; i++) {

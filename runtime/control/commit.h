@@ -13,6 +13,10 @@ void shove_commit_round(struct shove_control *control);
  * handler, or the next round, sends what is new then). */
 void shove_commit_partition(struct shove_partition *partition);
 
+/* The same, for what a retry in place counts; or the next round, where so much is open that saying
+ * it takes a while. */
+void shove_commit_retry(struct shove_partition *partition);
+
 /* Of any partition that is still ours. */
 bool shove_commit_is_under_way(const struct shove_control *control);
 

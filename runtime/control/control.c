@@ -9,6 +9,7 @@
  */
 #include "control/control.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -43,14 +44,15 @@
 #include "control/publish.h"
 #include "control/reload.h"
 #include "control/remote.h"
+#include "control/replacement.h"
 #include "control/revocation.h"
 #include "control/scaling.h"
 #include "control/sequencing.h"
 #include "control/state.h"
 #include "control/strategy.h"
 #include "control/supervision.h"
+#include "control/watchdog.h"
 
-#define WATCH_INTERVAL_MS 250
 #define REPORT_INTERVAL_MS 1000
 #define START_WAIT_MS 10000
 #define MIN_SLOTS 1024u
@@ -157,12 +159,14 @@ static void on_commit_timer(uv_timer_t *timer) {
 static void on_watch_timer(uv_timer_t *timer) {
     struct shove_control *control = timer->data;
     control->now_ms = (int64_t)uv_now(&control->loop);
+    shove_watchdog_begin(control);
     shove_strategy_watch(control);
     shove_pool_watch(control);
     if (control->phase == SHOVE_PHASE_RUNNING) {
         shove_age_watch(control);
         shove_backlog_watch(control);
     }
+    shove_replacement_watch(control);
     shove_supervision_watch(control);
     shove_poisoning_watch(control);
     shove_reload_watch(control);
@@ -183,6 +187,27 @@ static void on_report_timer(uv_timer_t *timer) {
         shove_revocation_report(control);
 }
 
+/* Called in a signal handler, too. */
+static bool has_terminal(void) {
+    const int fd = open("/dev/tty", O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+/* As nohup leaves it. */
+static bool is_hangup_ignored(void) {
+    struct sigaction action;
+    return sigaction(SIGHUP, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
+/* What a SIGHUP means; not of the run, because it may come while no loop listens. */
+static struct {
+    volatile bool has_terminal; /* at the start, and it was not closed since */
+    bool outlives_terminal;
+    volatile sig_atomic_t wants_reload;
+} hangup;
+
 /* While the script is loaded and the broker is waited for, no loop listens; and there is nothing to
  * finish, as nothing was consumed. */
 static void leave_at_once(int number) {
@@ -190,10 +215,26 @@ static void leave_at_once(int number) {
     _exit(0);
 }
 
+/* What is being loaded may be what was there before: the reload follows. */
+static void hang_up_early(int number) {
+    const int saved = errno;
+    if (!hangup.has_terminal || has_terminal())
+        hangup.wants_reload = 1;
+    else if (!hangup.outlives_terminal)
+        leave_at_once(number);
+    else
+        hangup.has_terminal = false;
+    errno = saved;
+}
+
 static void catch_early_signals(void) {
     const struct sigaction action = {.sa_handler = leave_at_once};
+    const struct sigaction early_hangup = {.sa_handler = hang_up_early, .sa_flags = SA_RESTART};
     /* Who asks over the socket, or reads the log, may go away at any time. */
     const struct sigaction ignored = {.sa_handler = SIG_IGN};
+    hangup.has_terminal = has_terminal();
+    hangup.outlives_terminal = is_hangup_ignored();
+    sigaction(SIGHUP, &early_hangup, NULL);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGPIPE, &ignored, NULL);
@@ -218,23 +259,9 @@ static void on_signal(uv_signal_t *signal, int number) {
         shove_drain_abort(control);
 }
 
-static bool has_terminal(void) {
-    const int fd = open("/dev/tty", O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    if (fd >= 0)
-        close(fd);
-    return fd >= 0;
-}
-
-/* As nohup leaves it. */
-static bool is_hangup_ignored(void) {
-    struct sigaction action;
-    return sigaction(SIGHUP, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
-}
-
 static void terminal_closed(uv_signal_t *signal, int number) {
-    struct shove_control *control = signal->data;
-    control->has_terminal = false;
-    if (control->outlives_terminal)
+    hangup.has_terminal = false;
+    if (hangup.outlives_terminal)
         shove_log(SHOVE_LOG_INFO, "the terminal was closed: the app goes on");
     else
         on_signal(signal, number);
@@ -244,8 +271,10 @@ static void terminal_closed(uv_signal_t *signal, int number) {
 static void on_hangup(uv_signal_t *signal, int number) {
     struct shove_control *control = signal->data;
     struct shove_error error;
-    if (control->has_terminal && !has_terminal())
+    if (hangup.has_terminal && !has_terminal())
         terminal_closed(signal, number);
+    else if (control->phase == SHOVE_PHASE_STARTING)
+        hangup.wants_reload = 1;
     else if (shove_reload_ask(control, "SIGHUP", &error) != 0)
         shove_log(SHOVE_LOG_WARN, "SIGHUP reloads nothing: %s", error.text);
 }
@@ -282,18 +311,17 @@ static int init_loop(struct shove_control *control, struct shove_error *error) {
 
 static void start_handles(struct shove_control *control) {
     uv_update_time(&control->loop); /* it has stood still while the broker was waited for */
-    control->now_ms = control->started_ms = (int64_t)uv_now(&control->loop);
+    control->now_ms = control->started_ms = control->watched_ms = (int64_t)uv_now(&control->loop);
     uv_poll_start(&control->wake_poll, UV_READABLE, on_wake);
     uv_prepare_start(&control->prepare, on_prepare);
     uv_check_start(&control->check, on_check);
     uv_timer_start(&control->commit_timer, on_commit_timer, SHOVE_COMMIT_INTERVAL_MS,
                    SHOVE_COMMIT_INTERVAL_MS);
-    uv_timer_start(&control->watch_timer, on_watch_timer, WATCH_INTERVAL_MS, WATCH_INTERVAL_MS);
+    uv_timer_start(&control->watch_timer, on_watch_timer, SHOVE_WATCH_INTERVAL_MS,
+                   SHOVE_WATCH_INTERVAL_MS);
     uv_timer_start(&control->drain_timer, on_report_timer, REPORT_INTERVAL_MS, REPORT_INTERVAL_MS);
     uv_signal_start(&control->sigint, on_signal, SIGINT);
     uv_signal_start(&control->sigterm, on_signal, SIGTERM);
-    control->has_terminal = has_terminal();
-    control->outlives_terminal = is_hangup_ignored();
     uv_signal_start(&control->sighup, on_hangup, SIGHUP);
 }
 
@@ -325,7 +353,8 @@ static void size_workers(struct shove_control *control) {
     control->slot_count = MIN_SLOTS;
     while (control->slot_count < peak && control->slot_count < MAX_SLOTS)
         control->slot_count *= 2;
-    size_t wanted = (size_t)shove_topology_largest_message(&control->topology) * 4;
+    control->largest_message_bytes = shove_topology_largest_message(&control->topology);
+    size_t wanted = (size_t)control->largest_message_bytes * 4;
     control->arena_bytes = wanted > MIN_ARENA_BYTES ? wanted : MIN_ARENA_BYTES;
 }
 
@@ -395,7 +424,7 @@ static int start(struct shove_control *control, struct shove_error *error) {
                      control->cluster_count > 1 ? "brokers" : "broker",
                      shove_clusters_list(control, brokers, sizeof(brokers)), "groups", groups,
                      "workers", workers, NULL);
-    return 0;
+    return hangup.wants_reload ? shove_reload_ask(control, "SIGHUP", error) : 0;
 }
 
 static void end(struct shove_control *control) {
@@ -413,6 +442,7 @@ static void end(struct shove_control *control) {
     shove_groups_release(control);
     shove_topology_release(&control->topology);
     shove_reload_release(control);
+    shove_replacement_release(control);
     free(control->description);
     free(control->app_path);
 }

@@ -38,18 +38,24 @@ static void report_death(const struct shove_worker *worker, const struct shove_d
                      index, "how", how, "was handling", place, "in flight", in_flight, NULL);
 }
 
-static void blame(struct shove_worker *worker, struct shove_delivery *culprit) {
-    char text[160];
+/* What is said of the message. */
+static int describe_blame(const struct shove_worker *worker, char *out, size_t size) {
     char how[64];
     shove_child_describe_end(&worker->child, how, sizeof(how));
-    const bool is_timeout = worker->is_killed_for_timeout;
-    const char *where =
-        worker->has_suspect ? "with this message alone in it, more than once" : "in the handler";
-    int size =
-        is_timeout
-            ? snprintf(text, sizeof(text), "the handler did not yield and ran past its timeout")
-            : snprintf(text, sizeof(text), "the worker process died %s: %s", where, how);
-    const enum shove_outcome outcome = is_timeout ? SHOVE_OUTCOME_TIMEOUT : SHOVE_OUTCOME_CRASHED;
+    if (worker->is_killed_for_timeout)
+        return snprintf(out, size, "the handler did not yield and ran past its timeout");
+    if (worker->death == SHOVE_DEATH_MEMORY)
+        return snprintf(out, size,
+                        "it used up the worker process's memory with this message alone in it");
+    return snprintf(out, size, "the worker process died %s: %s",
+                    worker->has_suspect ? "with this message alone in it" : "in the handler", how);
+}
+
+static void blame(struct shove_worker *worker, struct shove_delivery *culprit) {
+    char text[160];
+    const int size = describe_blame(worker, text, sizeof(text));
+    const enum shove_outcome outcome =
+        worker->is_killed_for_timeout ? SHOVE_OUTCOME_TIMEOUT : SHOVE_OUTCOME_CRASHED;
     shove_metrics_handled(culprit, outcome, UINT16_MAX);
     shove_settle_leave_worker(culprit);
     shove_settle(worker->control, culprit, outcome, text, (size_t)size);
@@ -77,9 +83,7 @@ void shove_death_hand_over(struct shove_worker *worker) {
 void shove_death_mourn(struct shove_worker *worker) {
     struct shove_control *control = worker->control;
     struct shove_delivery *culprit = find_culprit(worker);
-    const bool is_its_own_end = worker->is_leaving && !worker->is_distrusted;
-    if (!culprit && !worker->is_killed_for_timeout && !is_its_own_end &&
-        !shove_strategy_runs_in(worker))
+    if (!culprit && !worker->is_killed_for_timeout && !shove_strategy_runs_in(worker))
         culprit = shove_isolation_judge(worker);
     report_death(worker, culprit);
     control->verdict.worker_deaths++;

@@ -13,8 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define COUNT_TIMEOUT_MS 10000
-
 static void widen(struct shove_topic_spec *spec, const struct shove_topic_spec *other) {
     if (other->role < spec->role) {
         spec->role = other->role;
@@ -27,6 +25,8 @@ static void widen(struct shove_topic_spec *spec, const struct shove_topic_spec *
         spec->replication_factor = other->replication_factor;
     spec->is_keyed = spec->is_keyed || other->is_keyed;
     spec->is_external = spec->is_external || other->is_external;
+    if (spec->as_wide_as == NULL)
+        spec->as_wide_as = other->as_wide_as;
 }
 
 static void add(struct shove_topic_spec *specs, size_t *count,
@@ -70,6 +70,8 @@ static void add_topic(struct shove_topic_spec *specs, size_t *count,
         spec.name = topic->poison;
         spec.role = SHOVE_ROLE_POISON;
         spec.is_keyed = true; /* a key's poison is in the partition of its messages */
+        /* How many an external topic has is its owner's. */
+        spec.as_wide_as = topic->is_external ? topic->name : NULL;
         add(specs, count, &spec);
     }
 }
@@ -112,35 +114,24 @@ static int declare(struct shove_transport *transport, const struct shove_topolog
     return code;
 }
 
-/* A key's poison is in the partition of its messages; how many an external topic has is its
- * owner's. 0, ECONFIG, or what transport->partition_count returns. */
-static int check_poison_reaches(struct shove_transport *transport, const struct shove_topic *topic,
-                                struct shove_error *error) {
-    long queue = transport->ops->partition_count(transport, topic->name, COUNT_TIMEOUT_MS, error);
-    if (queue < 0)
-        return (int)queue;
-    long poison =
-        transport->ops->partition_count(transport, topic->poison, COUNT_TIMEOUT_MS, error);
-    if (poison < 0)
-        return (int)poison;
-    if (poison >= queue)
-        return 0;
-    return shove_error_set(error, SHOVE_ECONFIG,
-                           "%s: topic '%s' is external and has fewer partitions (%ld) than its "
-                           "queue '%s' (%ld): the poisoned keys of a partition are kept in the one "
-                           "of the same number, so give it %ld",
-                           topic->at, topic->poison, poison, topic->name, queue, queue);
-}
-
 int shove_declare_topology(struct shove_transport *transport, const struct shove_topology *topology,
                            uint32_t broker, struct shove_error *error) {
-    int code = declare(transport, topology, broker, NULL, error);
-    for (uint32_t i = 0; code == 0 && i < topology->topic_count; i++) {
-        const struct shove_topic *topic = &topology->topics[i];
-        if (topic->broker == broker && topic->is_external && topic->poison != NULL)
-            code = check_poison_reaches(transport, topic, error);
-    }
-    return code;
+    return declare(transport, topology, broker, NULL, error);
+}
+
+int shove_declare_topology_start(struct shove_transport *transport,
+                                 const struct shove_topology *topology, uint32_t broker,
+                                 void *opaque, struct shove_error *error) {
+    if (transport->ops->declare_start == NULL)
+        return shove_declare_topology(transport, topology, broker, error);
+    struct shove_topic_spec *specs = NULL;
+    size_t count = 0;
+    int code = shove_declare_specs(topology, broker, &specs, &count, error);
+    if (code != 0)
+        return code;
+    code = transport->ops->declare_start(transport, specs, count, opaque);
+    free(specs);
+    return code == 0 ? 1 : shove_error_set(error, code, "out of memory declaring the app's topics");
 }
 
 int shove_declare_topic(struct shove_transport *transport, const struct shove_topology *topology,

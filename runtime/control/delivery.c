@@ -25,19 +25,6 @@ void shove_delivery_list_push(struct shove_delivery_list *list, struct shove_del
     list->count++;
 }
 
-void shove_delivery_list_insert(struct shove_delivery_list *list, struct shove_delivery *delivery) {
-    if (!list->last || list->last->due_ms <= delivery->due_ms) {
-        shove_delivery_list_push(list, delivery);
-        return;
-    }
-    struct shove_delivery **link = &list->first;
-    while ((*link)->due_ms <= delivery->due_ms)
-        link = &(*link)->next;
-    delivery->next = *link;
-    *link = delivery;
-    list->count++;
-}
-
 struct shove_delivery *shove_delivery_list_pop(struct shove_delivery_list *list) {
     struct shove_delivery *delivery = list->first;
     if (!delivery)
@@ -48,6 +35,10 @@ struct shove_delivery *shove_delivery_list_pop(struct shove_delivery_list *list)
     delivery->next = NULL;
     list->count--;
     return delivery;
+}
+
+struct shove_delivery *shove_delivery_of_wait(struct shove_due_entry *wait) {
+    return (struct shove_delivery *)(void *)((char *)wait - offsetof(struct shove_delivery, wait));
 }
 
 static int grow_pool(struct shove_control *control) {

@@ -14,6 +14,7 @@
 #include "control/partition.h"
 #include "control/pool.h"
 #include "control/reload.h"
+#include "control/replacement.h"
 #include "control/sequencing.h"
 
 /* After the last commits were due, how long leaving the groups may take; and workers, to exit. */
@@ -77,9 +78,12 @@ void shove_drain_begin(struct shove_control *control, const char *why) {
         shove_log(SHOVE_LOG_WARN,
                   "app:on_start has not returned: it is stopped where it waits, what it has "
                   "published is waited for");
+    control->verdict.has_no_workers =
+        control->replacement.is_told && !shove_replacement_is_staffed(control);
     control->phase = SHOVE_PHASE_DRAINING;
     control->drain_deadline_ms = control->now_ms + control->options->drain_ms;
     control->has_progress = true;
+    shove_reload_watch(control); /* ends one that is under way, before its workers are told to go */
 }
 
 /* What becomes of the messages that a stop leaves unfinished. */
@@ -96,9 +100,12 @@ static const char *fate_of_open(const struct shove_control *control) {
 void shove_drain_abort(struct shove_control *control) {
     if (control->phase >= SHOVE_PHASE_STOPPING)
         return;
-    shove_log(SHOVE_LOG_WARN, "stopping at once: what was in flight %s", fate_of_open(control));
-    if (!is_settled(control))
+    if (is_settled(control)) {
+        shove_log(SHOVE_LOG_WARN, "stopping at once: nothing was in flight");
+    } else {
+        shove_log(SHOVE_LOG_WARN, "stopping at once: what was in flight %s", fate_of_open(control));
         control->verdict.has_drain_timeout = true;
+    }
     shove_commit_round(control);
     control->phase = SHOVE_PHASE_STOPPING;
     control->leave_deadline_ms = control->now_ms + ABORT_COMMIT_MS;
@@ -111,7 +118,7 @@ static void check_running(struct shove_control *control) {
         if (control->flows[i].state != SHOVE_FLOW_ENDED)
             return;
     }
-    if (control->flow_count > 0 && !shove_reload_awaits_group(control))
+    if (control->topology.group_count > 0 && !shove_reload_awaits_group(control))
         shove_drain_begin(control, "no consumer group is left to run");
 }
 

@@ -81,6 +81,8 @@ static void submit(struct shove_worker *worker, struct shove_delivery *delivery,
         shove_metrics_late(flow->control, delivery->submitted_ms - delivery->due_ms);
         delivery->due_ms = 0;
     }
+    worker->was_fresh = !worker->has_handled;
+    worker->has_handled = true;
     worker->has_suspect |= shove_is_suspect(delivery);
     worker->in_flight++;
     flow->in_flight[worker->index]++;
@@ -102,26 +104,13 @@ static void hand_out(struct shove_delivery *delivery) {
     shove_delivery_list_push(shove_is_suspect(delivery) ? &flow->suspects : &flow->again, delivery);
 }
 
-/* Sorted by when they are due, in the list of their delay, so that most are the last. */
-static void wait_until(struct shove_delivery *delivery, int64_t due_ms, uint32_t tier) {
+static void wait_until(struct shove_delivery *delivery, int64_t due_ms) {
     struct shove_flow *flow = delivery->flow;
-    const uint32_t list = tier < SHOVE_WAITING_LISTS ? tier : SHOVE_WAITING_LISTS - 1;
     delivery->state = SHOVE_DELIVERY_WAITING;
     flow->aside_bytes += shove_delivery_held_bytes(delivery);
     delivery->due_ms = due_ms;
-    shove_delivery_list_insert(&flow->waiting[list], delivery);
+    shove_due_heap_insert(&flow->waiting, &delivery->wait, due_ms);
     flow->waiting_count++;
-}
-
-/* The list whose first is due first; NULL: none waits. */
-static struct shove_delivery_list *first_due(struct shove_flow *flow) {
-    struct shove_delivery_list *list = NULL;
-    for (uint32_t i = 0; flow->waiting_count > 0 && i < SHOVE_WAITING_LISTS; i++) {
-        const struct shove_delivery *first = flow->waiting[i].first;
-        if (first && (!list || first->due_ms < list->first->due_ms))
-            list = &flow->waiting[i];
-    }
-    return list;
 }
 
 /* It waited in an earlier process, or for an earlier owner, and its time has not come. */
@@ -129,10 +118,15 @@ static bool is_early(const struct shove_delivery *delivery) {
     return delivery->entry.due_ms > delivery->flow->control->wall_ms;
 }
 
+/* No longer than a retry ever waits: the clock that the due time is from may have been wrong, or
+ * the hold longer. */
 static void wait_on(struct shove_delivery *delivery) {
+    const struct shove_policy *policy = &delivery->flow->policy;
     const struct shove_control *control = delivery->flow->control;
-    wait_until(delivery, control->now_ms + delivery->entry.due_ms - control->wall_ms,
-               delivery->retry_count > 0 ? delivery->retry_count - 1 : 0);
+    const int64_t longest_ms = policy->hold_count > 0 ? policy->holds_ms[policy->hold_count - 1]
+                                                      : SHOVE_RETRY_WITHOUT_HOLD_MS;
+    const int64_t wait_ms = delivery->entry.due_ms - control->wall_ms;
+    wait_until(delivery, control->now_ms + (wait_ms < longest_ms ? wait_ms : longest_ms));
 }
 
 void shove_feed_again(struct shove_delivery *delivery) {
@@ -148,7 +142,7 @@ void shove_feed_wait(struct shove_delivery *delivery, const struct shove_hop *ho
     /* Not the round's time: as for a hold (hop.c), late is allowed and early is not. */
     delivery->entry.due_ms = shove_clock_wall_ms() + 1 + hop->delay_ms;
     if (!shove_delivery_shelve_if_revoking(delivery))
-        wait_until(delivery, shove_clock_mono_ms() + 1 + hop->delay_ms, hop->tier);
+        wait_until(delivery, shove_clock_mono_ms() + 1 + hop->delay_ms);
 }
 
 static bool place_again(struct shove_delivery *delivery) {
@@ -183,22 +177,37 @@ static enum shove_outcome outcome_unhandled(const struct shove_partition *partit
     return size_bytes > partition->flow->group->max_message_size_bytes ? SHOVE_OUTCOME_OVERSIZE : 0;
 }
 
-/* One whose key is poisoned needs no turn while its dead letter is on its way: what a producer is
- * given for one partition keeps its order (hop.c), and a hot key would otherwise be written off one
- * round trip at a time. It has had its turn: nothing of its key is before it. */
-static void settle_unhandled(struct shove_delivery *delivery, enum shove_outcome outcome) {
-    struct shove_flow *flow = delivery->flow;
-    if (outcome == SHOVE_OUTCOME_POISONED && flow->hopping_count < SHOVE_BACKLOG_MAX)
-        shove_sequencing_leave(delivery);
-    shove_settle(flow->control, delivery, outcome, NULL, 0);
-}
-
 /* Of one that waited for its turn. */
 static enum shove_outcome outcome_of_waiting(const struct shove_delivery *delivery) {
     if (!delivery->flow->policy.is_sequenced || !delivery->partition)
         return 0;
     const struct shove_record record = shove_delivery_record(delivery);
     return outcome_unhandled(delivery->partition, &record);
+}
+
+/* One that waits right behind a dead letter of its poisoned key, and is to be one. */
+static bool may_go_ahead(const struct shove_delivery *delivery) {
+    const struct shove_delivery *before = shove_sequencing_previous(delivery);
+    return delivery->state == SHOVE_DELIVERY_QUEUED && before->partition == delivery->partition &&
+           before->state == SHOVE_DELIVERY_HOPPING && before->hop.reason == SHOVE_REASON_POISONED &&
+           outcome_of_waiting(delivery) == SHOVE_OUTCOME_POISONED;
+}
+
+/* What a producer is given for one partition keeps its order (hop.c). */
+static void send_ahead(struct shove_delivery *delivery) {
+    while (delivery && may_go_ahead(delivery)) {
+        shove_sequencing_go_ahead(delivery);
+        shove_settle(delivery->flow->control, delivery, SHOVE_OUTCOME_POISONED, NULL, 0);
+        delivery = shove_sequencing_next(delivery);
+    }
+}
+
+/* It has its turn. */
+static void settle_unhandled(struct shove_delivery *delivery, enum shove_outcome outcome) {
+    struct shove_delivery *next = shove_sequencing_next(delivery);
+    shove_settle(delivery->flow->control, delivery, outcome, NULL, 0);
+    if (next && shove_sequencing_previous(next) == delivery)
+        send_ahead(next);
 }
 
 static void place_list(struct shove_flow *flow, struct shove_delivery_list *list) {
@@ -215,9 +224,9 @@ static void place_list(struct shove_flow *flow, struct shove_delivery_list *list
 
 static void feed_again(struct shove_flow *flow) {
     struct shove_control *control = flow->control;
-    struct shove_delivery_list *waiting;
-    while ((waiting = first_due(flow)) && waiting->first->due_ms <= control->now_ms) {
-        struct shove_delivery *delivery = shove_delivery_list_pop(waiting);
+    while (flow->waiting.first && flow->waiting.first->due_ms <= control->now_ms) {
+        struct shove_delivery *delivery =
+            shove_delivery_of_wait(shove_due_heap_pop(&flow->waiting));
         flow->waiting_count--;
         flow->aside_bytes -= shove_delivery_held_bytes(delivery);
         hand_out(delivery); /* whatever the wall clock says */
@@ -232,11 +241,11 @@ static void feed_again(struct shove_flow *flow) {
  * beyond it (the topic may have been truncated and written anew since). */
 static void clip(struct shove_partition *partition) {
     const struct shove_cluster *cluster = partition->flow->cluster;
-    int64_t backlog = cluster->ops->backlog(cluster->transport, partition->claim);
-    if (backlog < 0)
+    int64_t end;
+    if (cluster->ops->backlog(cluster->transport, partition->claim, &end) < 0)
         return;
     const struct shove_record *last = &partition->batch.records[partition->batch.count - 1];
-    shove_ledger_clip(&partition->ledger, last->offset + 1 + backlog);
+    shove_ledger_clip(&partition->ledger, end > last->offset ? end : last->offset + 1);
     partition->is_clipped = true;
 }
 
@@ -421,6 +430,8 @@ static bool feed_record(struct shove_partition *partition) {
         const enum shove_turn turn = shove_sequencing_enter(delivery, &incoming);
         if (turn == SHOVE_TURN_BLOCKED)
             partition->pending = delivery;
+        if (turn == SHOVE_TURN_LATER)
+            send_ahead(delivery);
         if (turn != SHOVE_TURN_NOW)
             return turn == SHOVE_TURN_LATER;
     }
@@ -534,12 +545,12 @@ void shove_feed_round(struct shove_control *control) {
 int64_t shove_feed_next_due_ms(const struct shove_control *control) {
     int64_t due_ms = INT64_MAX;
     for (uint32_t i = 0; i < control->flow_count; i++) {
-        struct shove_flow *flow = &control->flows[i];
+        const struct shove_flow *flow = &control->flows[i];
         if (flow->is_paused || flow->is_removed)
             continue;
-        const struct shove_delivery_list *waiting = first_due(flow);
-        if (waiting && waiting->first->due_ms < due_ms)
-            due_ms = waiting->first->due_ms;
+        const struct shove_due_entry *first = flow->waiting.first;
+        if (first && first->due_ms < due_ms)
+            due_ms = first->due_ms;
         for (const struct shove_partition *p = flow->partitions; p; p = p->next) {
             if (p->next_due_ms == 0 || p->is_revoking)
                 continue;

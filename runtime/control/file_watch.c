@@ -1,43 +1,49 @@
 /* file_watch.c: see file_watch.h. Control only, loop's thread. */
 #include "control/file_watch.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "control/reload.h"
 
 #define SETTLE_MS 200
+#define LINKS_MAX 40 /* as many as Linux follows */
+
+struct watched_name {
+    struct watched_name *next;
+    char text[];
+};
 
 struct shove_folder_watch {
     uv_fs_event_t event; /* first */
     struct shove_control *control;
     struct shove_folder_watch *next;
-    bool is_old; /* of the topology before */
+    struct watched_name *names; /* of files there, and of links on the way to one; owned */
+    bool is_old;                /* of what was loaded, or where links led, before */
     char folder[PATH_MAX];
 };
 
-/* Splits a path into its folder, "." for none, and its name. */
-static const char *split(const char *path, char folder[PATH_MAX]) {
-    const char *slash = strrchr(path, '/');
-    if (slash == NULL)
-        snprintf(folder, PATH_MAX, ".");
-    else
-        snprintf(folder, PATH_MAX, "%.*s", slash == path ? 1 : (int)(slash - path), path);
-    return slash != NULL ? slash + 1 : path;
-}
-
-static bool is_loaded(const struct shove_folder_watch *watch, const char *name) {
-    const struct shove_topology *topology = &watch->control->topology;
-    for (uint32_t i = 0; i < topology->file_count; i++) {
-        char folder[PATH_MAX];
-        if (strcmp(split(topology->files[i], folder), name) == 0 &&
-            strcmp(folder, watch->folder) == 0)
+static bool has_name(const struct shove_folder_watch *watch, const char *text) {
+    for (const struct watched_name *name = watch->names; name; name = name->next) {
+        if (strcmp(name->text, text) == 0)
             return true;
     }
     return false;
+}
+
+static void add_name(struct shove_folder_watch *watch, const char *text) {
+    const size_t size = strlen(text) + 1;
+    struct watched_name *name = malloc(sizeof *name + size);
+    if (name == NULL)
+        return;
+    memcpy(name->text, text, size);
+    name->next = watch->names;
+    watch->names = name;
 }
 
 static bool is_lua(const char *name) {
@@ -45,8 +51,11 @@ static bool is_lua(const char *name) {
     return size > 4 && strcmp(name + size - 4, ".lua") == 0;
 }
 
+/* First, because a link may lead elsewhere by now, and what is there may be a mistake that is
+ * mended there. */
 static void on_settled(uv_timer_t *timer) {
     struct shove_error error;
+    shove_file_watch_start(timer->data);
     shove_reload_ask(timer->data, "a file has changed", &error);
 }
 
@@ -56,8 +65,17 @@ static void on_changed(uv_fs_event_t *event, const char *name, int events, int s
     (void)events;
     if (status < 0 || name == NULL || control->phase != SHOVE_PHASE_RUNNING)
         return;
-    if (is_loaded(watch, name) || (control->reload.has_failed && is_lua(name)))
+    if (has_name(watch, name) || (control->reload.has_failed && is_lua(name)))
         uv_timer_start(&control->settle_timer, on_settled, SETTLE_MS, 0);
+}
+
+static void free_watch(struct shove_folder_watch *watch) {
+    while (watch->names != NULL) {
+        struct watched_name *name = watch->names;
+        watch->names = name->next;
+        free(name);
+    }
+    free(watch);
 }
 
 static void on_closed(uv_handle_t *handle) {
@@ -66,7 +84,7 @@ static void on_closed(uv_handle_t *handle) {
     while (*link != watch)
         link = &(*link)->next;
     *link = watch->next;
-    free(watch);
+    free_watch(watch);
 }
 
 static void stop_old(struct shove_control *control) {
@@ -76,18 +94,20 @@ static void stop_old(struct shove_control *control) {
     }
 }
 
-static bool is_watched(const struct shove_control *control, const char *folder) {
-    for (const struct shove_folder_watch *w = control->folder_watches; w; w = w->next) {
+static struct shove_folder_watch *watch_of(const struct shove_control *control,
+                                           const char *folder) {
+    for (struct shove_folder_watch *w = control->folder_watches; w; w = w->next) {
         if (!w->is_old && strcmp(w->folder, folder) == 0)
-            return true;
+            return w;
     }
-    return false;
+    return NULL;
 }
 
-static void watch_folder(struct shove_control *control, const char *folder) {
+/* NULL: no memory. */
+static struct shove_folder_watch *watch_folder(struct shove_control *control, const char *folder) {
     struct shove_folder_watch *watch = calloc(1, sizeof *watch);
     if (watch == NULL)
-        return;
+        return NULL;
     watch->control = control;
     snprintf(watch->folder, sizeof watch->folder, "%s", folder);
     uv_fs_event_init(&control->loop, &watch->event);
@@ -99,17 +119,71 @@ static void watch_folder(struct shove_control *control, const char *folder) {
                   "cannot watch %s (%s): changes of files there are not noticed, 'shove reload' "
                   "takes them over",
                   folder, uv_strerror(status));
+    return watch;
+}
+
+static void watch_name(struct shove_control *control, const char *folder, const char *name) {
+    struct shove_folder_watch *watch = watch_of(control, folder);
+    if (watch == NULL)
+        watch = watch_folder(control, folder);
+    if (watch != NULL && !has_name(watch, name))
+        add_name(watch, name);
+}
+
+/* "a/b" of "a" and "b"; false: it is too long. */
+static bool join(char out[PATH_MAX], const char *folder, const char *rest) {
+    const size_t size = strlen(folder);
+    const char *slash = size == 0 || folder[size - 1] == '/' ? "" : "/";
+    return snprintf(out, PATH_MAX, "%s%s%s", folder, slash, rest) < PATH_MAX;
+}
+
+/* Takes the first name from a path, and the slashes behind it. "/" counts as one. */
+static void take_name(char *path, char name[PATH_MAX]) {
+    const size_t size = path[0] == '/' ? 1 : strcspn(path, "/");
+    snprintf(name, PATH_MAX, "%.*s", (int)size, path);
+    const char *rest = path + size;
+    rest += strspn(rest, "/");
+    memmove(path, rest, strlen(rest) + 1);
+}
+
+/* 1: where the link leads; 0: it is none; -1: nothing is there. */
+static int read_link(const char *path, char out[PATH_MAX]) {
+    const ssize_t size = readlink(path, out, PATH_MAX - 1);
+    if (size < 0)
+        return errno == EINVAL ? 0 : -1;
+    out[size] = '\0';
+    return 1;
+}
+
+/* The file, and each link on the way to it, of folders too: an editor writes the file, who deploys
+ * has a link lead elsewhere. */
+static void watch_way(struct shove_control *control, const char *path) {
+    char folder[PATH_MAX] = ""; /* of the name that is looked at; without links */
+    char rest[PATH_MAX];
+    char name[PATH_MAX];
+    char here[PATH_MAX];
+    char target[PATH_MAX];
+    bool fits = join(rest, "", path);
+    int kind = 0;
+    for (int links = 0; fits && kind >= 0 && rest[0] != '\0' && links <= LINKS_MAX; links += kind) {
+        take_name(rest, name);
+        if (name[0] == '/')
+            folder[0] = '\0';
+        fits = join(here, folder, name);
+        kind = fits ? read_link(here, target) : -1;
+        if (kind != 0 || rest[0] == '\0')
+            watch_name(control, folder[0] != '\0' ? folder : ".", name);
+        if (kind == 1)
+            fits = join(here, target, rest);
+        memcpy(kind == 1 ? rest : folder, here, PATH_MAX);
+    }
 }
 
 void shove_file_watch_start(struct shove_control *control) {
     for (struct shove_folder_watch *w = control->folder_watches; w; w = w->next)
         w->is_old = true;
-    for (uint32_t i = 0; i < control->topology.file_count; i++) {
-        char folder[PATH_MAX];
-        split(control->topology.files[i], folder);
-        if (!is_watched(control, folder))
-            watch_folder(control, folder);
-    }
+    for (uint32_t i = 0; i < control->topology.file_count; i++)
+        watch_way(control, control->topology.files[i]);
     stop_old(control); /* last, so that no change falls between */
 }
 
@@ -117,6 +191,6 @@ void shove_file_watch_release(struct shove_control *control) {
     while (control->folder_watches != NULL) {
         struct shove_folder_watch *watch = control->folder_watches;
         control->folder_watches = watch->next;
-        free(watch);
+        free_watch(watch);
     }
 }

@@ -11,11 +11,13 @@
 #include "control/cluster.h"
 #include "control/drain.h"
 #include "control/metrics.h"
+#include "control/pool.h"
 #include "control/supervision.h"
 
 #define LOG_LINES_PER_SECOND 5
 #define FORMER_TIMEOUT_MS 3000
-#define SPARE_PLACES 256u /* for groups that reloads add */
+/* For groups that reloads add; and all that there are may leave and join again at once. */
+#define SPARE_PLACES 256u
 
 /* A sequenced topic's retries wait in place: nothing travels. */
 static uint32_t hold_topics(const struct shove_policy *policy) {
@@ -42,7 +44,6 @@ static int init_flow(struct shove_control *control, struct shove_flow *flow, uin
     const struct shove_policy policy = shove_topology_policy(&control->topology, group);
     flow->control = control;
     flow->cluster = shove_cluster_of(control, group);
-    flow->index = (uint32_t)(flow - control->flows);
     flow->consumers = group->consumers_min;
     flow->topic_count = 1 + hold_topics(&policy);
     flow->topics = calloc(flow->topic_count, sizeof(*flow->topics));
@@ -55,12 +56,13 @@ static int init_flow(struct shove_control *control, struct shove_flow *flow, uin
 }
 
 int shove_flows_init(struct shove_control *control, struct shove_error *error) {
-    control->flow_places = control->topology.group_count + SPARE_PLACES;
+    control->flow_places = 2 * control->topology.group_count + SPARE_PLACES;
     control->flows = calloc(control->flow_places, sizeof(*control->flows));
     if (!control->flows)
         return shove_error_set(error, SHOVE_ENOMEM, "out of memory");
     for (uint32_t i = 0; i < control->topology.group_count; i++) {
         control->flow_count = i + 1;
+        control->flows[i].index = i;
         if (init_flow(control, &control->flows[i], i) != 0)
             return shove_error_set(error, SHOVE_ENOMEM, "out of memory");
     }
@@ -107,19 +109,21 @@ void shove_flows_part(struct shove_control *control) {
     }
 }
 
+static void release_flow(struct shove_flow *flow) {
+    for (size_t t = 1 + (size_t)hold_topics(&flow->policy); flow->topics && t < flow->topic_count;
+         t++)
+        free((char *)flow->topics[t]);
+    shove_sequence_release(&flow->sequence);
+    free(flow->topics);
+    free(flow->metrics);
+    free(flow->failure);
+    free(flow->capacity);
+    free(flow->in_flight);
+}
+
 void shove_flows_release(struct shove_control *control) {
-    for (uint32_t i = 0; i < control->flow_count; i++) {
-        struct shove_flow *flow = &control->flows[i];
-        for (size_t t = 1 + (size_t)hold_topics(&flow->policy);
-             flow->topics && t < flow->topic_count; t++)
-            free((char *)flow->topics[t]);
-        shove_sequence_release(&flow->sequence);
-        free(flow->topics);
-        free(flow->metrics);
-        free(flow->failure);
-        free(control->flows[i].capacity);
-        free(control->flows[i].in_flight);
-    }
+    for (uint32_t i = 0; i < control->flow_count; i++)
+        release_flow(&control->flows[i]);
     free(control->flows);
     control->flows = NULL;
     control->flow_count = 0;
@@ -129,8 +133,8 @@ void shove_flows_release(struct shove_control *control) {
 
 static bool may_have_former_holds(const struct shove_flow *flow,
                                   const struct shove_cluster *cluster) {
-    return flow->cluster == cluster && flow->group->kind == SHOVE_GROUP_CONSUMER &&
-           !flow->policy.is_sequenced;
+    return flow->cluster == cluster && flow->state == SHOVE_FLOW_IDLE &&
+           flow->group->kind == SHOVE_GROUP_CONSUMER && !flow->policy.is_sequenced;
 }
 
 /* What the names of all queues begin with that are consumed from there, so that the broker is asked
@@ -196,7 +200,10 @@ static int add_topic(struct shove_flow *flow, const char *name) {
         return SHOVE_ENOMEM;
     flow->topics = topics;
     topics[flow->topic_count] = strdup(name);
-    return topics[flow->topic_count++] ? 0 : SHOVE_ENOMEM;
+    if (!topics[flow->topic_count])
+        return SHOVE_ENOMEM;
+    flow->topic_count++;
+    return 0;
 }
 
 static int add_former_holds(struct shove_flow *flow, const struct shove_buffer *names) {
@@ -234,8 +241,9 @@ static int find_former_holds(const struct shove_cluster *cluster, struct shove_f
     struct shove_error words;
     struct shove_buffer names;
     shove_buffer_init(&names);
-    int rc =
-        cluster->ops->topic_names(cluster->transport, prefix, &names, FORMER_TIMEOUT_MS, &words);
+    int rc = cluster->is_away ? shove_error_set(&words, SHOVE_EUNREACHABLE, "it is away")
+                              : cluster->ops->topic_names(cluster->transport, prefix, &names,
+                                                          FORMER_TIMEOUT_MS, &words);
     if (rc != 0)
         shove_log_fields(SHOVE_LOG_WARN,
                          "holds that are not declared any more are not looked for in this run",
@@ -278,7 +286,7 @@ int shove_flow_join(struct shove_flow *flow, struct shove_error *error) {
 /* Counts go on where those of the same group and topic stopped, and so does what an operator has
  * said. */
 static void succeed(struct shove_flow *flow) {
-    for (uint32_t i = 0; i < flow->index; i++) {
+    for (uint32_t i = 0; i < flow->control->flow_count; i++) {
         struct shove_flow *before = &flow->control->flows[i];
         if (!before->is_removed || before->is_succeeded || before->state != SHOVE_FLOW_ENDED ||
             before->cluster != flow->cluster ||
@@ -293,24 +301,74 @@ static void succeed(struct shove_flow *flow) {
         flow->scaled_up = before->scaled_up;
         flow->strategy_failures = before->strategy_failures;
         flow->scaled_down = before->scaled_down;
+        free(flow->metrics);
         flow->metrics = before->metrics;
         before->metrics = NULL;
     }
 }
 
-int shove_flow_add(struct shove_control *control, uint32_t number, struct shove_error *error) {
-    struct shove_flow *flow = &control->flows[control->flow_count];
-    int rc = init_flow(control, flow, number);
-    control->flow_count++;
+/* Nothing is known of it that its successor does not know. */
+static bool is_spare(const struct shove_flow *flow) {
+    return flow->is_succeeded && flow->state == SHOVE_FLOW_ENDED && flow->partitions == NULL &&
+           !shove_flow_has_work(flow);
+}
+
+uint32_t shove_flow_free_places(const struct shove_control *control) {
+    uint32_t count = control->flow_places - control->flow_count;
+    for (uint32_t i = 0; i < control->flow_count; i++)
+        count += is_spare(&control->flows[i]);
+    return count;
+}
+
+static struct shove_flow *take_place(struct shove_control *control) {
+    for (uint32_t i = 0; i < control->flow_count; i++) {
+        struct shove_flow *flow = &control->flows[i];
+        if (is_spare(flow)) {
+            release_flow(flow);
+            memset(flow, 0, sizeof(*flow));
+            return flow;
+        }
+    }
+    return &control->flows[control->flow_count++];
+}
+
+int shove_flow_add(struct shove_control *control, uint32_t number) {
+    struct shove_flow added = {0};
+    int rc = init_flow(control, &added, number);
+    if (rc == 0)
+        rc = shove_metrics_start_flow(&added);
+    if (rc != 0) {
+        release_flow(&added);
+        return rc;
+    }
+    struct shove_flow *flow = take_place(control);
+    *flow = added;
+    flow->index = (uint32_t)(flow - control->flows);
     succeed(flow);
+    return 0;
+}
+
+static void join_or_end(struct shove_flow *flow) {
+    struct shove_error error;
+    const int rc = shove_flow_join(flow, &error);
     if (rc == 0)
-        rc = shove_metrics_start_flow(flow);
-    if (rc == 0)
-        rc = find_former_holds(flow->cluster, flow, 1);
-    if (rc == 0)
-        return shove_flow_join(flow, error);
+        return;
     flow->state = SHOVE_FLOW_ENDED;
-    return shove_error_set(error, rc, "out of memory");
+    shove_supervision_failed(flow, rc, error.text);
+}
+
+void shove_flows_join_added(struct shove_control *control) {
+    for (uint32_t c = 0; c < control->cluster_count; c++) {
+        const struct shove_cluster *cluster = &control->clusters[c];
+        if (find_former_holds(cluster, control->flows, control->flow_count) != 0)
+            shove_log(SHOVE_LOG_WARN, "holds that are not declared any more are not all looked for "
+                                      "in this run: out of memory");
+        for (uint32_t i = 0; i < control->flow_count; i++) {
+            struct shove_flow *flow = &control->flows[i];
+            if (flow->cluster == cluster && flow->state == SHOVE_FLOW_IDLE)
+                join_or_end(flow);
+        }
+    }
 }
 
 int shove_flows_join(struct shove_control *control, struct shove_error *error) {
@@ -332,9 +390,7 @@ static uint32_t share(const struct shove_flow *flow, uint32_t ready, uint32_t fi
 }
 
 void shove_flows_spread(struct shove_control *control) {
-    uint32_t ready = 0;
-    for (uint32_t w = 0; w < control->worker_count; w++)
-        ready += control->workers[w].state == SHOVE_WORKER_READY;
+    const uint32_t ready = shove_pool_ready_count(control);
     for (uint32_t i = 0; i < control->flow_count; i++) {
         struct shove_flow *flow = &control->flows[i];
         uint32_t position = 0;

@@ -7,9 +7,9 @@
  *
  * Dead letters of a poisoned key may be on their way together, in order: the producer keeps it.
  * When one fails, the others of its partition that have not been offered are laid aside; when all
- * that were are answered for, the earliest that is not stored is offered, alone, until it is; then
- * the rest. So only what is on its way beside one that fails can get ahead of it. One that is too
- * large for its DLQ keeps nobody back.
+ * that were are answered for, those that are not stored are offered in order: the earliest alone,
+ * where none was stored since one failed. So only what is on its way beside one that fails can get
+ * ahead of it. One that is too large for its DLQ keeps nobody back.
  */
 #include "control/hop.h"
 
@@ -204,6 +204,7 @@ static void end_hop(struct shove_delivery *delivery) {
     if (delivery->partition)
         delivery->partition->hopping_count--;
     delivery->flow->hopping_count--;
+    shove_sequencing_fall_in(delivery);
     delivery->flow->aside_bytes -= shove_delivery_held_bytes(delivery);
 }
 
@@ -283,7 +284,8 @@ void shove_hop_start(struct shove_control *control, struct shove_delivery *deliv
     delivery->size_refusals = 0;
     delivery->partition->hopping_count++;
     delivery->flow->hopping_count++;
-    delivery->flow->aside_bytes += shove_delivery_held_bytes(delivery);
+    if (!delivery->is_ahead)
+        delivery->flow->aside_bytes += shove_delivery_held_bytes(delivery);
     const struct shove_partition *partition = delivery->partition;
     if (is_ordered(delivery) && (partition->has_stumbled || partition->laid_aside_count > 0))
         lay_aside(control, delivery);
@@ -299,6 +301,7 @@ static void abandon(struct shove_control *control, struct shove_delivery *delive
 
 void shove_hop_orphan(struct shove_control *control, struct shove_delivery *delivery) {
     const bool is_in_no_list = delivery->is_laid_aside;
+    shove_sequencing_fall_in(delivery);
     take_up(control, delivery);
     delivery->partition->ordered_in_flight -= !is_in_no_list && is_ordered(delivery);
     delivery->partition->hopping_count--;

@@ -39,8 +39,8 @@ static struct shove_partition *partition_new(struct shove_flow *flow, struct sho
     return partition;
 }
 
-/* Metadata that is not ours or damaged is never guessed at: everything from the frontier on is
- * handled again. */
+/* Metadata of strangers or of another version, and damaged metadata, is never guessed at:
+ * everything from the frontier on is handled again. */
 static void restore(struct shove_partition *partition) {
     const char *metadata = partition->claim->metadata ? partition->claim->metadata : "";
     struct shove_error error;
@@ -48,13 +48,12 @@ static void restore(struct shove_partition *partition) {
         return;
     char where[32];
     snprintf(where, sizeof(where), "%d", (int)partition->claim->partition);
-    shove_log_fields(SHOVE_LOG_WARN,
-                     "the commit's metadata was not written by shove and is ignored: messages "
-                     "finished beyond the "
-                     "committed offset may be handled again",
-                     "topic", partition->topic, "partition", where, "group",
-                     partition->flow->group->group_id, "why", error.text,
-                     SHOVE_CLUSTER_FIELD(partition->flow->cluster), NULL);
+    shove_log_fields(
+        SHOVE_LOG_WARN,
+        "the commit's metadata cannot be read and is ignored: messages finished beyond "
+        "the committed offset may be handled again",
+        "topic", partition->topic, "partition", where, "group", partition->flow->group->group_id,
+        "why", error.text, SHOVE_CLUSTER_FIELD(partition->flow->cluster), NULL);
 }
 
 void shove_partitions_assigned(struct shove_flow *flow, struct shove_claim **claims, size_t count) {
@@ -99,20 +98,33 @@ static void forget(void *ctx, struct shove_ledger_entry *entry) {
     }
 }
 
-static void shelve_list(const struct shove_partition *partition, int64_t from_offset,
-                        struct shove_delivery_list *list) {
+struct range { /* of a partition, from an offset on */
+    const struct shove_partition *partition;
+    int64_t from_offset;
+};
+
+static bool is_in(const struct range *range, const struct shove_delivery *delivery) {
+    return delivery->partition == range->partition && delivery->entry.offset >= range->from_offset;
+}
+
+static bool shelve_waiting(void *ctx, struct shove_due_entry *wait) {
+    struct shove_delivery *delivery = shove_delivery_of_wait(wait);
+    if (!is_in(ctx, delivery))
+        return false;
+    delivery->flow->aside_bytes -= shove_delivery_held_bytes(delivery);
+    delivery->flow->waiting_count--;
+    delivery->state = SHOVE_DELIVERY_SHELVED;
+    return true;
+}
+
+static void shelve_list(const struct range *range, struct shove_delivery_list *list) {
     struct shove_delivery_list rest = {0};
     struct shove_delivery *delivery;
     while ((delivery = shove_delivery_list_pop(list))) {
-        if (delivery->partition != partition || delivery->entry.offset < from_offset) {
+        if (is_in(range, delivery))
+            delivery->state = SHOVE_DELIVERY_SHELVED;
+        else
             shove_delivery_list_push(&rest, delivery);
-            continue;
-        }
-        if (delivery->state == SHOVE_DELIVERY_WAITING) {
-            partition->flow->aside_bytes -= shove_delivery_held_bytes(delivery);
-            partition->flow->waiting_count--;
-        }
-        delivery->state = SHOVE_DELIVERY_SHELVED;
     }
     *list = rest;
 }
@@ -120,11 +132,12 @@ static void shelve_list(const struct shove_partition *partition, int64_t from_of
 /* What waits to be handled again is not: it stays open, and its attempts and crashes go with the
  * last commit. */
 static void shelve(struct shove_partition *partition, int64_t from_offset) {
-    for (uint32_t i = 0; i < SHOVE_WAITING_LISTS; i++)
-        shelve_list(partition, from_offset, &partition->flow->waiting[i]);
-    shelve_list(partition, from_offset, &partition->flow->again);
-    shelve_list(partition, from_offset, &partition->flow->suspects);
-    shelve_list(partition, from_offset, &partition->flow->recording);
+    struct shove_flow *flow = partition->flow;
+    struct range range = {partition, from_offset};
+    shove_due_heap_filter(&flow->waiting, shelve_waiting, &range);
+    shelve_list(&range, &flow->again);
+    shelve_list(&range, &flow->suspects);
+    shelve_list(&range, &flow->recording);
 }
 
 /* Ends the epoch of everything open: it completes nothing any more. */

@@ -160,6 +160,11 @@ void shove_poisoning_scanned(struct shove_control *control, const struct shove_s
     if (!partition)
         return;
     partition->scan = NULL;
+    if (partition->must_read_all) {
+        partition->must_read_all = false;
+        scan(partition);
+        return;
+    }
     if (result->code == 0 && result->next_offset < partition->poison_next_offset) {
         begin_anew(partition);
         return;
@@ -173,6 +178,7 @@ void shove_poisoning_scanned(struct shove_control *control, const struct shove_s
         scan(partition);
         return;
     }
+    shove_poison_read_all(&partition->poison);
     partition->late_looks -= !partition->is_learning && partition->late_looks > 0;
     partition->look_at_ms =
         control->now_ms + (partition->poison.count > 0 ? LOOK_MS : LATE_LOOK_MS);
@@ -247,14 +253,20 @@ void shove_poisoning_orphaned(const struct shove_delivery *delivery) {
 
 int shove_poisoning_stored(const struct shove_delivery *delivery, int64_t at) {
     struct shove_partition *partition = delivery->partition;
-    if (at >= 0 && at < partition->poison_next_offset)
-        return 0; /* it was read before it was acknowledged, and so was what came after it */
-    if (at < 0)   /* not known where: everything is read again */
+    const struct shove_record message = shove_delivery_record(delivery);
+    if (at >= 0 && at < partition->poison_next_offset) {
+        if (shove_poison_covers(&partition->poison, message.key, message.key_size,
+                                message.offset + 1))
+            return 0; /* it was read before it was acknowledged, and so was what came after it */
+        at = -1;      /* cleared at once, or the topic was made anew: then offsets say nothing */
+    }
+    if (at < 0) { /* not known where: everything is read again, after what is being read now */
         partition->poison_next_offset = -1;
+        partition->must_read_all = partition->scan != NULL;
+    }
     const int64_t look_at_ms = partition->flow->control->now_ms + LOOK_MS;
     if (partition->look_at_ms > look_at_ms) /* now there is something to clear */
         partition->look_at_ms = look_at_ms;
-    const struct shove_record message = shove_delivery_record(delivery);
     int rc =
         shove_poison_add(&partition->poison, message.key, message.key_size, message.offset, at);
     if (rc == 0)

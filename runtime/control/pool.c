@@ -24,14 +24,14 @@
 #include "control/on_start.h"
 #include "control/publish.h"
 #include "control/reload.h"
+#include "control/replacement.h"
 #include "control/settle.h"
 #include "control/strategy.h"
 #include "control/watchdog.h"
+#include "core/respawn.h"
 
 #define NOTES_PER_ROUND 4096
 #define OUTBOUND_BYTES (1u << 20)
-#define RESPAWN_FIRST_MS 100
-#define RESPAWN_MAX_MS 5000
 #define LASTING_MS 1000
 
 /* ---- starting ---- */
@@ -99,13 +99,15 @@ static int start_worker(struct shove_worker *worker, struct shove_error *error) 
     worker->is_condemned = false;
     worker->death = SHOVE_DEATH_EXIT;
     worker->is_distrusted = false;
-    worker->is_leaving = false;
     worker->is_spent = false;
+    worker->has_handled = false;
+    worker->has_refused = false;
     worker->is_killed_for_timeout = false;
     worker->watched_since_ms = 0;
     worker->groups_block = SHOVE_ARENA_NONE;
     worker->started_ms = control->now_ms;
     worker->last_progress_ms = control->now_ms;
+    worker->last_running_ms = control->now_ms;
     return 0;
 }
 
@@ -131,6 +133,7 @@ int shove_pool_start_set(struct shove_control *control, uint32_t set, struct sho
     for (uint32_t i = 0; rc == 0 && i < control->set_size; i++) {
         struct shove_worker *worker = shove_pool_worker(control, set, i);
         worker->failures = 0;
+        worker->has_failed_to_start = false;
         rc = start_worker(worker, error);
     }
     return rc;
@@ -147,6 +150,8 @@ void shove_pool_condemn(struct shove_worker *worker, enum shove_death death, con
                      NULL);
     worker->is_condemned = true;
     worker->death = death;
+    if (worker->state == SHOVE_WORKER_LOADING && !shove_reload_owns(worker->control, worker))
+        shove_replacement_note(worker->control, why, strlen(why));
     shove_child_kill(&worker->child);
 }
 
@@ -215,11 +220,14 @@ static void described(struct shove_worker *worker, const struct shove_note *note
 }
 
 static void became_ready(struct shove_worker *worker) {
+    if (worker->is_condemned)
+        return; /* it loaded another script, or was too late */
     if (shove_reload_owns(worker->control, worker)) {
         shove_reload_worker_ready(worker);
         return;
     }
     worker->state = SHOVE_WORKER_READY;
+    worker->has_failed_to_start = false;
     worker->started_ms = worker->control->now_ms;
     shove_flows_spread(worker->control);
 }
@@ -233,8 +241,7 @@ static void failed_to_load(struct shove_worker *worker, const struct shove_note 
     else if (shove_reload_owns(control, worker))
         shove_reload_worker_failed(worker, (const char *)payload, note->size);
     else
-        shove_log(SHOVE_LOG_ERROR, "a replacement worker cannot load the script: %.*s",
-                  (int)note->size, (const char *)payload);
+        shove_replacement_refused(worker, (const char *)payload, note->size);
 }
 
 static void handle_note_of_loading(struct shove_worker *worker, const struct shove_note *note,
@@ -256,15 +263,18 @@ static void publish_asked(struct shove_worker *worker, const struct shove_note *
         distrust(worker, "it asked to publish something malformed");
 }
 
-/* It is given nothing more and told to stop when it has nothing, as one of the code before a
- * reload. */
-static void became_spent(struct shove_worker *worker) {
-    worker->is_spent = true;
+void shove_pool_renew(struct shove_worker *worker) {
     if (worker->state != SHOVE_WORKER_READY)
         return; /* a reload has told it to go, with what it has */
     worker->state = SHOVE_WORKER_RETIRING;
+    worker->control->has_progress = true;
     shove_on_start_move(worker);
     shove_flows_spread(worker->control);
+}
+
+static void became_spent(struct shove_worker *worker) {
+    worker->is_spent = true;
+    shove_pool_renew(worker);
 }
 
 static void returned(struct shove_worker *worker, const struct shove_note *note) {
@@ -315,8 +325,8 @@ static void handle_note(struct shove_worker *worker, const struct shove_note *no
         returned(worker, note);
         break;
     case SHOVE_NOTE_STOPPING:
-        worker->is_leaving = true;
-        worker->death = worker->is_condemned ? worker->death : SHOVE_DEATH_MEMORY;
+        if (!worker->is_condemned)
+            worker->death = SHOVE_DEATH_MEMORY;
         break;
     default:
         distrust(worker, "it sent something unknown");
@@ -373,16 +383,14 @@ void shove_pool_round(struct shove_control *control) {
 
 static void plan_respawn(struct shove_worker *worker) {
     struct shove_control *control = worker->control;
-    bool has_lasted =
+    const bool has_lasted =
         worker->state != SHOVE_WORKER_LOADING && control->now_ms - worker->started_ms >= LASTING_MS;
-    if (!worker->is_spent) /* else it has done what it could */
-        worker->failures = has_lasted ? 0 : worker->failures + 1;
-    int64_t delay_ms = 0;
-    if (worker->failures > 1) {
-        uint32_t doublings = worker->failures < 8 ? worker->failures - 2 : 6;
-        delay_ms = (int64_t)RESPAWN_FIRST_MS << doublings;
-    }
-    worker->start_at_ms = control->now_ms + (delay_ms < RESPAWN_MAX_MS ? delay_ms : RESPAWN_MAX_MS);
+    worker->has_failed_to_start =
+        worker->state == SHOVE_WORKER_LOADING || worker->state == SHOVE_WORKER_ABSENT;
+    const bool was_told_to = worker->state == SHOVE_WORKER_STOPPING;
+    worker->failures = has_lasted || was_told_to ? 0 : worker->failures + 1;
+    worker->start_at_ms = control->now_ms + shove_respawn_worker_delay_ms(worker->failures);
+    shove_replacement_ended(worker);
     worker->state = SHOVE_WORKER_ABSENT;
 }
 
@@ -425,8 +433,9 @@ static void child_exited(struct shove_child *child, int64_t status, int signal) 
     }
     if (shove_reload_owns(control, worker))
         lose_of_reload(worker);
-    const bool is_expected =
-        worker->state == SHOVE_WORKER_STOPPING || control->phase == SHOVE_PHASE_STARTING;
+    const bool is_expected = worker->state == SHOVE_WORKER_STOPPING || worker->has_refused ||
+                             (worker->state == SHOVE_WORKER_LOADING && worker->is_condemned) ||
+                             control->phase == SHOVE_PHASE_STARTING;
     if (!is_expected) {
         shove_death_mourn(worker);
     } else {
@@ -484,6 +493,13 @@ bool shove_pool_is_ready(const struct shove_control *control) {
             return false;
     }
     return true;
+}
+
+uint32_t shove_pool_ready_count(const struct shove_control *control) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < control->worker_count; i++)
+        count += control->workers[i].state == SHOVE_WORKER_READY;
+    return count;
 }
 
 bool shove_pool_is_gone(const struct shove_control *control) {

@@ -35,6 +35,9 @@ int shove_pool_start_set(struct shove_control *control, uint32_t set, struct sho
 void shove_pool_retire_set(struct shove_control *control, uint32_t set);
 void shove_pool_kill_set(struct shove_control *control, uint32_t set);
 
+/* It is given nothing more and told to stop when it has nothing, as one of the code before a
+ * reload; another process takes its place. */
+void shove_pool_renew(struct shove_worker *worker);
 /* Kills one, and says why. */
 void shove_pool_condemn(struct shove_worker *worker, enum shove_death death, const char *why);
 /* What a worker means by a slot and its generation; NULL: nothing that it has. */
@@ -42,7 +45,9 @@ struct shove_delivery *shove_pool_delivery(const struct shove_worker *worker, ui
                                            uint32_t generation);
 
 bool shove_pool_is_ready(const struct shove_control *control); /* all of them */
-bool shove_pool_is_gone(const struct shove_control *control);  /* no process is left */
+/* How many take messages, of whatever code. */
+uint32_t shove_pool_ready_count(const struct shove_control *control);
+bool shove_pool_is_gone(const struct shove_control *control); /* no process is left */
 
 /* Tells all to exit when idle; `kill` ends them at once. */
 void shove_pool_stop(struct shove_control *control);

@@ -40,6 +40,7 @@ static bool is_set_empty(const struct shove_control *control, uint32_t set) {
 static void forget(struct shove_reload *reload) {
     free(reload->description);
     reload->description = NULL;
+    shove_topology_release(&reload->next);
     reload->is_loading = false;
 }
 
@@ -81,40 +82,66 @@ static struct shove_flow *flow_of(struct shove_control *control,
     return NULL;
 }
 
-/* What groups that go still speak of stays. */
-static void let_go(struct shove_control *control, bool is_spoken_of) {
-    struct shove_former *former = is_spoken_of ? calloc(1, sizeof *former) : NULL;
-    if (former == NULL && is_spoken_of)
-        return; /* lost, not freed: no memory, and it is still borrowed */
-    if (former == NULL) {
-        shove_topology_release(&control->topology);
-        return;
-    }
+/* What groups that go still speak of stays (release_formers). */
+static void let_go(struct shove_control *control) {
+    struct shove_former *former = calloc(1, sizeof *former);
+    if (former == NULL)
+        return; /* lost, not freed: no memory, and it may still be borrowed */
     former->topology = control->topology;
     former->next = control->formers;
     control->formers = former;
 }
 
+static bool is_spoken_of_by_flow(const struct shove_control *control,
+                                 const struct shove_topology *topology) {
+    for (uint32_t i = 0; i < control->flow_count; i++) {
+        const struct shove_group *group = control->flows[i].group;
+        for (uint32_t g = 0; g < topology->group_count; g++) {
+            if (group == &topology->groups[g])
+                return true;
+        }
+    }
+    return false;
+}
+
+/* Of the topologies that were kept, those that no flow speaks of any more. */
+static void release_formers(struct shove_control *control) {
+    struct shove_former **link = &control->formers;
+    while (*link != NULL) {
+        struct shove_former *former = *link;
+        if (is_spoken_of_by_flow(control, &former->topology)) {
+            link = &former->next;
+            continue;
+        }
+        *link = former->next;
+        shove_topology_release(&former->topology);
+        free(former);
+    }
+}
+
+/* Whether the flow of a group goes on with what `next` says of it. */
+static bool stays(const struct shove_control *control, const struct shove_flow *flow,
+                  const struct shove_topology *next, long number) {
+    return number >= 0 && !shove_topology_must_rejoin(&control->topology, flow->group, next,
+                                                      &next->groups[number]);
+}
+
 /* Everything borrowed from the topology is borrowed from the new one. */
 static void take_over(struct shove_control *control, struct shove_topology *next) {
-    bool has_removed = false;
     for (uint32_t i = 0; i < control->flow_count; i++) {
         struct shove_flow *flow = &control->flows[i];
         if (flow->is_removed)
             continue;
         const long number = shove_topology_find_group(next, &control->topology, flow->group);
-        const bool stays =
-            number >= 0 && !shove_topology_must_rejoin(&control->topology, flow->group, next,
-                                                       &next->groups[number]);
-        if (stays)
+        if (stays(control, flow, next, number))
             shove_flow_adopt(flow, next, (uint32_t)number, control->reload.set);
         else
             shove_flow_remove(flow, number >= 0);
-        has_removed |= !stays;
     }
-    let_go(control, has_removed);
+    let_go(control);
     control->topology = *next;
     *next = (struct shove_topology){0};
+    release_formers(control);
     free(control->description);
     control->description = control->reload.description;
     control->description_size = control->reload.description_size;
@@ -136,16 +163,17 @@ static bool is_leaving(const struct shove_control *control, const struct shove_g
 
 /* Groups that are not there yet join, once one of the same name has left. */
 static void join_added(struct shove_control *control) {
+    bool has_added = false;
     for (uint32_t i = 0; i < control->topology.group_count; i++) {
         const struct shove_group *group = &control->topology.groups[i];
-        struct shove_error error;
-        if (flow_of(control, &control->topology, group) != NULL || is_leaving(control, group))
-            continue;
-        const int rc = shove_flow_add(control, i, &error);
-        if (rc != 0)
-            shove_supervision_failed(&control->flows[control->flow_count - 1], rc, error.text);
-        shove_flows_spread(control);
+        if (flow_of(control, &control->topology, group) == NULL && !is_leaving(control, group))
+            has_added |= shove_flow_add(control, i) == 0; /* without memory: the next time */
     }
+    if (!has_added)
+        return;
+    shove_flows_join_added(control);
+    shove_flows_spread(control);
+    release_formers(control);
 }
 
 bool shove_reload_awaits_group(struct shove_control *control) {
@@ -156,9 +184,22 @@ bool shove_reload_awaits_group(struct shove_control *control) {
     return false;
 }
 
+/* How many of its groups are new, or leave and join again. */
+static uint32_t count_joining(const struct shove_control *control,
+                              const struct shove_topology *next) {
+    uint32_t staying = 0;
+    for (uint32_t i = 0; i < control->flow_count; i++) {
+        const struct shove_flow *flow = &control->flows[i];
+        staying += !flow->is_removed &&
+                   stays(control, flow, next,
+                         shove_topology_find_group(next, &control->topology, flow->group));
+    }
+    return next->group_count - staying;
+}
+
 /* What only control knows of: is there room? */
-static int check_room(struct shove_control *control, const struct shove_topology *next,
-                      struct shove_error *error) {
+static int check_room(const struct shove_control *control, struct shove_error *error) {
+    const struct shove_topology *next = &control->reload.next;
     if (shove_topology_peak(next) > control->slot_count &&
         shove_topology_peak(next) > shove_topology_peak(&control->topology))
         return shove_error_set(error, SHOVE_ECONFIG,
@@ -166,18 +207,21 @@ static int check_room(struct shove_control *control, const struct shove_topology
                                " messages be in flight, and memory was laid out for %" PRIu32
                                ": restart shove",
                                shove_topology_peak(next), control->slot_count);
-    if (control->flow_count + next->group_count > control->flow_places)
-        return shove_error_set(
-            error, SHOVE_ECONFIG,
-            "more groups came and went than one run has room for: restart shove");
+    const uint32_t needed = count_joining(control, next);
+    const uint32_t free_places = shove_flow_free_places(control);
+    if (needed > free_places)
+        return shove_error_set(error, SHOVE_ECONFIG,
+                               "%" PRIu32 " groups would join, and after all that came and went in "
+                               "this run there is room for %" PRIu32 ": restart shove",
+                               needed, free_places);
     return 0;
 }
 
-static void switch_to(struct shove_control *control, struct shove_topology *next) {
+static void switch_over(struct shove_control *control) {
     char generation[16];
     for (uint32_t i = 0; i < control->worker_count; i++)
         shove_on_start_move(&control->workers[i]);
-    take_over(control, next);
+    take_over(control, &control->reload.next);
     shove_metrics_learn_topics(control);
     for (uint32_t i = 0; i < control->set_size; i++)
         shove_pool_worker(control, control->reload.set, i)->state = SHOVE_WORKER_READY;
@@ -201,24 +245,47 @@ static void switch_to(struct shove_control *control, struct shove_topology *next
     control->has_progress = true;
 }
 
-static void finish(struct shove_control *control) {
-    struct shove_topology next = {0};
+/* Its workers have loaded. */
+static void check(struct shove_control *control) {
+    struct shove_reload *reload = &control->reload;
     struct shove_error error;
     if (control->phase != SHOVE_PHASE_RUNNING)
         return; /* it is ended at the next look (shove_reload_watch) */
-    int rc = shove_topology_parse(control->reload.description, control->reload.description_size,
-                                  &next, &error);
+    int rc =
+        shove_topology_parse(reload->description, reload->description_size, &reload->next, &error);
     if (rc == 0)
-        rc = shove_topology_check_change(&control->topology, &next, &error);
+        rc = shove_topology_check_change(&control->topology, &reload->next,
+                                         control->largest_message_bytes, &error);
     if (rc == 0)
-        rc = check_room(control, &next, &error);
+        rc = check_room(control, &error);
     if (rc == 0)
-        rc = shove_clusters_declare_new(control, &next, &error);
-    if (rc == 0)
-        switch_to(control, &next);
+        rc = shove_clusters_declare_new(control, &reload->next, reload->begun, &error);
+    if (rc < 0)
+        fail(control, error.text);
+    else if (rc == 0)
+        switch_over(control);
+    else
+        reload->unanswered_count = (uint32_t)rc;
+}
+
+/* Answers to one that has ended meanwhile are nobody's any more. */
+void shove_reload_declared(struct shove_control *control, uint32_t number, int code,
+                           const char *text) {
+    struct shove_reload *reload = &control->reload;
+    struct shove_error error;
+    if (!reload->is_loading || number != reload->begun || control->phase != SHOVE_PHASE_RUNNING)
+        return;
+    control->now_ms = (int64_t)uv_now(&control->loop);
+    if (code != 0) {
+        fail(control, text);
+        return;
+    }
+    if (--reload->unanswered_count > 0)
+        return;
+    if (check_room(control, &error) == 0) /* groups may have come while the broker was waited for */
+        switch_over(control);
     else
         fail(control, error.text);
-    shove_topology_release(&next);
 }
 
 /* ---- its beginning ---- */
@@ -292,7 +359,7 @@ void shove_reload_worker_ready(struct shove_worker *worker) {
     struct shove_control *control = worker->control;
     worker->state = SHOVE_WORKER_LOADED;
     if (++control->reload.ready_count == control->set_size)
-        finish(control);
+        check(control);
 }
 
 void shove_reload_worker_failed(struct shove_worker *worker, const char *text, size_t size) {

@@ -105,7 +105,7 @@ int64_t shove_scaling_ready(const struct shove_flow *flow) {
             ready += p->has_batch ? due_in_batch(p) : 0;
             continue;
         }
-        const int64_t unread = cluster->ops->backlog(cluster->transport, p->claim);
+        const int64_t unread = cluster->ops->backlog(cluster->transport, p->claim, NULL);
         if (unread < 0)
             return unread;
         ready += unread + unfed(p);
@@ -115,7 +115,7 @@ int64_t shove_scaling_ready(const struct shove_flow *flow) {
 
 int64_t shove_scaling_partition_lag(const struct shove_partition *partition) {
     const struct shove_cluster *cluster = partition->flow->cluster;
-    const int64_t unread = cluster->ops->backlog(cluster->transport, partition->claim);
+    const int64_t unread = cluster->ops->backlog(cluster->transport, partition->claim, NULL);
     if (unread < 0)
         return unread;
     /* The record under the cursor may be open already. */
@@ -214,13 +214,15 @@ static void on_poll(uv_timer_t *timer) {
     if (control->phase != SHOVE_PHASE_RUNNING || shove_strategy_is_asked(control))
         return;
     control->now_ms = (int64_t)uv_now(&control->loop);
-    const bool is_asked = shove_strategy_ask(control);
+    const bool is_due = shove_strategy_is_due(control);
     for (uint32_t i = 0; i < control->flow_count; i++) {
         struct shove_flow *flow = &control->flows[i];
-        flow->awaits_advice = is_asked && has_range(flow->group) && is_scaled(flow);
+        flow->awaits_advice = is_due && has_range(flow->group) && is_scaled(flow);
         if (!flow->awaits_advice)
             shove_scaling_decide(flow, &(struct shove_advice){.kind = SHOVE_ADVICE_NONE});
     }
+    if (is_due)
+        shove_strategy_ask(control);
 }
 
 void shove_scaling_start(struct shove_control *control) {

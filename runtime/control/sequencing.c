@@ -149,24 +149,66 @@ enum shove_turn shove_sequencing_enter(struct shove_delivery *delivery,
     return SHOVE_TURN_LATER;
 }
 
-static void unqueue(struct shove_delivery *delivery) {
-    delivery->entry.is_implied = false;
+/* Its bytes are not among those that wait for their turn any more. */
+static void uncount(struct shove_delivery *delivery) {
     struct shove_partition *partition = delivery->partition;
     partition->queued_bytes -= shove_delivery_held_bytes(delivery);
-    partition->is_blocked = false;
     partition->is_crowded &= partition->queued_bytes > SHOVE_SEQUENCING_BYTES_MAX / 2;
+}
+
+static struct shove_delivery *delivery_or_null(struct shove_sequence_entry *entry) {
+    return entry ? delivery_of(entry) : NULL;
+}
+
+struct shove_delivery *shove_sequencing_previous(const struct shove_delivery *delivery) {
+    return delivery_or_null(delivery->turn.previous);
+}
+
+struct shove_delivery *shove_sequencing_next(const struct shove_delivery *delivery) {
+    return delivery_or_null(delivery->turn.next);
+}
+
+void shove_sequencing_go_ahead(struct shove_delivery *delivery) {
+    delivery->is_ahead = true;
+    delivery->flow->ahead_count++;
+}
+
+void shove_sequencing_fall_in(struct shove_delivery *delivery) {
+    if (!delivery->is_ahead)
+        return;
+    delivery->is_ahead = false;
+    delivery->entry.is_implied = false;
+    delivery->flow->ahead_count--;
+    delivery->flow->aside_bytes += shove_delivery_held_bytes(delivery);
+    uncount(delivery);
+}
+
+/* What is under the cursor of its partition may be one of those that it held up. */
+static void unblock(const struct shove_delivery *delivery) {
+    if (delivery->partition) {
+        delivery->partition->is_blocked = false;
+        return;
+    }
+    for (struct shove_partition *p = delivery->flow->partitions; p; p = p->next)
+        p->is_blocked = false; /* of an orphan, which is rare: they look once more */
 }
 
 void shove_sequencing_leave(struct shove_delivery *delivery) {
     struct shove_flow *flow = delivery->flow;
     if (!delivery->turn.key)
         return;
-    struct shove_sequence_entry *entry = shove_sequence_leave(&flow->sequence, &delivery->turn);
-    if (!entry)
+    unblock(delivery);
+    struct shove_delivery *next =
+        delivery_or_null(shove_sequence_leave(&flow->sequence, &delivery->turn));
+    if (!next)
         return;
-    struct shove_delivery *next = delivery_of(entry);
-    unqueue(next);
     flow->control->has_progress = true;
+    if (next->state != SHOVE_DELIVERY_QUEUED) {
+        shove_sequencing_fall_in(next);
+        return;
+    }
+    next->entry.is_implied = false;
+    uncount(next);
     shove_feed_again(next);
 }
 
@@ -174,6 +216,6 @@ void shove_sequencing_forget(struct shove_delivery *delivery) {
     if (!delivery->turn.key)
         return;
     if (delivery->state == SHOVE_DELIVERY_QUEUED)
-        unqueue(delivery);
+        uncount(delivery);
     shove_sequence_leave(&delivery->flow->sequence, &delivery->turn);
 }

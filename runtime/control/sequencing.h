@@ -2,10 +2,14 @@
  * only. Design section 6.
  *
  * A message keeps its turn from before it is given to a worker until it is settled: through
- * retries, which wait in place, deaths of workers, and until its dead letter is stored; but for
- * one whose key is poisoned, which leaves it when its dead letter is on its way (feed.c). It keeps
+ * retries, which wait in place, deaths of workers, and until its dead letter is stored. It keeps
  * it as an orphan, too: whoever has lost a partition and gets it again does not begin a key whose
  * message is still being handled here.
+ *
+ * A hot key that is poisoned would be written off one round trip at a time. So what waits behind a
+ * dead letter that is on its way for that reason may go ahead (feed.c): its own is on its way,
+ * too, and it stays where it is among those of its key, for whatever comes after it, for the bounds
+ * on what waits, and for the commit's metadata.
  */
 #ifndef SHOVE_CONTROL_SEQUENCING_H
 #define SHOVE_CONTROL_SEQUENCING_H
@@ -40,6 +44,15 @@ enum shove_turn {
 /* Asks for the turn of a message that is open and in no list. */
 enum shove_turn shove_sequencing_enter(struct shove_delivery *delivery,
                                        const struct shove_incoming *incoming);
+
+/* The one before it of its key, and the one behind it; NULL: there is none. */
+struct shove_delivery *shove_sequencing_previous(const struct shove_delivery *delivery);
+struct shove_delivery *shove_sequencing_next(const struct shove_delivery *delivery);
+
+/* One that is QUEUED is to be settled now, though it is not its turn. */
+void shove_sequencing_go_ahead(struct shove_delivery *delivery);
+/* One that went ahead counts as the others do: its turn has come, or its partition goes. */
+void shove_sequencing_fall_in(struct shove_delivery *delivery);
 
 /* It is settled, or given up: the next of its key has its turn. Nothing when it has entered no
  * sequence. */

@@ -135,7 +135,7 @@ static void apply(struct shove_control *control, struct shove_delivery *delivery
     case SHOVE_HOP_WAIT:
         shove_hop_wait(delivery, hop);
         if (delivery->flow->policy.is_sequenced) /* the count is what a restart knows of it */
-            shove_commit_partition(delivery->partition);
+            shove_commit_retry(delivery->partition);
         break;
     case SHOVE_HOP_AGAIN:
         delivery->is_redelivered = true;

@@ -29,6 +29,7 @@
 #include "control/run_dir.h"
 #include "control/spawn.h"
 #include "core/autoscale.h"
+#include "core/due_heap.h"
 #include "core/ledger.h"
 #include "core/poison.h"
 #include "core/sequence.h"
@@ -39,10 +40,6 @@
 #include "ipc/channel.h"
 #include "transport/transport.h"
 
-/* Retries in place wait in a list of those with the same delay: one per tier of a topic's holds
- * (the last for all beyond). So they come in the order in which they are due, but for what a reload
- * makes shorter. */
-#define SHOVE_WAITING_LISTS 16u
 #define SHOVE_WORKER_SETS 4u /* codes of so many generations can run at once (reload.h) */
 
 struct shove_admin;
@@ -79,7 +76,7 @@ enum shove_delivery_state {
     SHOVE_DELIVERY_RUNNING, /* in a worker */
     SHOVE_DELIVERY_HOPPING, /* retry or dead letter on its way; in control->hops while not with the
                                transport, or laid aside */
-    SHOVE_DELIVERY_WAITING, /* retry in place: in one of flow->waiting until due */
+    SHOVE_DELIVERY_WAITING, /* retry in place: in flow->waiting until due */
     SHOVE_DELIVERY_AGAIN,   /* to be handed to a worker again: in flow->again, or flow->suspects */
     SHOVE_DELIVERY_RECORDING, /* crashed: in flow->recording until its crash count is committed,
                                  then AGAIN */
@@ -90,16 +87,19 @@ struct shove_delivery {
     struct shove_ledger_entry entry; /* first: the ledger hands back entries */
     struct shove_ticket ticket;
     struct shove_sequence_entry turn; /* sequenced topics: among those of its key */
+    struct shove_due_entry wait;      /* WAITING */
     enum shove_delivery_state state;
     uint32_t slot; /* RUNNING: in worker->slots */
     uint32_t retry_count;
     uint32_t crashes;
     uint32_t hop_failures;
     uint8_t suspicions;    /* deaths of its worker that no message was to blame for (isolation.h) */
+    bool needs_fresh;      /* it killed a worker that others had been in (isolation.h) */
     bool has_found_full;   /* max_pending_per_key before it: counted once */
     uint8_t size_refusals; /* of the hop: 1: offered alone, 2: without the error text, too */
     bool is_redelivered;
     bool is_laid_aside; /* HOPPING, in order: not with the transport, in no list (hop.c) */
+    bool is_ahead;      /* HOPPING before its turn (sequencing.h) */
     struct shove_partition *partition; /* NULL: orphan */
     struct shove_flow *flow;
     struct shove_worker *worker; /* RUNNING */
@@ -147,12 +147,13 @@ struct shove_partition {
     uint32_t laid_aside_count;  /* and those that are to be offered after them (hop.c) */
     bool has_stumbled;          /* one of them has failed, and none was stored since */
     int64_t stumbled_until_ms;  /* loop time before which those laid aside are not offered */
-    size_t queued_bytes;        /* of those that wait for their turn */
+    size_t queued_bytes;        /* of those that wait for their turn, or hop before it */
     bool is_crowded;            /* they were too many bytes, and half of that is not through yet */
     struct shove_poisoned_keys poison; /* fail_all: what is known of its keys (poisoning.h) */
     struct shove_poison_scan *scan;    /* they are being read; NULL: not now */
     int64_t poison_next_offset;        /* from where on they have not been read; -1: all */
-    int64_t look_at_ms;                /* loop time before which they are not read again */
+    bool must_read_all;   /* when the scan that is under way ends: it began too early */
+    int64_t look_at_ms;   /* loop time before which they are not read again */
     uint32_t late_looks;  /* still to come, for what others may have stored meanwhile */
     bool is_learning;     /* they have not been read: nothing is fed */
     bool is_committing;   /* a commit is unanswered; at most one is under way */
@@ -224,11 +225,13 @@ struct shove_flow { /* a group that is consumed */
     uint32_t *in_flight; /* per worker */
     uint32_t in_flight_total;
     uint32_t current_worker;
-    uint32_t streak; /* messages given to current_worker in a row */
-    struct shove_delivery_list waiting[SHOVE_WAITING_LISTS]; /* by tier, each by due time */
-    size_t waiting_count;                                    /* in all of them */
+    uint32_t streak;               /* messages given to current_worker in a row */
+    struct shove_due_heap waiting; /* by loop time. They come in any order: restored ones begin anew
+                                      with each partition, and holds differ in their delays */
+    size_t waiting_count;
     uint32_t hopping_count;  /* retries and dead letters that are not yet stored */
-    size_t aside_bytes;      /* of messages that wait in place or hop */
+    uint32_t ahead_count;    /* those of them that hop before their turn */
+    size_t aside_bytes;      /* of messages that wait in place, or hop and are not ahead */
     int64_t full_since_ms;   /* loop time since when they are too many; 0: they are not */
     int64_t backlog_line_ms; /* loop time before which no other line says so */
     struct shove_delivery_list again;
@@ -242,8 +245,9 @@ struct shove_flow { /* a group that is consumed */
     struct shove_tally tally;
     struct shove_flow_metrics *metrics; /* owned; NULL: nothing is measured */
     struct shove_log_limit log_limit;
-    int64_t age_line_ms; /* loop time before which no line about old messages is written */
-    int64_t cut_line_ms; /* the same of lines about metadata that is too small */
+    int64_t age_line_ms;     /* loop time before which no line about old messages is written */
+    int64_t cut_line_ms;     /* the same of lines about metadata that is too small */
+    int64_t retry_commit_ms; /* loop time before which retries make no commits of their own */
 };
 
 enum shove_worker_state {
@@ -267,16 +271,19 @@ struct shove_worker {
     uint32_t *free_slots;
     uint32_t free_count;
     uint32_t in_flight;
-    uint32_t incarnation; /* one more for each process started */
-    uint32_t failures;    /* deaths in a row without a second of work */
-    int64_t started_ms;   /* loop time */
-    int64_t start_at_ms;  /* ABSENT: when to start it */
+    uint32_t incarnation;     /* one more for each process started */
+    uint32_t failures;        /* deaths in a row without a second of work */
+    bool has_failed_to_start; /* its last process did not come as far as READY */
+    int64_t started_ms;       /* loop time */
+    int64_t start_at_ms;      /* ABSENT: when to start it */
     int64_t stopping_since_ms;
-    int64_t last_progress_ms; /* a note came */
+    int64_t last_progress_ms; /* a note came, or none could */
+    int64_t last_running_ms;  /* watchdog: a handler was on the CPU */
     uint32_t watched_slot;    /* watchdog: what was running at its last look */
     uint32_t watched_generation;
     int64_t watched_stretch_ms; /* since when, as the worker says */
     int64_t watched_since_ms;   /* 0: nothing */
+    int64_t excused_ms;         /* of that stretch: control itself stood still */
     uint32_t consultation;      /* the strategy was given to it and has not ended; 0: none */
     bool wants_groups;          /* it asked for their state (groups.h) */
     uint64_t groups_block;      /* in its arena: the last answer; or SHOVE_ARENA_NONE */
@@ -286,9 +293,11 @@ struct shove_worker {
     bool is_condemned;      /* a kill was sent */
     enum shove_death death; /* what it dies of, when it does, as far as is known before */
     bool is_distrusted;     /* it said what cannot be: nothing more is read from it */
-    bool is_leaving;        /* it ends by itself: no message is to blame */
     bool is_spent;          /* the script keeps too much memory: it is replaced */
+    bool has_handled;       /* this process was given a message */
+    bool has_refused;       /* a replacement that cannot load the script, and ends by itself */
     bool has_suspect;       /* a suspected message runs there, alone */
+    bool was_fresh;         /* it is the first that this process was given */
     bool is_reserved;       /* nothing is given to it but a suspect */
     struct shove_publish_request
         *answers_first; /* acknowledged publishes the submit ring had no room for */
@@ -326,13 +335,29 @@ struct shove_reload { /* reload.h */
     uint64_t succeeded_count;
     uint64_t failed_count;
     uint32_t ready_count;
-    uint32_t begun;    /* how many; the number of the last one */
-    const char *why;   /* literal */
-    char *description; /* what its workers say; owned */
+    uint32_t unanswered_count;  /* brokers that still declare topics of `next` */
+    struct shove_topology next; /* once its workers have loaded, until the switch; else empty */
+    uint32_t begun;             /* how many; the number of the last one */
+    const char *why;            /* literal */
+    char *description;          /* what its workers say; owned */
     size_t description_size;
 };
 
-struct shove_former { /* a topology that groups which are gone still speak of; until the end */
+struct shove_isolation { /* isolation.h */
+    uint32_t turn;       /* index of the flow whose suspects are looked at first */
+    bool is_used;        /* a suspect runs */
+    int64_t since_ms;    /* loop time since when a worker is kept for one; 0: none is */
+    int64_t rest_until_ms;
+};
+
+struct shove_replacement { /* replacement.h: while no worker is ready */
+    int64_t since_ms;      /* loop time; 0: one is, as far as was looked */
+    uint32_t failures;     /* in a row: those that ended before they were */
+    bool is_told;
+    char *why; /* what the last one said, owned; NULL: nothing */
+};
+
+struct shove_former { /* a topology that groups which are gone still speak of */
     struct shove_topology topology;
     struct shove_former *next;
 };
@@ -380,13 +405,16 @@ struct shove_control {
     uint32_t set;        /* the current one */
     uint32_t generation; /* of the code, from 1 */
     struct shove_reload reload;
+    struct shove_isolation isolation;
+    struct shove_replacement replacement;
     uint32_t slot_count; /* per worker, a power of two */
     size_t arena_bytes;
-    struct shove_bell bell; /* rung by all workers */
+    int64_t largest_message_bytes; /* that the arenas and the brokers' clients were laid out for */
+    struct shove_bell bell;        /* rung by all workers */
 
     struct shove_flow *flows;
     uint32_t flow_count;
-    uint32_t flow_places; /* flows do not move: how many there can ever be in this run */
+    uint32_t flow_places; /* flows do not move: how many there can be */
     struct shove_former *formers;
     struct shove_strategy strategy;
     char *groups_text; /* JSON for workers that ask (groups.h); owned; NULL: none yet */
@@ -424,16 +452,17 @@ struct shove_control {
     uv_signal_t sigint;
     uv_signal_t sigterm;
     uv_signal_t sighup;
-    bool has_terminal;      /* at the start, and it was not closed since */
-    bool outlives_terminal; /* nohup */
 
     struct shove_metrics *metrics; /* NULL: nothing is measured (no --listen) */
     struct shove_admin *admin;     /* NULL: the same */
     uint64_t deaths[SHOVE_DEATH_COUNT_];
+    int64_t watched_ms;      /* watchdog: loop time of its last look, or of the start */
+    int64_t absent_ms;       /* how long control stood still the last time */
+    int64_t absent_until_ms; /* 0: it never did */
 
     int64_t drain_deadline_ms;
     int64_t leave_deadline_ms;
-    char *app_path;     /* of the script, without links; owned; NULL: not found out */
+    char *app_path;     /* of the script at the start, without links; owned; NULL: not found out */
     int64_t started_ms; /* loop time */
     int64_t joined_ms;  /* when all groups were joined */
     struct shove_verdict verdict;
@@ -445,11 +474,13 @@ struct shove_control {
 #define SHOVE_TAKE_MAX 1024u
 #define SHOVE_COMMIT_INTERVAL_MS 500
 #define SHOVE_REVOKE_COMMIT_MS 5000
+#define SHOVE_WATCH_INTERVAL_MS 250
 #define SHOVE_KILL_GRACE_MS 2000
 
 void shove_delivery_list_push(struct shove_delivery_list *list, struct shove_delivery *delivery);
-/* Into a list that is ordered by due time. Cheap where delays are the same. */
-void shove_delivery_list_insert(struct shove_delivery_list *list, struct shove_delivery *delivery);
 struct shove_delivery *shove_delivery_list_pop(struct shove_delivery_list *list);
+
+/* That waits there. */
+struct shove_delivery *shove_delivery_of_wait(struct shove_due_entry *wait);
 
 #endif

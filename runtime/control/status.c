@@ -1,10 +1,13 @@
 /* status.c: see status.h. Control only, loop's thread. */
 #include "control/status.h"
 
+#include <limits.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "control/poisoning.h"
 #include "control/pool.h"
+#include "control/replacement.h"
 #include "control/scaling.h"
 
 static const char *phase_name(enum shove_phase phase) {
@@ -45,8 +48,18 @@ static json_t *known(int64_t count) {
 }
 
 /* None, too, where it is no text that JSON could say. */
-static json_t *failure_of(const struct shove_flow *flow) {
-    json_t *text = flow->failure ? json_string(flow->failure) : NULL;
+static json_t *text_or_null(const char *words) {
+    json_t *text = words ? json_string(words) : NULL;
+    return text ? text : json_null();
+}
+
+/* Why nothing is handled at all. */
+static json_t *plight_of(const struct shove_control *control) {
+    const bool is_staffed = !control->replacement.is_told || shove_replacement_is_staffed(control);
+    json_t *text = is_staffed ? NULL
+                   : control->replacement.why
+                       ? json_sprintf("no worker is ready: %s", control->replacement.why)
+                       : json_string("no worker is ready: they end while they load the script");
     return text ? text : json_null();
 }
 
@@ -71,14 +84,15 @@ static json_t *flow_status(const struct shove_flow *flow) {
         "{s:s, s:s, s:s, s:s, s:o, s:b, s:i, s:i, s:i, s:I, s:i, s:I, s:o, s:o, s:I, s:i, s:I, "
         "s:I, s:I, s:I, s:o}",
         "group", group->group_id, "topic", flow->source, "broker", flow->cluster->url, "state",
-        flow_state(flow), "error", failure_of(flow), "paused", flow->is_paused, "consumers",
-        (int)flow->consumers, "min", (int)group->consumers_min, "max", (int)group->consumers_max,
-        "capacity", (json_int_t)capacity, "in_flight", (int)flow->in_flight_total, "partitions",
-        (json_int_t)partition_count(flow), "ready", known(shove_scaling_ready(flow)), "lag",
-        known(shove_scaling_lag(flow)), "waiting", (json_int_t)flow->waiting_count, "storing",
-        (int)flow->hopping_count, "acked", (json_int_t)tally->done, "delayed",
-        (json_int_t)tally->delayed, "dead_letters", (json_int_t)tally->dead, "discarded",
-        (json_int_t)tally->discarded, "poisoned_keys", poisoned_keys(flow));
+        flow_state(flow), "error", text_or_null(flow->failure), "paused", flow->is_paused,
+        "consumers", (int)flow->consumers, "min", (int)group->consumers_min, "max",
+        (int)group->consumers_max, "capacity", (json_int_t)capacity, "in_flight",
+        (int)flow->in_flight_total, "partitions", (json_int_t)partition_count(flow), "ready",
+        known(shove_scaling_ready(flow)), "lag", known(shove_scaling_lag(flow)), "waiting",
+        (json_int_t)flow->waiting_count, "storing", (int)flow->hopping_count, "acked",
+        (json_int_t)tally->done, "delayed", (json_int_t)tally->delayed, "dead_letters",
+        (json_int_t)tally->dead, "discarded", (json_int_t)tally->discarded, "poisoned_keys",
+        poisoned_keys(flow));
 }
 
 json_t *shove_status_groups(const struct shove_control *control) {
@@ -93,7 +107,15 @@ static json_t *cluster_status(const struct shove_cluster *cluster) {
     return json_pack("{s:s, s:b}", "broker", cluster->url, "reached", !cluster->is_away);
 }
 
+/* Who asks goes by where the script's path leads now; links may have changed since the start. */
+static const char *app_of(const struct shove_control *control, char path[PATH_MAX]) {
+    if (realpath(control->options->script, path) != NULL)
+        return path;
+    return control->app_path != NULL ? control->app_path : control->options->script;
+}
+
 json_t *shove_status(const struct shove_control *control) {
+    char path[PATH_MAX];
     json_t *workers = json_array();
     json_t *brokers = json_array();
     for (uint32_t i = 0; i < control->cluster_count; i++)
@@ -103,10 +125,10 @@ json_t *shove_status(const struct shove_control *control) {
         if (shove_pool_set_of(worker) == control->set || worker->has_child)
             json_array_append_new(workers, worker_status(worker));
     }
-    return json_pack("{s:i, s:s, s:s, s:o, s:s, s:i, s:I, s:o, s:o}", "pid", (int)getpid(), "app",
-                     control->app_path != NULL ? control->app_path : control->options->script,
-                     "broker", control->clusters[0].url, "brokers", brokers, "phase",
-                     phase_name(control->phase), "generation", (int)control->generation,
-                     "uptime_ms", (json_int_t)(control->now_ms - control->started_ms), "workers",
-                     workers, "groups", shove_status_groups(control));
+    return json_pack("{s:i, s:s, s:s, s:o, s:s, s:o, s:i, s:I, s:o, s:o}", "pid", (int)getpid(),
+                     "app", app_of(control, path), "broker", control->clusters[0].url, "brokers",
+                     brokers, "phase", phase_name(control->phase), "error", plight_of(control),
+                     "generation", (int)control->generation, "uptime_ms",
+                     (json_int_t)(control->now_ms - control->started_ms), "workers", workers,
+                     "groups", shove_status_groups(control));
 }

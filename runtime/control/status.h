@@ -2,6 +2,7 @@
  *
  * { "pid":, "app": real path, "broker": the registry's, "brokers": [{ "broker":,
  * "reached": }], "phase": "starting" | "running" | "draining" | "leaving",
+ *   "error": why no message is handled at all, null while there is a worker,
  *   "generation":, "uptime_ms":,
  *   "workers": [{ "worker":, "pid": null while there is none, "state":, "in_flight": }],
  *   "groups": [{ "group":, "topic":, "state": "joined" | "resting" | "leaving" | "failed" | "left",

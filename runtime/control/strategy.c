@@ -11,7 +11,7 @@
 #include "control/pool.h"
 #include "control/scaling.h"
 
-/* ---- asking ---- */
+/* ---- who is asked ---- */
 
 static bool can_be_asked(const struct shove_worker *worker) {
     return worker->state == SHOVE_WORKER_READY && !worker->is_condemned && !worker->is_reserved &&
@@ -29,21 +29,9 @@ static struct shove_worker *choose(const struct shove_control *control) {
     return chosen;
 }
 
-bool shove_strategy_ask(struct shove_control *control) {
-    struct shove_strategy *strategy = &control->strategy;
-    if (!control->topology.autoscale.has_strategy || control->now_ms < strategy->rests_until_ms)
-        return false;
-    struct shove_worker *worker = choose(control);
-    const uint32_t number = strategy->number == UINT32_MAX ? 1 : strategy->number + 1;
-    const struct shove_submit entry = {.type = SHOVE_SUBMIT_ADVISE, .generation = number};
-    if (!worker || !shove_channel_submit(worker->home->channel, &entry))
-        return false;
-    shove_channel_flush(worker->home->channel);
-    worker->consultation = number;
-    strategy->worker = worker;
-    strategy->number = number;
-    strategy->asked_ms = control->now_ms;
-    return true;
+bool shove_strategy_is_due(const struct shove_control *control) {
+    return control->topology.autoscale.has_strategy &&
+           control->now_ms >= control->strategy.rests_until_ms;
 }
 
 /* ---- what went wrong ---- */
@@ -75,6 +63,25 @@ static void give_up(struct shove_control *control, const char *text, size_t size
         is_told = true;
         shove_scaling_decide(flow, &none);
     }
+}
+
+/* ---- asking ---- */
+
+void shove_strategy_ask(struct shove_control *control) {
+    static const char nobody[] = "no worker is there that could be asked";
+    struct shove_strategy *strategy = &control->strategy;
+    struct shove_worker *worker = choose(control);
+    const uint32_t number = strategy->number == UINT32_MAX ? 1 : strategy->number + 1;
+    const struct shove_submit entry = {.type = SHOVE_SUBMIT_ADVISE, .generation = number};
+    if (!worker || !shove_channel_submit(worker->home->channel, &entry)) {
+        give_up(control, nobody, sizeof(nobody) - 1);
+        return;
+    }
+    shove_channel_flush(worker->home->channel);
+    worker->consultation = number;
+    strategy->worker = worker;
+    strategy->number = number;
+    strategy->asked_ms = control->now_ms;
 }
 
 /* ---- what it says ---- */

@@ -18,9 +18,12 @@
 #define SHOVE_STRATEGY_LIMIT_MS 1000
 #define SHOVE_STRATEGY_REST_MS 60000
 
-/* Asks about the groups that the caller then marks with `awaits_advice`. False: there is no
- * strategy, or no worker that could be asked now. */
-bool shove_strategy_ask(struct shove_control *control);
+/* Whether there is one, and it does not rest. */
+bool shove_strategy_is_due(const struct shove_control *control);
+
+/* Asks about the groups that are marked with `awaits_advice`. Where no worker can be asked now, the
+ * rule decides for them at once. */
+void shove_strategy_ask(struct shove_control *control);
 
 static inline bool shove_strategy_is_asked(const struct shove_control *control) {
     return control->strategy.worker != NULL;

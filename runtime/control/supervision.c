@@ -12,8 +12,6 @@
 #include "control/flow.h"
 #include "core/respawn.h"
 
-#define BACK_AFTER_MS 60000
-
 static void report_end(const struct shove_flow *flow, int code, const char *text) {
     shove_log_fields(SHOVE_LOG_ERROR, "a consumer group stopped and consumes no more", "group",
                      flow->group->group_id, "topic", flow->source, "code", shove_error_name(code),
@@ -36,9 +34,7 @@ static void report_rest(const struct shove_flow *flow, int code, const char *tex
 
 void shove_supervision_failed(struct shove_flow *flow, int code, const char *text) {
     struct shove_control *control = flow->control;
-    const bool was_back =
-        flow->assigned_ms != 0 && control->now_ms - flow->assigned_ms >= BACK_AFTER_MS;
-    flow->failures = was_back ? 1 : flow->failures + 1;
+    flow->failures = shove_respawn_count(flow->failures, flow->assigned_ms, control->now_ms);
     flow->assigned_ms = 0;
     flow->tally.is_failed = true;
     free(flow->failure);
@@ -77,4 +73,7 @@ void shove_supervision_watch(struct shove_control *control) {
         if (flow->state == SHOVE_FLOW_RESTING && control->now_ms >= flow->join_at_ms)
             join_again(flow);
     }
+    /* One that a reload added, and that could not even be joined, has told nobody. */
+    if (control->phase == SHOVE_PHASE_RUNNING)
+        shove_drain_check(control);
 }

@@ -13,7 +13,8 @@
 /* The flow's subscription is gone; `code` is not 0. */
 void shove_supervision_failed(struct shove_flow *flow, int code, const char *text);
 
-/* Joins those whose time has come; called a few times a second while the app runs. */
+/* Joins those whose time has come, and sees whether any is left; called a few times a second while
+ * the app runs. */
 void shove_supervision_watch(struct shove_control *control);
 
 #endif

@@ -23,9 +23,11 @@
  * key of everything listed, all that follows is open. For as long as such a text is restored and
  * not passed, records are delivered with a hash of their key, the frontier stays where it was, and
  * the metadata written meanwhile lists what was settled last of each of these keys, too. Two keys
- * of one hash cost a repetition, never a message. So does a listed record that is gone when it is
- * passed (retention, compaction): nobody knows its key any more, so all that follows it is open,
- * and the metadata written from then on does not speak of what was not read again.
+ * of one hash cost a repetition, never a message. So does what was closed ahead of an open entry of
+ * its key (dead letters that went ahead of one that could not be stored), and a listed record that
+ * is gone when it is passed (retention, compaction): nobody knows its key any more, so all that
+ * follows it is open, and the metadata written from then on does not speak of what was not read
+ * again.
  */
 #ifndef SHOVE_CORE_LEDGER_H
 #define SHOVE_CORE_LEDGER_H

@@ -426,7 +426,8 @@ static int read_head(const uint8_t *raw, size_t size, int64_t frontier, const ui
         return shove_error_set(error, SHOVE_ECORRUPT, "the commit's metadata is not shove's");
     if (raw[MAGIC_SIZE - 1] != VERSION)
         return shove_error_set(error, SHOVE_ECORRUPT,
-                               "the commit's metadata has version %u, this shove reads version %d",
+                               "the commit's metadata was written by another version of shove (it "
+                               "has format %u, this one reads %d)",
                                raw[MAGIC_SIZE - 1], VERSION);
     uint32_t crc = 0;
     for (size_t i = 0; i < CRC_SIZE; i++)

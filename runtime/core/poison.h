@@ -19,14 +19,17 @@ struct shove_poisoned_keys { /* zeroed: nothing is */
 };
 
 /* A record at `at` says that the message at `offset` poisoned the key. `at` negative: at a place
- * that is not known, so that both that record and what is known of the key count until the record
- * is read. 0, or SHOVE_ENOMEM. */
+ * that is not known, so that both that record and what is known of the key count, whatever clears
+ * it, until all records were read. 0, or SHOVE_ENOMEM. */
 int shove_poison_add(struct shove_poisoned_keys *poison, const void *key, size_t size,
                      int64_t offset, int64_t at);
 
 /* A record at `at` clears the key. */
 void shove_poison_clear(struct shove_poisoned_keys *poison, const void *key, size_t size,
                         int64_t at);
+
+/* All records were given, from the oldest to one behind all of an unknown place. */
+void shove_poison_read_all(struct shove_poisoned_keys *poison);
 
 /* Whether the message of that key at `offset` follows the one that poisoned it. */
 bool shove_poison_covers(const struct shove_poisoned_keys *poison, const void *key, size_t size,

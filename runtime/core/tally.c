@@ -1,8 +1,8 @@
 /* tally.c: from what happened to an exit code. Pure; control only.
  *
  * The gravest wins: a drain that timed out left messages unsettled, a dead worker is a bug in a
- * handler or in shove, a consumer that stopped or could not commit leaves work behind. A handler's
- * error is a retry and never counts.
+ * handler or in shove, a consumer that stopped or could not commit, or a worker that could not be
+ * replaced, leaves work behind. A handler's error is a retry and never counts.
  */
 #include "core/tally.h"
 
@@ -20,7 +20,7 @@ int shove_verdict_exit_code(const struct shove_verdict *verdict) {
         return EXIT_DRAIN_TIMEOUT;
     if (verdict->worker_deaths > 0)
         return EXIT_WORKER_DEATH;
-    if (verdict->failed_groups > 0 || verdict->has_failed_commit)
+    if (verdict->failed_groups > 0 || verdict->has_no_workers || verdict->has_failed_commit)
         return EXIT_CONSUMER_ERROR;
     return EXIT_CLEAN;
 }

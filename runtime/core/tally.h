@@ -36,6 +36,7 @@ struct shove_verdict { /* of a whole run */
     bool has_drain_timeout;
     uint32_t worker_deaths;
     uint32_t failed_groups;
+    bool has_no_workers;    /* none could be started when it ended */
     bool has_failed_commit; /* the last commit did not succeed: counts as a consumer error */
 };
 

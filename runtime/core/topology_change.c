@@ -1,6 +1,7 @@
 /* topology_change.c: see topology_change.h. Pure. */
 #include "core/topology_change.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 static bool is_same(const char *a, const char *b) {
@@ -109,17 +110,21 @@ static bool has_same_holds(const struct shove_topic *a, const struct shove_topic
 static const char *changed_option(const struct shove_topic *a, const struct shove_topic *b) {
     if (a->broker != b->broker)
         return "broker";
-    if (a->partitions != b->partitions)
-        return "partitions";
     if (a->replication_factor != b->replication_factor)
         return "replication_factor";
     if (a->retention_ms != b->retention_ms)
         return "retention";
     if (a->sequencing != b->sequencing)
         return "sequenced";
+    if (a->sequencing != SHOVE_UNSEQUENCED && a->partitions != b->partitions)
+        return "shards";
     if (a->is_external != b->is_external)
         return "external";
     return NULL;
+}
+
+static bool is_wider(const struct shove_topic *topic, const struct shove_topic *before) {
+    return !topic->is_external && topic->partitions > before->partitions;
 }
 
 bool shove_topology_has_new_topics(const struct shove_topology *now,
@@ -129,7 +134,8 @@ bool shove_topology_has_new_topics(const struct shove_topology *now,
         if (topic->broker != broker)
             continue;
         const struct shove_topic *before = find_topic(now, topic);
-        if (before == NULL || !has_same_holds(before, topic) || !is_same(before->dlq, topic->dlq))
+        if (before == NULL || is_wider(topic, before) || !has_same_holds(before, topic) ||
+            !is_same(before->dlq, topic->dlq))
             return true;
     }
     return false;
@@ -169,17 +175,16 @@ long shove_topology_find_group(const struct shove_topology *topology,
     return -1;
 }
 
-static int check_groups(const struct shove_topology *now, const struct shove_topology *next,
+static int check_groups(const struct shove_topology *next, int64_t largest_bytes,
                         struct shove_error *error) {
-    const int64_t largest = shove_topology_largest_message(now);
     for (uint32_t i = 0; i < next->group_count; i++) {
         const struct shove_group *group = &next->groups[i];
-        if (group->max_message_size_bytes > largest)
+        if (group->max_message_size_bytes > largest_bytes)
             return shove_error_set(
                 error, SHOVE_ECONFIG,
-                "%s: group '%s': max_message_size is more than memory was laid out for: restart "
-                "shove",
-                or_none(group->at), group->group_id);
+                "%s: group '%s': max_message_size is %" PRId64
+                " bytes, and memory was laid out for messages of %" PRId64 ": restart shove",
+                or_none(group->at), group->group_id, group->max_message_size_bytes, largest_bytes);
     }
     return 0;
 }
@@ -188,16 +193,18 @@ bool shove_topology_must_rejoin(const struct shove_topology *now,
                                 const struct shove_group *group_now,
                                 const struct shove_topology *next,
                                 const struct shove_group *group_next) {
-    return group_now->reset != group_next->reset ||
-           !has_same_holds(&now->topics[group_now->topic], &next->topics[group_next->topic]);
+    const struct shove_topic *topic_now = &now->topics[group_now->topic];
+    const struct shove_topic *topic_next = &next->topics[group_next->topic];
+    return group_now->reset != group_next->reset || !has_same_holds(topic_now, topic_next) ||
+           !is_same(topic_now->dlq, topic_next->dlq);
 }
 
 int shove_topology_check_change(const struct shove_topology *now, const struct shove_topology *next,
-                                struct shove_error *error) {
+                                int64_t largest_bytes, struct shove_error *error) {
     int rc = check_connections(now, next, error);
     if (rc == 0)
         rc = check_topics(now, next, error);
     if (rc == 0)
-        rc = check_groups(now, next, error);
+        rc = check_groups(next, largest_bytes, error);
     return rc;
 }

@@ -192,6 +192,9 @@ bool shove_channel_release_notes(struct shove_channel *channel);
 bool shove_channel_running(const struct shove_channel *channel, uint32_t *slot,
                            uint32_t *generation, int64_t *since_mono_ms);
 
+/* When the handler that is running was called, as the worker says: before its waits. */
+int64_t shove_channel_begun(const struct shove_channel *channel);
+
 /* When the worker last passed through its loop, as it says; 0 before it did. Tells a worker that is
  * stuck outside of any handler (a luv callback, a require) only while submits wait: an idle worker
  * passes as seldom as it likes. */
@@ -235,6 +238,7 @@ void shove_channel_note(struct shove_channel *channel, const struct shove_note *
 void shove_channel_publish_notes(
     struct shove_channel *channel); /* and wakes control if it sleeps */
 
+void shove_channel_set_begun(struct shove_channel *channel, int64_t mono_ms); /* before the next: */
 void shove_channel_set_running(struct shove_channel *channel, uint32_t slot, uint32_t generation,
                                int64_t since_mono_ms);
 void shove_channel_clear_running(struct shove_channel *channel);

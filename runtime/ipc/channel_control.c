@@ -231,6 +231,10 @@ bool shove_channel_running(const struct shove_channel *channel, uint32_t *slot,
     return *slot != CHANNEL_NO_SLOT;
 }
 
+int64_t shove_channel_begun(const struct shove_channel *channel) {
+    return atomic_load_explicit(&channel->outbound->begun_mono_ms, memory_order_relaxed);
+}
+
 int64_t shove_channel_heartbeat(const struct shove_channel *channel) {
     return atomic_load_explicit(&channel->outbound->heartbeat_mono_ms, memory_order_relaxed);
 }

@@ -47,6 +47,7 @@ struct channel_outbound { /* written by the worker */
      */
     alignas(CHANNEL_LINE_BYTES) _Atomic uint64_t running; /* slot << 32 | generation */
     _Atomic int64_t running_since_mono_ms;
+    _Atomic int64_t begun_mono_ms;
     _Atomic uint64_t notes_written; /* complete records, published or not */
 };
 

@@ -150,6 +150,10 @@ void shove_channel_note(struct shove_channel *channel, const struct shove_note *
     write_fragment(channel, &record_head, &cursor);
 }
 
+void shove_channel_set_begun(struct shove_channel *channel, int64_t mono_ms) {
+    atomic_store_explicit(&channel->outbound->begun_mono_ms, mono_ms, memory_order_relaxed);
+}
+
 void shove_channel_set_running(struct shove_channel *channel, uint32_t slot, uint32_t generation,
                                int64_t since_mono_ms) {
     struct channel_outbound *outbound = channel->outbound;

@@ -373,7 +373,8 @@ void shove_kafka_batches_free(struct shove_kafka *kafka);
  * what it has fetched is fetched again. */
 void shove_kafka_claim_seek(const struct shove_kafka_claim *claim, int64_t offset,
                             int32_t leader_epoch);
-int64_t shove_kafka_backlog(struct shove_transport *transport, const struct shove_claim *base);
+int64_t shove_kafka_backlog(struct shove_transport *transport, const struct shove_claim *base,
+                            int64_t *end);
 
 /* ---- kafka_reading.c ---- */
 
@@ -404,17 +405,15 @@ void shove_kafka_commits_fail(struct shove_kafka_subscription *subscription, int
 void shove_kafka_commits_forget(struct shove_kafka_subscription *subscription,
                                 const struct shove_claim *claim);
 
-/* ---- kafka_admin.c, kafka_operator.c ---- */
+/* ---- kafka_admin.c ---- */
 
 int shove_kafka_declare(struct shove_transport *transport, const struct shove_topic_spec *specs,
                         size_t count, struct shove_error *error);
+int shove_kafka_declare_start(struct shove_transport *transport,
+                              const struct shove_topic_spec *specs, size_t count, void *opaque);
 
-/* ---- kafka_retention.c ---- */
+/* ---- kafka_retention.c, kafka_operator.c ---- */
 
-/* Asks how long these topics keep their records; silent when that is not told. ECONFIG for a poison
- * topic that is known to forget what it must keep. */
-int shove_kafka_learn_retention(struct shove_kafka *kafka, const struct shove_topic_spec *specs,
-                                size_t count, struct shove_error *error);
 int64_t shove_kafka_retention_ms(struct shove_transport *transport, const char *topic);
 long shove_kafka_partition_count(struct shove_transport *transport, const char *topic,
                                  int64_t timeout_ms, struct shove_error *error);

@@ -139,6 +139,8 @@ static const struct setting producer_owned[] = {
 static const struct setting consumer_owned[] = {
     {"enable.auto.commit", "false"},
     {"enable.auto.offset.store", "false"},
+    /* Taken in a batch, the news of an end counts as a record for librdkafka's own position: with
+     * the next rebalance it goes on behind the record that came after it. */
     {"enable.partition.eof", "false"},
 };
 /* Reads without a group: told where a partition ends, and never waits for one that has nothing. */

@@ -1,10 +1,11 @@
 /* kafka_jobs.h: threads for calls that wait for a broker, and the mailbox they answer to.
  *
  * Each job has a thread of its own, detached: they are rare (one per assignment, per partition
- * scanned, per topic looked up, per handle destroyed), and one that hangs on a frozen broker must
- * hold up neither the others nor the end of the transport. The mailbox is shared, by count, between
- * the transport, its jobs and its librdkafka handles; it owns the eventfd, so a thread left behind
- * by close never writes to a descriptor that is something else by now.
+ * scanned, per topic looked up, per declaration, per handle destroyed), and one that hangs on a
+ * frozen broker must hold up neither the others nor the end of the transport. The mailbox is
+ * shared, by count, between the transport, its jobs and its librdkafka handles; it owns the
+ * eventfd, so a thread left behind by close never writes to a descriptor that is something else by
+ * now.
  */
 #ifndef SHOVE_TRANSPORT_KAFKA_JOBS_H
 #define SHOVE_TRANSPORT_KAFKA_JOBS_H

@@ -143,7 +143,8 @@ static void offset_reset(struct shove_kafka *kafka, struct shove_kafka_subscript
         snprintf(topic, sizeof topic, "%.*s", (int)(bracket - text), text);
         struct shove_kafka_claim *claim =
             shove_kafka_claim_find(subscription, topic, (int32_t)strtol(bracket + 2, NULL, 10));
-        if (claim != NULL)
+        /* Where none was given there is nothing to go back from, and no jump to end this with. */
+        if (claim != NULL && claim->next_offset > 0)
             claim->may_go_back = true;
     }
     shove_kafka_notice(kafka, SHOVE_EOFFSET,

@@ -1,7 +1,8 @@
 /* kafka_retention.c: how long Kafka keeps the records of a topic, asked once, when it is declared.
  *
- * Control and cli, at start-up; blocks for 2 ASK_MS at most. Nothing depends on an answer:
- * a client may lack the right to ask (DescribeConfigs), and then it is not known.
+ * Control and cli, on whichever thread declares (kafka_declaring.h); blocks for 2 ASK_MS and a bit
+ * at most. Nothing depends on an answer: a client may lack the right to ask (DescribeConfigs), and
+ * then it is not known.
  *
  * Where the answer is that a topic of poisoned keys forgets them, it is refused: deleted by age, or
  * never compacted, it would let through what must wait, or grow without bound.
@@ -18,6 +19,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "transport/kafka.h"
+#include "transport/kafka_declaring.h"
 
 #define ASK_MS 2000 /* at most: it is good to know, not needed */
 
@@ -72,66 +74,64 @@ static int check_policy(const struct shove_topic_spec *spec,
         spec->at != NULL ? spec->at : "topic", spec->name, policy, spec->name);
 }
 
-static int learn(struct shove_kafka *kafka, const struct shove_topic_spec *specs, size_t count,
-                 const rd_kafka_ConfigResource_t *resource, struct shove_error *error) {
+static int learn(struct shove_kafka_declaring *declaring,
+                 const rd_kafka_ConfigResource_t *resource) {
     const char *name = rd_kafka_ConfigResource_name(resource);
-    struct shove_kafka_topic *topic = shove_kafka_topic_get(kafka, name);
-    int64_t retention_ms = retention_of(resource);
     int code = 0;
-    if (topic != NULL)
-        topic->retention_ms = retention_ms;
-    for (size_t i = 0; i < count && code == 0; i++) {
-        if (strcmp(specs[i].name, name) != 0)
+    for (size_t i = 0; i < declaring->count && code == 0; i++) {
+        struct shove_kafka_declaration *declaration = &declaring->declarations[i];
+        if (strcmp(declaration->spec.name, name) != 0)
             continue;
-        warn_of_difference(&specs[i], retention_ms);
-        code = check_policy(&specs[i], resource, error);
+        declaration->retention_ms = retention_of(resource);
+        declaration->has_retention = true;
+        warn_of_difference(&declaration->spec, declaration->retention_ms);
+        code = check_policy(&declaration->spec, resource, &declaring->error);
     }
     return code;
 }
 
 /* Any broker can answer; without being told which, librdkafka waits for the controller, which may
  * be gone. -1: none. */
-static int32_t find_broker(struct shove_kafka *kafka, int timeout_ms) {
+static int32_t find_broker(rd_kafka_t *rk, int timeout_ms) {
     const struct rd_kafka_metadata *metadata;
-    if (rd_kafka_metadata(kafka->admin->rk, 0, NULL, &metadata, timeout_ms) !=
-        RD_KAFKA_RESP_ERR_NO_ERROR)
+    if (rd_kafka_metadata(rk, 0, NULL, &metadata, timeout_ms) != RD_KAFKA_RESP_ERR_NO_ERROR)
         return -1;
     int32_t id = metadata->orig_broker_id;
     rd_kafka_metadata_destroy(metadata);
     return id;
 }
 
-static rd_kafka_event_t *ask(struct shove_kafka *kafka, rd_kafka_ConfigResource_t **resources,
-                             size_t count) {
+static rd_kafka_event_t *ask(const struct shove_kafka_declaring *declaring,
+                             rd_kafka_ConfigResource_t **resources, size_t count) {
     char text[256];
-    int timeout_ms = kafka->timeout_ms < ASK_MS ? (int)kafka->timeout_ms : ASK_MS;
-    int32_t broker = find_broker(kafka, timeout_ms);
+    rd_kafka_t *rk = declaring->client->rk;
+    int timeout_ms = declaring->timeout_ms < ASK_MS ? (int)declaring->timeout_ms : ASK_MS;
+    int32_t broker = find_broker(rk, timeout_ms);
     if (broker < 0)
         return NULL;
-    rd_kafka_queue_t *queue = rd_kafka_queue_new(kafka->admin->rk);
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
     rd_kafka_AdminOptions_t *options =
-        rd_kafka_AdminOptions_new(kafka->admin->rk, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS);
+        rd_kafka_AdminOptions_new(rk, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS);
     rd_kafka_AdminOptions_set_broker(options, broker, text, sizeof text);
     rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, text, sizeof text);
-    rd_kafka_DescribeConfigs(kafka->admin->rk, resources, count, options, queue);
-    rd_kafka_event_t *event = rd_kafka_queue_poll(queue, timeout_ms + 500);
+    rd_kafka_DescribeConfigs(rk, resources, count, options, queue);
+    rd_kafka_event_t *event = shove_kafka_declaring_poll(declaring, queue, timeout_ms + 500);
     rd_kafka_AdminOptions_destroy(options);
     rd_kafka_queue_destroy(queue);
     return event;
 }
 
-int shove_kafka_learn_retention(struct shove_kafka *kafka, const struct shove_topic_spec *specs,
-                                size_t count, struct shove_error *error) {
-    rd_kafka_ConfigResource_t **resources = calloc(count + 1, sizeof(*resources));
+int shove_kafka_learn_retention(struct shove_kafka_declaring *declaring) {
+    rd_kafka_ConfigResource_t **resources = calloc(declaring->count + 1, sizeof(*resources));
     if (resources == NULL)
         return 0;
     size_t asked = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (specs[i].role != SHOVE_ROLE_HOLD)
-            resources[asked++] =
-                rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, specs[i].name);
+    for (size_t i = 0; i < declaring->count; i++) {
+        const struct shove_topic_spec *spec = &declaring->declarations[i].spec;
+        if (spec->role != SHOVE_ROLE_HOLD)
+            resources[asked++] = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, spec->name);
     }
-    rd_kafka_event_t *event = asked > 0 ? ask(kafka, resources, asked) : NULL;
+    rd_kafka_event_t *event = asked > 0 ? ask(declaring, resources, asked) : NULL;
     rd_kafka_ConfigResource_destroy_array(resources, asked);
     free(resources);
     if (event == NULL)
@@ -143,7 +143,7 @@ int shove_kafka_learn_retention(struct shove_kafka *kafka, const struct shove_to
         answers = rd_kafka_DescribeConfigs_result_resources(
             rd_kafka_event_DescribeConfigs_result(event), &answered);
     for (size_t i = 0; i < answered && code == 0; i++)
-        code = learn(kafka, specs, count, answers[i], error);
+        code = learn(declaring, answers[i]);
     rd_kafka_event_destroy(event);
     return code;
 }

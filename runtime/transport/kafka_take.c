@@ -255,15 +255,23 @@ static void note_taken(struct shove_kafka_claim *claim, const struct shove_kafka
     claim->leader_epoch = rd_kafka_message_leader_epoch(last);
 }
 
+/* gives a list of the claim's partition alone */
+static rd_kafka_topic_partition_list_t *list_of(const struct shove_kafka_claim *claim) {
+    const struct shove_kafka_subscription *subscription =
+        (const struct shove_kafka_subscription *)claim->base.subscription;
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_list_add(list, subscription->topics[claim->base.topic_index],
+                                      claim->base.partition);
+    return list;
+}
+
 void shove_kafka_claim_seek(const struct shove_kafka_claim *claim, int64_t offset,
                             int32_t leader_epoch) {
     const struct shove_kafka_subscription *subscription =
         (const struct shove_kafka_subscription *)claim->base.subscription;
-    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
-    rd_kafka_topic_partition_t *here = rd_kafka_topic_partition_list_add(
-        list, subscription->topics[claim->base.topic_index], claim->base.partition);
-    here->offset = offset;
-    rd_kafka_topic_partition_set_leader_epoch(here, leader_epoch);
+    rd_kafka_topic_partition_list_t *list = list_of(claim);
+    list->elems[0].offset = offset;
+    rd_kafka_topic_partition_set_leader_epoch(&list->elems[0], leader_epoch);
     /* Does not wait, and so has no error to tell. */
     rd_kafka_error_destroy(rd_kafka_seek_partitions(subscription->client->rk, list, 0));
     rd_kafka_topic_partition_list_destroy(list);
@@ -314,7 +322,25 @@ void shove_kafka_batch_release(struct shove_transport *transport, struct shove_b
     *batch = (struct shove_batch){.records = NULL};
 }
 
-int64_t shove_kafka_backlog(struct shove_transport *transport, const struct shove_claim *base) {
+/* Where the next record comes from; -1: not known yet. Beyond the last record of a transaction is
+ * its marker, and behind aborted ones is theirs: librdkafka's own position is past those, the last
+ * record's offset is not. Neither says anything after a reset, which ends at the first that is
+ * there. What is below that has expired unread. */
+static int64_t position_of(const struct shove_kafka_claim *claim, int64_t low) {
+    if (claim->may_go_back)
+        return low;
+    const struct shove_kafka_subscription *subscription =
+        (const struct shove_kafka_subscription *)claim->base.subscription;
+    int64_t position = claim->next_offset > low ? claim->next_offset : low;
+    rd_kafka_topic_partition_list_t *list = list_of(claim);
+    if (rd_kafka_position(subscription->client->rk, list) == 0 && list->elems[0].offset > position)
+        position = list->elems[0].offset;
+    rd_kafka_topic_partition_list_destroy(list);
+    return position;
+}
+
+int64_t shove_kafka_backlog(struct shove_transport *transport, const struct shove_claim *base,
+                            int64_t *end) {
     (void)transport;
     const struct shove_kafka_claim *claim = (const struct shove_kafka_claim *)base;
     const struct shove_kafka_subscription *subscription =
@@ -326,5 +352,10 @@ int64_t shove_kafka_backlog(struct shove_transport *transport, const struct shov
         &high);
     if (err != RD_KAFKA_RESP_ERR_NO_ERROR || high < 0)
         return -1;
-    return high > claim->next_offset ? high - claim->next_offset : 0;
+    if (end != NULL)
+        *end = high;
+    int64_t position = position_of(claim, low);
+    if (position < 0)
+        return -1;
+    return high > position ? high - position : 0;
 }

@@ -312,6 +312,7 @@ const struct shove_transport_ops shove_kafka_ops = {
     .open = kafka_open,
     .close = kafka_close,
     .declare = shove_kafka_declare,
+    .declare_start = shove_kafka_declare_start,
     .subscribe = shove_kafka_subscribe,
     .unsubscribe = shove_kafka_unsubscribe,
     .take = shove_kafka_take,

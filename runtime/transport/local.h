@@ -232,7 +232,8 @@ int shove_local_commit(struct shove_transport *transport, struct shove_subscript
 void shove_local_release(struct shove_transport *transport, struct shove_claim **claims,
                          size_t count);
 int64_t shove_local_retention_ms(struct shove_transport *transport, const char *topic);
-int64_t shove_local_backlog(struct shove_transport *transport, const struct shove_claim *claim);
+int64_t shove_local_backlog(struct shove_transport *transport, const struct shove_claim *claim,
+                            int64_t *end);
 /* Says assigned, revoking and ended where they are due. Only from the pump. */
 void shove_local_subscriptions_advance(struct shove_local *local);
 /* Looks up the high watermarks of all claims; sets is_readable when one grew. */

@@ -67,11 +67,28 @@ int shove_local_declare_one(const struct shove_topic_spec *spec,
            out->partitions != existing->partitions;
 }
 
+/* Of topics that are there: what is missing is refused by the store. */
+static int check_width(struct shove_local *local, const struct shove_topic_spec *spec,
+                       struct shove_error *error) {
+    struct shove_store_topic topic;
+    struct shove_store_topic queue;
+    struct shove_error missing;
+    if (spec->as_wide_as == NULL ||
+        local->ops->topic_get(local->store, spec->name, &topic, &missing) < 0 ||
+        local->ops->topic_get(local->store, spec->as_wide_as, &queue, &missing) < 0)
+        return 0;
+    return shove_transport_check_width(spec, topic.partitions, queue.partitions, error);
+}
+
 int shove_local_declare(struct shove_transport *transport, const struct shove_topic_spec *specs,
                         size_t count, struct shove_error *error) {
     struct shove_local *local = (struct shove_local *)transport;
     bool has_changed = false;
-    int rc = local->ops->declare(local->store, specs, count, &has_changed, error);
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        rc = check_width(local, &specs[i], error);
+    if (rc == 0)
+        rc = local->ops->declare(local->store, specs, count, &has_changed, error);
     if (rc == 0 && has_changed)
         shove_local_suspect(local);
     return rc;

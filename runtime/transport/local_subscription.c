@@ -416,8 +416,11 @@ void shove_local_release(struct shove_transport *transport, struct shove_claim *
     shove_local_wake(local);
 }
 
-int64_t shove_local_backlog(struct shove_transport *transport, const struct shove_claim *claim) {
+int64_t shove_local_backlog(struct shove_transport *transport, const struct shove_claim *claim,
+                            int64_t *end) {
     (void)transport;
     const struct shove_local_claim *own = (const struct shove_local_claim *)claim;
+    if (end != NULL)
+        *end = own->high;
     return own->high > own->next_offset ? own->high - own->next_offset : 0;
 }

@@ -17,9 +17,10 @@
  * release them all the same.
  *
  * Blocking: operations of the first table never wait for a broker, except open and declare, which
- * run at start-up before anything is consumed and are bounded by their timeout. Those of the
- * operator table block, bounded by their timeout; they serve `shove dlq`, `shove publish`, the
- * start of a run and specs, never a running consumer's loop.
+ * run at start-up before anything is consumed and are bounded by their timeout; what is declared
+ * later goes through declare_start. Those of the operator table block, bounded by their timeout;
+ * they serve `shove dlq`, `shove publish`, the start of a run, a group that a reload adds (which
+ * looks for holds of earlier runs) and specs.
  */
 #ifndef SHOVE_TRANSPORT_TRANSPORT_H
 #define SHOVE_TRANSPORT_TRANSPORT_H
@@ -61,10 +62,12 @@ struct shove_topic_spec { /* borrowed for the call */
     enum shove_topic_role role;
     int32_t partitions;
     int32_t replication_factor;
-    int64_t retention_ms; /* 0: the role's default; -1: for ever */
-    bool is_keyed;        /* never re-partitioned */
-    bool is_external;     /* verify only */
-    const char *at;       /* the user's line, for errors; may be NULL */
+    int64_t retention_ms;   /* 0: the role's default; -1: for ever */
+    bool is_keyed;          /* never re-partitioned */
+    bool is_external;       /* verify only */
+    const char *at;         /* the user's line, for errors; may be NULL */
+    const char *as_wide_as; /* external, POISON: the queue, in the same call, than which it may not
+                               have fewer partitions; NULL: any number will do */
 };
 
 /* A partition in one assignment. The transport owns it until `release`; `user` belongs to the
@@ -143,6 +146,8 @@ struct shove_transport_events {
     void (*committed)(void *ctx, struct shove_subscription *subscription,
                       const struct shove_commit *commits, size_t count, void *opaque);
     void (*scanned)(void *ctx, const struct shove_scanned *result);
+    /* What declare would have returned, and its words; "" with 0. */
+    void (*declared)(void *ctx, void *opaque, int code, const char *text);
     /* The subscription ended: after unsubscribe (code 0), or because it cannot go on (EAUTH,
      * EDENIED, ENOTOPIC, EOFFSET,
      * ...; `text` says it all). Its claims are already lost or released. It is freed after the
@@ -163,7 +168,7 @@ struct shove_transport_config { /* borrowed for the call */
     const struct shove_transport_events
         *events; /* outlives the transport; NULL functions are not called */
     void *ctx;
-    int64_t timeout_ms;             /* for reaching the broker in open and declare */
+    int64_t timeout_ms;             /* for reaching the broker in open, declare and declare_start */
     int64_t max_message_size_bytes; /* largest record that must pass; hops may be larger */
     const char *instance;           /* client id, e.g. "shove-orders"; may be NULL */
     bool must_exist;                /* never create the storage: for commands that look into it */
@@ -207,6 +212,11 @@ struct shove_transport_ops {
      * ETIMEOUT. */
     int (*declare)(struct shove_transport *transport, const struct shove_topic_spec *specs,
                    size_t count, struct shove_error *error);
+    /* The same without waiting for the broker, beside whatever else is under way: the result comes
+     * as `declared`, exactly once for each call that returned 0, unless the transport is closed
+     * before. The call itself fails with ENOMEM alone. NULL where declare waits for no broker. */
+    int (*declare_start)(struct shove_transport *transport, const struct shove_topic_spec *specs,
+                         size_t count, void *opaque);
 
     /* Joins a group. EBUSY with the other's pid in the text where a group cannot be shared. gives
      * *out (freed after `ended`). */
@@ -241,9 +251,12 @@ struct shove_transport_ops {
      * -1: as long as they need, 0: not known. Of a declared topic, as it was then; no broker is
      * asked. */
     int64_t (*retention_ms)(struct shove_transport *transport, const char *topic);
-    /* Records waiting for this claim beyond what was taken: high watermark minus the next offset to
-     * take, as known without asking the broker; -1: not known yet. */
-    int64_t (*backlog)(struct shove_transport *transport, const struct shove_claim *claim);
+    /* Records waiting for this claim beyond what was taken, as known without asking the broker: the
+     * offsets between the next one to read, or the first that is kept, and the end of the log.
+     * *end, which may be NULL: the offset one past the newest (the high watermark). -1: not known
+     * yet. */
+    int64_t (*backlog)(struct shove_transport *transport, const struct shove_claim *claim,
+                       int64_t *end);
 
     /* Reads what is in a partition from `offset` on (-1: from its beginning) up to where it ends
      * now, without a group: the result comes as `scanned`, exactly once for each call that returned
@@ -303,6 +316,11 @@ int shove_transport_find(const char *broker, const struct shove_transport_ops **
  * partition_count > 0. */
 int32_t shove_transport_partition_for_key(const void *key, size_t key_size,
                                           int32_t partition_count);
+
+/* For transports: whether a topic is as wide as spec->as_wide_as asks, of which `least` partitions
+ * are there. 0, or ECONFIG with the user's line. */
+int shove_transport_check_width(const struct shove_topic_spec *spec, long partitions, long least,
+                                struct shove_error *error);
 
 extern const struct shove_transport_ops shove_kafka_ops;
 extern const struct shove_transport_ops shove_embedded_ops;

@@ -34,6 +34,7 @@ struct shove_task *shove_audit_move(struct shove_task *task, enum shove_outcome 
     audit->generation = task->generation;
     audit->group = task->group;
     audit->verdict = task->verdict;
+    audit->begun_mono_ms = task->begun_mono_ms;
     audit->duration = task->duration;
     audit->handler_ns = task->handler_ns;
     struct shove_buffer spare = audit->verdict_text;

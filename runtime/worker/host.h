@@ -62,7 +62,8 @@ struct shove_task {
     char *undecodable; /* why the codec refused the payload: decides over whatever the handler says;
                           else NULL */
     bool has_foreign_yield; /* somebody else may hold the coroutine: it is not used again */
-    uint64_t begun_ns;      /* while measuring: when its handler was called */
+    int64_t begun_mono_ms;  /* when its handler was called, by the coarse clock; 0: not yet */
+    uint64_t begun_ns;      /* while measuring: the same */
     struct shove_deadlines *deadlines; /* the list it is a member of; NULL: none */
     int64_t deadline_mono_ms;
     struct shove_task *previous; /* in the list of deadlines */

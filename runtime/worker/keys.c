@@ -6,6 +6,7 @@
  */
 #include "worker/keys.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "worker/scheduler.h"
@@ -13,22 +14,36 @@
 static void tell(struct shove_host *host, enum shove_key_outcome outcome, const char *text,
                  size_t size) {
     const struct shove_note note = {.type = SHOVE_NOTE_KEY, .outcome = (uint8_t)outcome};
+    if (size > SHOVE_CHANNEL_NOTE_MAX_BYTES)
+        size = SHOVE_CHANNEL_NOTE_MAX_BYTES; /* of a reason */
     const struct shove_part part = {.data = text, .size = size};
     shove_channel_note(host->channel, &note, &part, size != 0);
+}
+
+/* More than that no note is sure to carry (worker/publishing.c). */
+static enum shove_key_outcome tell_key(struct shove_host *host, const char *text, size_t size) {
+    char why[96];
+    if (size <= SHOVE_CHANNEL_NOTE_MAX_BYTES) {
+        tell(host, SHOVE_KEY_GIVEN, text, size);
+        return SHOVE_KEY_GIVEN;
+    }
+    const int length = snprintf(why, sizeof why, "the key has %zu bytes; %zu are the most", size,
+                                SHOVE_CHANNEL_NOTE_MAX_BYTES);
+    tell(host, SHOVE_KEY_FAILED, why, (size_t)length);
+    return SHOVE_KEY_FAILED;
 }
 
 /* What the reader (lua/shove/key.lua) returned, on the top of the stack: text; or nil, what is
  * wrong, whether it is the body. */
 static enum shove_key_outcome tell_result(struct shove_host *host, lua_State *L) {
-    enum shove_key_outcome outcome = SHOVE_KEY_GIVEN;
     size_t size = 0;
     const char *text = lua_tolstring(L, -3, &size);
-    if (text == NULL) {
-        text = lua_tolstring(L, -2, &size);
-        outcome = text == NULL           ? SHOVE_KEY_NONE
-                  : lua_toboolean(L, -1) ? SHOVE_KEY_UNDECODABLE
-                                         : SHOVE_KEY_FAILED;
-    }
+    if (text != NULL)
+        return tell_key(host, text, size);
+    text = lua_tolstring(L, -2, &size);
+    const enum shove_key_outcome outcome = text == NULL           ? SHOVE_KEY_NONE
+                                           : lua_toboolean(L, -1) ? SHOVE_KEY_UNDECODABLE
+                                                                  : SHOVE_KEY_FAILED;
     tell(host, outcome, text, size);
     return outcome;
 }

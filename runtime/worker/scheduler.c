@@ -51,6 +51,7 @@ static void show_running(struct shove_host *host, const struct shove_task *task)
     if (task == NULL) {
         shove_channel_clear_running(host->channel);
     } else {
+        shove_channel_set_begun(host->channel, task->begun_mono_ms);
         shove_channel_set_running(host->channel, task->slot, task->generation, host->now_mono_ms);
     }
 }
@@ -60,6 +61,9 @@ void shove_scheduler_enter(struct shove_task *task, struct shove_cpu_mark *mark)
     mark->previous = host->current;
     if (!host->options->is_measuring) {
         host->now_mono_ms = shove_host_coarse_ms();
+    }
+    if (task->begun_mono_ms == 0) {
+        task->begun_mono_ms = host->now_mono_ms;
     }
     host->current = task;
     task->state = SHOVE_TASK_ON_CPU;

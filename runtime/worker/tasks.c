@@ -138,6 +138,7 @@ struct shove_task *shove_task_take(struct shove_host *host) {
     task->undecodable = NULL;
     task->has_foreign_yield = false;
     task->verdict = 0;
+    task->begun_mono_ms = 0;
     host->busy_count++;
     return task;
 }

@@ -7,6 +7,10 @@
 #include "worker/audit.h"
 #include "worker/scheduler.h"
 
+/* The coarse clock, which says when a handler was called, may be as much behind: no timeout comes
+ * early. */
+#define COARSE_MS 10
+
 static void on_timeout(uv_timer_t *timer);
 
 static void arm(struct shove_host *host, int64_t at_mono_ms) {
@@ -26,6 +30,12 @@ void shove_timeouts_init(struct shove_host *host) {
     host->timeout_at_mono_ms = INT64_MAX;
 }
 
+/* What is measured: a handler's time counts from its call, on the CPU or not; an audit's from its
+ * first wait. */
+static int64_t begun_ms(const struct shove_task *task) {
+    return task->verdict != 0 ? shove_clock_mono_ms() : task->begun_mono_ms + COARSE_MS;
+}
+
 void shove_timeouts_add(struct shove_task *task) {
     if (task->kind != SHOVE_TASK_MESSAGE || task->deadlines != NULL) {
         return;
@@ -34,7 +44,7 @@ void shove_timeouts_add(struct shove_task *task) {
     struct shove_deadlines *list =
         task->verdict != 0 ? &host->audits : &host->groups[task->group].deadlines;
     task->deadlines = list;
-    task->deadline_mono_ms = shove_clock_mono_ms() + list->timeout_ms;
+    task->deadline_mono_ms = begun_ms(task) + list->timeout_ms;
     task->next = NULL;
     task->previous = list->last;
     if (list->last != NULL) {
@@ -84,25 +94,28 @@ static void cancel(struct shove_task *task) {
     shove_scheduler_end(task, SHOVE_OUTCOME_TIMEOUT, text, (size_t)size, true);
 }
 
-/* Cancels what is late. Returns the earliest deadline of the others; INT64_MAX: there are none. */
-static int64_t look_at(const struct shove_deadlines *list, int64_t now_ms) {
-    while (list->first != NULL && list->first->deadline_mono_ms <= now_ms) {
+/* Cancels what was to end by then. Returns the earliest deadline of the others; INT64_MAX: there
+ * are none. */
+static int64_t look_at(const struct shove_deadlines *list, int64_t until_ms) {
+    while (list->first != NULL && list->first->deadline_mono_ms <= until_ms) {
         cancel(list->first);
     }
     return list->first != NULL ? list->first->deadline_mono_ms : INT64_MAX;
 }
 
-/* A handler's end may begin its audit, which may wait and arm the timer meanwhile. */
+/* A handler's end may begin its audit, which may wait and arm the timer meanwhile. Where a handler
+ * has kept the CPU it is later than the timer says: what became due in between has its turn first,
+ * and may be a sleep of what would be late by now. */
 static void on_timeout(uv_timer_t *timer) {
     struct shove_host *host = timer->data;
-    int64_t now_ms = shove_clock_mono_ms();
+    const int64_t until_ms = host->timeout_at_mono_ms;
     host->timeout_at_mono_ms = INT64_MAX;
     int64_t next_ms = INT64_MAX;
     for (uint32_t i = 0; i < host->group_count; i++) {
-        int64_t at_ms = look_at(&host->groups[i].deadlines, now_ms);
+        int64_t at_ms = look_at(&host->groups[i].deadlines, until_ms);
         next_ms = at_ms < next_ms ? at_ms : next_ms;
     }
-    int64_t at_ms = look_at(&host->audits, now_ms);
+    int64_t at_ms = look_at(&host->audits, until_ms);
     next_ms = at_ms < next_ms ? at_ms : next_ms;
     if (next_ms != INT64_MAX) {
         arm(host, next_ms);

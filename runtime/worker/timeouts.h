@@ -13,8 +13,8 @@
 
 void shove_timeouts_init(struct shove_host *host);
 
-/* The task waits; its deadline stands since it first did, its audit's since that did. What runs
- * beside messages has none. */
+/* The task waits; its deadline counts from its handler's call, whatever it did of that on the CPU,
+ * its audit's from when that first waited. What runs beside messages has none. */
 void shove_timeouts_add(struct shove_task *task);
 void shove_timeouts_remove(struct shove_task *task); /* fine when it is no member */
 

@@ -24,7 +24,7 @@ local function new(broker)
     return s
 end
 
--- The names of the messages in the DLQ, each once, sorted.
+-- The names of the messages in the DLQ, each once, in the order in which they came there: it has one partition.
 local function letters(s)
     local seen, names = {}, {}
     for _, record in ipairs(s:letters()) do
@@ -32,8 +32,12 @@ local function letters(s)
         if not seen[name] then table.insert(names, name) end
         seen[name] = true
     end
-    table.sort(names)
-    return table.concat(names, " ")
+    return names
+end
+
+local function check_letters(s, names)
+    wait.until_true(function() return #letters(s) >= #names end, WAIT_MS, "the dead letters")
+    assert.same(names, letters(s), s:account())
 end
 
 for _, broker in ipairs(steered.brokers) do
@@ -50,14 +54,14 @@ for _, broker in ipairs(steered.brokers) do
                 assert.equal(9, signal, p:transcript())
                 p = s:run()
                 s:wait("ended", { "a1", "a2", "a3", "b1", "b2" })
-                wait.until_true(function() return letters(s) == "a3 a4 a5" end, WAIT_MS, "the dead letters")
+                check_letters(s, { "a3", "a4", "a5" })
                 assert.equal(0, s:count("began", "a4") + s:count("began", "a5"), s:account())
                 assert.equal(0, (app.drain(p)), p:transcript())
                 s:publish({ "a6" }, { key = "a" })
                 s:publish({ "b3" }, { key = "b" })
                 p = s:run()
                 s:wait("ended", { "b3" })
-                wait.until_true(function() return letters(s) == "a3 a4 a5 a6" end, WAIT_MS, "the last dead letter")
+                check_letters(s, { "a3", "a4", "a5", "a6" })
                 assert.equal(0, s:count("began", "a6"), s:account())
                 assert.equal(0, (app.drain(p)), p:transcript())
             end)

@@ -163,6 +163,16 @@ describe("The server of --listen", function()
         assert.equal(200, http.request(port, "/healthz").status)
     end)
 
+    it("answers within seconds while 60 connections say nothing", function()
+        for i = 1, 60 do
+            local client = http.connect(port)
+            if i % 2 == 0 then client:send "GET /metrics HTT" end
+        end
+        local began = uv.hrtime()
+        assert.equal(200, http.request(port, "/healthz").status)
+        assert.is_true(uv.hrtime() - began < 8e9)
+    end)
+
     it("answers one request after the other on a connection, and ones that come in pieces or at once", function()
         local client = http.connect(port)
         for piece in ("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"):gmatch ".." do client:send(piece) end

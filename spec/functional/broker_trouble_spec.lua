@@ -15,10 +15,6 @@ describe("a broker that stops answering", function()
         cleanup.for_block(function() broker = kafka.private() end)
     end)
 
-    local function send(signal)
-        uv.kill(tonumber(tmp.read(broker.dir .. "/pid")), signal)
-    end
-
     it("for longer than the session lasts is waited for and announced; the run resumes by itself", function()
         local s = steered.new { url = broker.url, broker = broker, partitions = 2, holds = { "10ms" }, kafka = {
             ["session.timeout.ms"] = "1500", ["socket.timeout.ms"] = "1500",
@@ -30,7 +26,7 @@ describe("a broker that stops answering", function()
         s:wait("ended", { "a", "b", "c" })
         s:wait_position(0, 1, 1)
         s:wait_position(1, 1)
-        send "sigstop"
+        broker:signal "sigstop"
         local stopped = uv.hrtime()
         -- Handlers go on meanwhile, and what they leave behind is kept until it can be stored.
         s:open "shut"
@@ -38,7 +34,7 @@ describe("a broker that stops answering", function()
         s:wait("ended", { "slow", "again" })
         p:wait_for("no broker of .* can be reached, trying on.*code=EUNREACHABLE", 20000)
         assert.is_true(uv.hrtime() - stopped > 1.5e9) -- no request fails before
-        send "sigcont"
+        broker:signal "sigcont"
         p:wait_for("answers again after [%d.]+ s", 20000)
         s:publish({ "d" })
         s:publish({ "e" }, { partition = 1 })
@@ -69,16 +65,32 @@ describe("a broker that stops answering", function()
         broker:produce(s.queue .. "-asks", asks)
         local p = s:run()
         s:wait("asked", 500)
-        send "sigstop"
+        broker:signal "sigstop"
         s:open "publish"
         s:wait("EBACKLOG", 1)
         wait.until_true(function() return s:count "EBACKLOG" + 2 * 2 * 64 + 4 >= 500 end, 20000, "refusals")
         local peak = tonumber(tmp.read("/proc/" .. p.pid .. "/status"):match "VmHWM:%s+(%d+)") / 1024
         assert.is_true(peak < 200, peak .. " MiB")
-        send "sigcont"
+        broker:signal "sigcont"
         wait.until_true(function() return s:count "EBACKLOG" + s:count "stored" == 500 end, 20000, "the rest to be stored")
         assert.is_true(s:count "stored" >= 2 * 2 * 64 - 4)
         assert.equal(0, (app.drain(p)), p:transcript())
+    end)
+
+    it("holds up a drain with nothing in flight, and the second signal ends it cleanly", function()
+        local s = steered.new { url = broker.url, broker = broker }
+        s:declare()
+        s:publish { "a" }
+        local p = s:run { "--log-level", "debug" }
+        p:wait_for("a position was committed +topic=" .. s.queue:gsub("%-", "%%-") .. " +partition=0 +offset=1", 20000)
+        broker:signal "sigstop"
+        p:kill "sigterm"
+        p:wait_for("draining", 5000)
+        p:kill "sigint"
+        local code = p:wait_exit(10000)
+        broker:signal "sigcont"
+        assert.equal(0, code, p:transcript())
+        assert.matches("stopping at once: nothing was in flight", p:text "stderr", 1, true)
     end)
 
     it("and does not come back makes the last commit fail: exit code 1 in bounded time, and offsets are named", function()
@@ -124,6 +136,26 @@ describe("a topic that is deleted under way", function()
         s:publish { "b" }
         s:wait("ended", { "b" })
         assert.equal(0, (app.drain(p)), p:transcript())
+    end)
+
+    it("and is made anew at once is handled from its beginning, though it has more than was handled of the old one", function()
+        if not kafka.is_client_ours() then return pending "librdkafka goes on from the old position here" end
+        local s = steered.new { url = broker.url, kafka = QUICK }
+        s:declare()
+        s:publish { "a", "b" }
+        local p = s:run()
+        s:wait("ended", { "a", "b" })
+        s:wait_position(0, 2)
+        broker:delete_topic(s.queue)
+        broker:create_topic(s.queue)
+        s:publish { "c", "d", "e shut", "f" }
+        s:wait("ended", { "c", "d", "f" })
+        s:open "shut"
+        s:wait("ended", { "e" })
+        s.highest = {}
+        s:wait_position(0, 4)
+        assert.equal(0, (app.drain(p)), p:transcript())
+        assert.same({ "a", "b", "c", "d", "e", "f" }, s:names "ended")
     end)
 
     it("and holds retries keeps them back, until it is there again", function()

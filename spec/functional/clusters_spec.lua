@@ -348,4 +348,29 @@ describe("A reload of an app on several brokers", function()
         assert.is_nil(records_of(s.url, s:name "new"))
         assert.equal(0, (app.drain(p)), p:transcript())
     end)
+
+    it("refuses new topics on one that is away, at once", function()
+        local mock = kafka_mock.start()
+        local source = [[
+            local broker = { url = "%OTHER%", kafka = { ["reconnect.backoff.max.ms"] = 100 } }
+            app:register(app:topic(name "here", { partitions = 1 }), {}, function(msg) stage.note(msg) end)
+            app:topic(name "there", { external = true, broker = broker })
+        ]]
+        local s = new(source, mock.url)
+        mock:create(s:name "there", 1)
+        local p = s:run { "--workers", "1" }
+        p:wait_for("running", WAIT_MS)
+        mock:set_down()
+        p:wait_for("no broker of .* can be reached, trying on", WAIT_MS)
+        rewrite(s, source .. [[app:topic(name "new", { external = true, broker = broker })]])
+        local began = uv.hrtime()
+        local reload = s:command "reload"
+        assert.is_true(uv.hrtime() - began < 10e9)
+        assert.equal(1, reload.code, reload.stderr)
+        assert.matches(("broker '%s': the broker cannot be reached, and the app has new topics there"):format(mock.url),
+            reload.stderr, 1, true)
+        s:publish("here", { "1" })
+        s:wait_calls(1, { queue = "here" })
+        stage.drain(p)
+    end)
 end)

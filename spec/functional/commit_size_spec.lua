@@ -89,3 +89,16 @@ describe("a run on Kafka with more open messages than a commit can list", functi
         assert.is_true(tonumber(again) > 500 and tonumber(again) < 1000, again)
     end)
 end)
+
+it("what another version of shove said of what is open is not read, and told so", function()
+    local s = steered.new { url = kafka.shared().url }
+    s:declare()
+    s:publish { "a", "b" }
+    s.broker:commit(s.group_id, s.queue, 0, 1, "U0wBAAAAAAAAAAAA")
+    local p = s:run()
+    local line = p:wait_for("the commit's metadata cannot be read and is ignored", 20000)
+    assert.matches("was written by another version of shove", line, 1, true)
+    s:wait("ended", { "b" })
+    assert.equal(0, (app.drain(p)), p:transcript())
+    assert.equal(0, s:count("began", "a"))
+end)

@@ -96,6 +96,74 @@ describe("a message that kills its process while no handler runs", function()
         end)
     end
 
+    it("costs what was near it no process each: all those are handled alone in few", function()
+        local s = hostile.new { broker = "embedded", top = TOP, group = "max_crashes = 1, concurrent = true, prefetch = 24",
+            handler = "if kind == 'culprit' then " .. BOMBS["arms a callback that segfaults"] .. " end shove.sleep '50ms'" }
+        local payloads = {}
+        for i = 1, 20 do payloads[i] = "innocent " .. i end
+        s:publish("bad", { "culprit" }, "dead")
+        s:publish("bad", payloads, "acked")
+        local p = s:run()
+        assert.are.equal(2, s:finish(p), p:transcript())
+        local pids, count = {}, 0
+        for _, line in ipairs(s:lines_of(nil, "began")) do
+            if not pids[line.pid] then pids[line.pid], count = true, count + 1 end
+        end
+        assert.is_true(count <= 6, count .. " processes")
+        -- Each twice beside the culprit and once alone.
+        assert.are.equal(3, #s:lines_of("innocent 20", "began"))
+    end)
+
+    it("is not taken for another that runs alone where it was before", function()
+        -- Two times it kills its process at once; then what it has armed goes off when it is done, and the next is there (the
+        -- only worker serves the others between the two for as long as it was kept).
+        local s = hostile.new { broker = "embedded", group = "max_crashes = 1, concurrent = true, prefetch = 6", handler = [[
+            if kind == "arms" then
+                local run = 1
+                while uv.fs_stat("run-" .. run) do run = run + 1 end
+                io.open("run-" .. run, "w"):close()
+                uv.new_timer():start(run < 3 and 50 or 900, 0, function() ffi.cast("int *", 8)[0] = 1 end)
+                shove.sleep(run < 3 and "5s" or "300ms")
+            else
+                shove.sleep "1s"
+            end]] }
+        s:publish("bad", { "arms", "innocent" }, "acked")
+        local p = s:run()
+        assert.are.equal(2, s:finish(p), p:transcript())
+        assert.is_nil(next(s:dead_letters()))
+        assert.are.equal(4, #s:lines_of("innocent", "began")) -- beside it twice, after it, and in a fresh process
+    end)
+
+    for workers, least in pairs { [1] = 0.3, [2] = 0.4 } do
+        it(("leaves other groups their part while suspects are handled alone, of %d workers"):format(workers), function()
+            local s = hostile.new { broker = "embedded", top = TOP,
+                group = ("max_crashes = 1, concurrent = true, prefetch = 12, consumers = { min = %d, max = %d }"):format(
+                    workers, workers),
+                topic = "partitions = 2,",
+                handler = "if kind == 'culprit' then " .. BOMBS["arms a callback that segfaults"] .. " end shove.sleep '500ms'" }
+            s:publish("bad", { "culprit" }, "dead")
+            local payloads = {}
+            for i = 1, 8 do payloads[i] = "innocent " .. i end
+            s:publish("bad", payloads, "acked")
+            s:publish_good(4000)
+            local p = s:run("--workers", tostring(workers))
+            local function count(verb, prefix)
+                local n = 0
+                for _, line in ipairs(s:lines_of(nil, verb)) do n = n + (line.payload:find(prefix, 1, true) == 1 and 1 or 0) end
+                return n
+            end
+            -- Twice beside the culprit, and now alone.
+            wait.until_true(function() return count("began", "innocent") > 2 * 8 end, 20000, "an innocent to be alone")
+            local before, from_ms = count("returned", "good"), uv.hrtime() / 1e6
+            wait.until_true(function() return count("returned", "innocent") >= 6 end, 30000, "most of them to be done")
+            local seconds = (uv.hrtime() / 1e6 - from_ms) / 1000
+            local share = (count("returned", "good") - before) / seconds / (4 / 0.02)
+            p:kill "sigterm"
+            p:wait_exit(30000)
+            assert.is_true(share > least, ("%.2f of what it could do"):format(share))
+        end)
+    end
+
     it("has its process replaced at once: another is at work within a second and a half", function()
         local s = hostile.new { broker = "embedded", handler = "shove.sleep '10ms'", group = "concurrent = true, prefetch = 4" }
         local payloads = {}
@@ -131,6 +199,28 @@ describe("a message that kills its process while no handler runs", function()
     end)
 end)
 
+describe("a message that is to be handled alone", function()
+    it("is so in a process that has handled others, where no other can be started: the script has been broken", function()
+        local s = hostile.new { broker = "embedded", top = TOP, group = "max_crashes = 3, concurrent = true, prefetch = 8",
+            handler = [[
+                if kind ~= "culprit" then return shove.sleep "20ms" end
+                if uv.fs_stat "second" then return end
+                shove.sleep "1s"
+                if uv.fs_stat "first" then io.open("second", "w"):close() io.open("app.lua", "w"):write "(" end
+                io.open("first", "w"):close()
+                ffi.C.raise(9)
+            ]] }
+        local payloads = {}
+        for i = 1, 400 do payloads[i] = "fine " .. i end
+        s:publish("bad", { "culprit" }, "acked")
+        s:publish("bad", payloads, "acked")
+        local p = s.app:run { "--workers", "2" }
+        assert.are.equal(2, s:finish(p), p:transcript())
+        p:wait_for("a replacement worker cannot load the script", 0)
+        assert.are.equal(3, #s:lines_of("culprit", "began"))
+    end)
+end)
+
 for _, broker in ipairs { "embedded", "kafka" } do
     describe("crash counts, on " .. broker, function()
         it("survive a restart of control: max_crashes is over all runs", function()
@@ -159,7 +249,7 @@ for _, broker in ipairs { "embedded", "kafka" } do
             assert.is_true(attempts >= 3 and attempts <= 3 + 2, attempts .. " attempts\n" .. p:transcript())
         end)
 
-        it("of two have a message handled alone the third time, while the others go on in other workers", function()
+        it("of two have a message handled alone in a fresh process the third time, while others go on elsewhere", function()
             local s = hostile.new { broker = broker, top = TOP, group = "max_crashes = 3, concurrent = true, prefetch = 8",
                 handler = "if kind == 'culprit' then shove.sleep '100ms' ffi.C.raise(9) end shove.sleep '20ms'" }
             local payloads = {}
@@ -175,7 +265,7 @@ for _, broker in ipairs { "embedded", "kafka" } do
                     attempts = attempts + 1
                     if attempts == 3 then
                         alone = line.pid
-                        assert.are.same({}, begun[line.pid] or {})
+                        assert.is_nil(begun[line.pid], "that process had handled others before")
                     end
                 elseif line.verb == "began" then
                     assert.are_not.equal(alone, line.pid)

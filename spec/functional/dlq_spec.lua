@@ -421,6 +421,16 @@ describe("shove dlq on Kafka", function()
             assert.are.equal(0, #broker:read(a.queue))
         end)
 
+        it("says of marks that another version of shove wrote that it did, and what to do", function()
+            lay({ key = "k", value = "1" })
+            broker:commit(a.triage, a.dlq, 0, 0, "U0wBAAAAAAAAAAAA")
+            local result = dlq(a, "list", a.queue)
+            assert.are.equal(1, result.code)
+            assert.matches("marks of group " .. a.triage .. " on " .. a.dlq .. "/0 cannot be read (delete that group",
+                result.stderr, 1, true)
+            assert.matches("was written by another version of shove", result.stderr, 1, true)
+        end)
+
         it("looks at no marks of an earlier DLQ of the same name", function()
             lay({ key = "k", value = "1" })
             broker:commit(a.triage, a.dlq, 0, 400, "")

@@ -93,6 +93,19 @@ for _, broker in ipairs(steered.brokers) do
             assert.same({ "a", "slow", "slow" }, s:names "began")
         end)
 
+        it("is as clean as any when the second signal finds nothing in flight", function()
+            local s = steered.new { url = broker.url }
+            s:declare()
+            s:publish { "a" }
+            local p = started(s:run { "--drain", "1h" })
+            s:wait_position(0, 1)
+            p:kill "sigstop" -- it shall see both at once
+            p:kill "sigterm"
+            p:kill "sigint"
+            p:kill "sigcont"
+            assert.equal(0, (p:wait_exit(5000)), p:transcript())
+        end)
+
         it("that is cut short while a handler does not yield blames no message for the kill", function()
             local s = steered.new {
                 url = broker.url, holds = { "1h" }, group = "prefetch = 20, concurrent = true, max_crashes = 1",

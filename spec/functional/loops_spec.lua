@@ -32,7 +32,7 @@ describe("a handler that", function()
         local s = hostile.new(options)
         s:publish("bad", { "culprit" }, fate)
         s:publish("bad", { "behind it" }, "acked")
-        s:publish_good(20)
+        if not options.is_alone then s:publish_good(20) end
         running[name] = { s = s, p = s:run() }
     end
 
@@ -56,6 +56,13 @@ describe("a handler that", function()
             end
             start("callback", { handler = FIRST_TIME:format "uv.new_timer():start(5, 0, function() while true do end end)",
                 group = "handler_timeout = '300ms', concurrent = true, prefetch = 4" }, "acked")
+            start("late", { group = "handler_timeout = '4s', max_retries = 0",
+                handler = "if kind ~= 'culprit' then return end note('waits', msg, { at_ms = uv.hrtime() / 1e6 }) "
+                    .. "shove.sleep '3800ms' while true do end" }, "dead")
+            start("behind", { is_alone = true, group = "handler_timeout = '2s', max_retries = 0, concurrent = true", handler = [[
+                local function spin(ms) local till = uv.hrtime() + ms * 1e6 while uv.hrtime() < till do end end
+                if kind == 'culprit' then shove.sleep '1900ms' spin(1000) else spin(3500) end
+            ]] }, "acked")
         end)
     end)
 
@@ -82,6 +89,22 @@ describe("a handler that", function()
             assert.are.equal(expected[3], letter and letter.reason)
         end)
     end
+
+    it("waits almost as long as it may and never yields then is killed as soon as one that never waited", function()
+        local s, p = finish "late"
+        assert.are.equal("max_retries_exceeded", s:dead_letters().culprit.reason)
+        local killed_ms
+        for _, line in ipairs(p.lines) do
+            if line.text:find("killing a worker process", 1, true) then killed_ms = p.started / 1e6 + line.at_ms end
+        end
+        local after_ms = killed_ms - s:lines_of("culprit", "waits")[1].at_ms
+        assert.is_true(after_ms > 6000 and after_ms < 8500, after_ms .. " ms after it began")
+    end)
+
+    it("was late because another kept the CPU has its two seconds all the same", function()
+        local s, p = running.behind.s, running.behind.p
+        assert.are.equal(0, s:finish(p), p:transcript())
+    end)
 
     it("leaves a luv callback that never ends has its process killed, and all messages in it go to another", function()
         local _, p = finish "callback"

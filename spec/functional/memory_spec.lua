@@ -74,7 +74,7 @@ describe("a worker's memory", function()
             assert.is_nil(next(pids, (next(pids))), "one process handled them all")
         end)
 
-    rig.it_limited("leaves room for machine code: loops that become hot while all is used up do not end the process", function()
+    rig.it_limited("leaves room for machine code: nothing that becomes hot while all is used up has LuaJIT give up", function()
         local s = hostile.new { broker = "embedded", group = "max_retries = 0", handler = [[
             local loops, kept = {}, {}
             for i = 1, 200 do
@@ -84,10 +84,14 @@ describe("a worker's memory", function()
             pcall(function() while true do kept = { kept } end end)
             for i = 1, 200 do pcall(loops[i]) end
             kept[#kept + 1] = ("x"):rep(1e8)]] }
-        s:publish("bad", { "first", "second" }, "dead")
+        s:publish("bad", { "a", "b", "c", "d", "e", "f", "g", "h" }, "dead")
         s:publish_good(20)
         local p = s:run(unpack(LIMIT))
-        assert.are.equal(0, s:finish(p, 60000), p:transcript())
+        local code = s:finish(p, 60000)
+        -- LuaJIT may crash there (README.md), which is a worker's death as any. Without such room it makes the process exit,
+        -- with one in some ten of these messages.
+        assert.is_true(code == 0 or code == 2, p:transcript())
+        assert.is_nil(p:text "stderr":find('how="exit', 1, true), p:transcript())
     end)
 
     rig.it_limited("that is used up inside lua-cjson ends the process: that is a crash of the message", function()
@@ -262,6 +266,34 @@ describe("a script that leaks", function()
         local again = s:lines_of("patient", "returned")[1]
         assert.are.same({ 0, true }, { again.retries, again.redelivered })
     end)
+
+    -- It catches the error and goes on with what it has, so the process ends while no handler is on the CPU.
+    rig.it_limited("by a handler that keeps all and waits is that message's doing: found by being handled alone, it is dead",
+        function()
+            local s = hostile.new { broker = "embedded", top = "local kept = {}",
+                group = "max_crashes = 2, concurrent = true, prefetch = 4", handler = [[
+                    local function keep() while true do kept[#kept + 1] = ('x'):rep(1e5) .. #kept end end
+                    if kind == "culprit" then
+                        for _ = 1, 20 do pcall(keep) pcall(collectgarbage) end
+                        for _ = 1, 100 do shove.sleep "10ms" end
+                    end
+                    shove.sleep "300ms"
+                ]] }
+            s:publish("bad", { "first", "second" }, "acked")
+            s:publish("bad", { "culprit" }, "dead")
+            s:publish("bad", { "third", "fourth" }, "acked")
+            s:publish_good(60)
+            local p = s:run(unpack(LIMIT))
+            assert.are.equal(2, s:finish(p), p:transcript())
+            local letter = s:dead_letters().culprit
+            assert.are.same({ "crashed", 0 }, { letter.reason, letter.retry_count })
+            assert.matches("used up the worker process's memory with this message alone in it", letter.error, 1, true)
+            -- Twice with others beside it, which may have been to blame; twice alone, and once more if that was not at once in
+            -- a process of its own.
+            local runs = #s:lines_of("culprit", "began")
+            assert.is_true(runs == 4 or runs == 5, runs .. " runs")
+            for _, line in ipairs(s:lines_of()) do assert.are.equal(0, line.retries, line.payload) end
+        end)
 
     rig.it_limited("while it is loaded is refused, with what to do", function()
         local a = app.new { source = "kept = {} for i = 1, 700 do kept[i] = ('x'):rep(1e5) .. i end\n"

@@ -1,7 +1,6 @@
 -- Topics that are sequenced = "fail_all": a dead letter poisons its key. Under kills: spec/crash/poison_spec.lua.
 
 local cjson = require "cjson"
-local uv = require "luv"
 local assert = require "luassert"
 local app = require "spec.support.app"
 local driver = require "spec.transport.driver"
@@ -11,6 +10,9 @@ local steered = require "spec.support.steered"
 local wait = require "spec.support.wait"
 
 local WAIT_MS = 20000
+-- Promised, from the end of the clear on: a look every five seconds, and one for the reading. That is what a busy machine
+-- has, too; more is a matter of $SHOVE_TEST_PATIENCE.
+local CLEARED_MS = 6000
 
 local letters, write = sequenced.letters, sequenced.write
 
@@ -119,16 +121,14 @@ for _, broker in ipairs(steered.brokers) do
             local s = new(broker)
             s:publish({ "a1 reject", "a2" }, { key = "a" })
             s:publish({ "c1 reject" }, { key = "c" })
-            local p = s:run()
+            local p = s:run { "--listen", "0" }
+            local port = http.port_of(p)
             s:wait_letters(3)
             local cleared = s.app:command("poison clear", { s.queue, "a" }, WAIT_MS)
             assert.equal(0, cleared.code, cleared.stderr)
-            local cleared_ms = uv.hrtime() / 1e6
             wait.until_true(function()
-                return cjson.decode(s.app:command("status", { "--json" }).stdout)[1].groups[1].poisoned_keys == 1
-            end, WAIT_MS, "the key to be cleared in the run")
-            local seen_ms = uv.hrtime() / 1e6 - cleared_ms
-            assert.is_true(seen_ms < 10000, ("it took %d ms, and 6 s are promised"):format(seen_ms))
+                return http.request(port, "/metrics").body:find "shove_poisoned_keys{[^}]*} 1\n"
+            end, CLEARED_MS, "the key to be cleared in the run")
             s:publish({ "c2" }, { key = "c" })
             s:publish({ "a3", "a4 reject", "a5" }, { key = "a" })
             s:wait("ended", { "a3", "a4" })

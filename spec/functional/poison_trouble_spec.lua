@@ -6,6 +6,7 @@ local acl = require "spec.support.acl"
 local app = require "spec.support.app"
 local kafka = require "spec.support.kafka"
 local steered = require "spec.support.steered"
+local wait = require "spec.support.wait"
 
 local WAIT_MS = 20000
 local CONFIG = 78
@@ -82,6 +83,26 @@ describe("poisoned keys that", function()
         s:wait_letters(2)
         assert.equal(0, s:count("began", "a2"))
         assert.equal(1, s:count("began", "a1"))
+        assert.equal(0, (app.drain(p)), p:transcript())
+    end)
+
+    it("are stored in a topic that was made anew count, though its offsets begin again", function()
+        local s = steered.new { url = broker.url, kafka = { ["topic.metadata.refresh.interval.ms"] = "300" }, fifo = true,
+            partitions = false, holds = { "50ms" }, topic = 'shards = 1, sequenced = "fail_all",' }
+        s:declare()
+        s:publish({ "a1 reject" }, { key = "a" })
+        local p = s:run()
+        s:wait_letters(1)
+        assert.equal(0, (app.drain(p)), p:transcript())
+        s:publish({ "a2" }, { key = "a" })
+        p = s:run()
+        s:wait_letters(2) -- it has read that a is poisoned
+        local topic = s.queue .. "-poison"
+        broker:delete_topic(topic)
+        wait.until_true(function() return (pcall(broker.create_topic, broker, topic)) end, WAIT_MS, "the topic to be free")
+        s:publish({ "b1 reject", "b2", "b3" }, { key = "b" })
+        s:wait_letters(5)
+        assert.equal(0, s:count("began", "b2") + s:count("began", "b3"))
         assert.equal(0, (app.drain(p)), p:transcript())
     end)
 

@@ -23,6 +23,7 @@ local misdeeds = {
     kill = function() require("luv").kill(require("luv").getpid(), "sigkill") end,
     wait = function() shove.sleep "1ms" end,
     large = function() return ("k"):rep(3 * 1048576) end,
+    huge = function() return ("k"):rep(72 * 1048576) end,
     print = function() print "a key is made" io.write "half a line" return "printed" end,
 }
 local function key_of(body)
@@ -176,6 +177,7 @@ for _, broker in ipairs(stage.brokers) do
             for misdeed, words in pairs {
                 raise = "no account here", index = "attempt to index", table = "the key is a table",
                 boolean = "the key is true", nan = "the key is NaN", wait = "shove.sleep waits",
+                huge = "the key has 75497472 bytes; 67108864 are the most",
             } do
                 local line = ('{"misdeed":"%s"}'):format(misdeed)
                 local result = publish_lines(s, "fifo", { '{"account":1}', "", '{"account":2}', line, '{"account":3}' })

@@ -4,43 +4,37 @@ local cjson = require "cjson"
 local uv = require "luv"
 local assert = require "luassert"
 local app = require "spec.support.app"
+local driver = require "spec.transport.driver"
 local process = require "spec.support.process"
+local reloads = require "spec.support.reloads"
 local steered = require "spec.support.steered"
 local tmp = require "spec.support.tmp"
 local wait = require "spec.support.wait"
 
 local WAIT_MS = 20000
 
+local rewrite, reload, status = reloads.rewrite, reloads.reload, reloads.status
+
 local function start(options)
     options = options or {}
     local s = steered.new {
-        url = options.url or steered.brokers[1].url, partitions = 4, group = options.group or "prefetch = 8, concurrent = true",
-        extra = options.extra, holds = options.holds,
+        url = options.url or steered.brokers[1].url, topic = options.topic,
+        partitions = options.partitions == nil and 4 or options.partitions, kafka = options.kafka,
+        group = options.group or "prefetch = 8, concurrent = true", extra = options.extra, holds = options.holds,
     }
-    s.env = { XDG_RUNTIME_DIR = tmp.dir() }
-    s.p = s:run { "--workers", options.workers or "2", env = s.env }
-    s.p:wait_for("partitions assigned", WAIT_MS)
+    reloads.run(s, "--workers", options.workers or "2")
     return s
 end
 
--- Writes the script anew, with `what` in place of `with` if they are given, and what is appended to each name in the journal.
-local function rewrite(s, mark, what, with)
-    local source = s.source
-    if what then
-        local from, to = source:find(what, 1, true)
-        assert(from, what)
-        source = source:sub(1, from - 1) .. with .. source:sub(to + 1)
-    end
-    source = source:gsub('verb, msg.payload:match "%^%%S%+"', 'verb, msg.payload:match "^%%S+" .. "' .. mark .. '"', 1)
-    assert(mark == "" or source ~= s.source)
-    tmp.write(s.app.path, source)
+local function wait_settled(s, workers)
+    wait.until_true(function() return #status(s).workers == (workers or 2) end, WAIT_MS, "the old workers to be gone")
 end
 
-local function reload(s) return s.app:command("reload", { env = s.env }) end
-local function status(s) return cjson.decode(s.app:command("status", { env = s.env, "--json" }).stdout)[1] end
-
-local function wait_settled(s)
-    wait.until_true(function() return #status(s).workers == 2 end, WAIT_MS, "the old workers to be gone")
+-- The script without the registration of its queue, and with `tail` in place of its end.
+local function take_away(s, tail)
+    s.source = s.source:gsub("return app", (tail:gsub("%%", "%%%%")))
+        :gsub("app:register%(queue,", "local function gone() end gone(queue,")
+    rewrite(s, "")
 end
 
 for _, broker in ipairs(steered.brokers) do
@@ -102,8 +96,8 @@ describe("A reload that fails leaves the app as it was and says why:", function(
           "on_check: not yet" },
         { "another broker", 'broker = "', 'broker = "memory:" or "', "registry: broker has changed from" },
         { "more than there is memory for", "prefetch = 8", "max_message_size = '100MiB', prefetch = 8",
-          "max_message_size is more than memory was laid out for: restart shove" },
-        { "another number of partitions", "partitions = 4", "partitions = 5", "partitions has changed: restart shove" },
+          "max_message_size is 104857600 bytes, and memory was laid out for messages of 10485760: restart shove" },
+        { "another retention", "partitions = 4", "partitions = 4, retention = '24h'", "retention has changed: restart shove" },
         { "more in flight", "prefetch = 8", "prefetch = 9000", "restart shove" },
     } do
         it(row[1], function()
@@ -224,9 +218,7 @@ for _, broker in ipairs(steered.brokers) do
             return names
         end)())
         -- The first group goes while it has a message.
-        s.source = s.source:gsub("return app", (added:gsub("%%", "%%%%")))
-            :gsub("app:register%(queue", "local function gone() end gone(queue")
-        rewrite(s, "")
+        take_away(s, added)
         assert.equal(0, reload(s).code, s.p:transcript())
         assert.equal("leaving", status(s).groups[1].state)
         s:publish { "e" }
@@ -262,6 +254,105 @@ for _, broker in ipairs(steered.brokers) do
         end)
 end
 
+it("a reload takes away a DLQ while a dead letter waits to be stored in it: there it goes, and then the group changes", function()
+    local s = start { url = steered.brokers[2].url, topic = "dlq = true,", workers = "1" }
+    local kafka = s.broker
+    local dlq = s.queue .. "-dlq"
+    local function make(policy)
+        kafka:delete_topic(dlq)
+        kafka:create_topic(dlq, { partitions = 4, config = { ["cleanup.policy"] = policy } })
+    end
+    make "compact" -- refuses records without a key
+    s:publish { "a reject", "b" }
+    s:wait("ended", { "a", "b" })
+    rewrite(s, "-new", "dlq = true,", "")
+    assert.equal(0, reload(s).code, s.p:transcript())
+    assert.equal("leaving", status(s).groups[1].state)
+    make "delete"
+    wait.until_true(function() return #(driver.records_of(s.url, dlq) or {}) == 1 end, WAIT_MS, "the dead letter")
+    s:publish { "c" }
+    s:wait("ended", { "c-new" })
+    assert.equal(0, (app.drain(s.p)), s.p:transcript())
+    assert.equal(3, s:count "began")
+end)
+
+it("the handler of dead letters reads another DLQ when a reload says so, also under the same group id", function()
+    local letters = [[app:dead_letters(queue, { group_id = "letters" }, handle)]]
+    local s = start { topic = "dlq = 'one',", extra = letters }
+    s:publish { "a reject" }
+    s:wait("ended", { "a" }, 2)
+    rewrite(s, "-new", "dlq = 'one',", "dlq = 'two',")
+    assert.equal(0, reload(s).code, s.p:transcript())
+    s:publish { "b reject" }
+    s:wait("ended", { "b-new" }, 2)
+    assert.equal(1, #driver.records_of(s.url, "two"))
+    assert.equal(0, (app.drain(s.p)), s.p:transcript())
+end)
+
+for _, broker in ipairs(steered.brokers) do
+    it("a reload may ask for more consumers than the topic has partitions, and gets them, on " .. broker.name, function()
+        local s = start { url = broker.url, partitions = false, group = "consumers = { min = 1, max = 2 }",
+            kafka = { ["topic.metadata.refresh.interval.ms"] = "500" } }
+        rewrite(s, "-new", "max = 2", "max = 12")
+        assert.equal(0, reload(s).code, s.p:transcript())
+        s:publish({ "a" }, { partition = 11 })
+        s:wait("ended", { "a-new" })
+        rewrite(s, "", "max = 2", "max = 3") -- the partitions stay
+        assert.equal(0, reload(s).code, s.p:transcript())
+        s:publish({ "b" }, { partition = 11 })
+        s:wait("ended", { "b" })
+        assert.equal(0, (app.drain(s.p)), s.p:transcript())
+    end)
+end
+
+it("a reload makes room for messages as large as at the start, after one that made less", function()
+    local s = start { group = 'max_message_size = "2MiB"' }
+    for generation, size in ipairs { "1MiB", "2MiB", "3MiB" } do
+        rewrite(s, "", "2MiB", size)
+        local result = reload(s)
+        assert.equal(generation < 3 and 0 or 1, result.code, result.stderr)
+    end
+    assert.equal(0, (app.drain(s.p)), s.p:transcript())
+end)
+
+it("300 groups leave and join again, time after time", function()
+    local extra = [[
+      for i = 1, 300 do
+        app:register(app:topic(queue_name .. "-" .. i, { partitions = 1, codec = "raw", hold = { "50ms" } }), {}, handle)
+      end
+    ]]
+    local s = start { extra = extra, workers = "1" }
+    local function joined()
+        local count = 0
+        for _, group in ipairs(status(s).groups) do count = count + (group.state == "joined" and 1 or 0) end
+        return count
+    end
+    for round = 1, 4 do
+        tmp.write(s.app.path, (s.source:gsub('"50ms"', round % 2 == 1 and '"60ms"' or '"50ms"')))
+        assert.equal(0, reload(s).code, s.p:transcript())
+        wait.until_true(function() return #status(s).groups == 301 and joined() == 301 end, WAIT_MS, "all groups")
+        wait_settled(s, 1)
+    end
+    s:publish { "a" }
+    s:wait("ended", { "a" })
+    assert.equal(0, (app.drain(s.p)), s.p:transcript())
+end)
+
+it("an app whose groups are all taken away goes on with what app:on_start does, and takes groups again", function()
+    local s = start()
+    local source = s.source
+    take_away(s, "app:on_start(function() shove.sleep '1h' end) return app")
+    assert.equal(0, reload(s).code, s.p:transcript())
+    wait.until_true(function() return #status(s).groups == 0 end, WAIT_MS, "the group to be gone")
+    s.source = source
+    rewrite(s, "-new")
+    wait_settled(s)
+    assert.equal(0, reload(s).code, s.p:transcript())
+    s:publish { "a" }
+    s:wait("ended", { "a-new" })
+    assert.equal(0, (app.drain(s.p)), s.p:transcript())
+end)
+
 it("a group that is paused, or was scaled, is so still when a reload has it leave and join again", function()
     local s = start { holds = { "50ms" }, group = "consumers = { min = 1, max = 4 }" }
     local function ask(name, ...) return s.app:command(name, { env = s.env, ... }).code end
@@ -286,9 +377,7 @@ it("a group that returns goes on where it was", function()
     s:publish { "a" }
     s:wait("ended", { "a" })
     local source = s.source
-    s.source = source:gsub("app:register%(queue", "local function gone() end gone(queue")
-        :gsub("return app", "app:register(app:topic(queue_name .. '-other', {}), {}, handle) return app")
-    rewrite(s, "")
+    take_away(s, "app:register(app:topic(queue_name .. '-other', {}), {}, handle) return app")
     assert.equal(0, reload(s).code, s.p:transcript())
     wait.until_true(function() return #status(s).groups == 1 end, WAIT_MS, "the group to be gone")
     s:publish { "b" }
@@ -311,21 +400,52 @@ it("a handler that hangs in the old code is killed as ever, and its message goes
     assert.equal(2, (app.drain(s.p)), s.p:transcript()) -- a worker process died
 end)
 
-it("reloads under load lose nothing and repeat nothing", function()
+it("reloads under load lose nothing and repeat nothing, and at each of them the old code still has messages", function()
     local s = start { group = "prefetch = 50, concurrent = true" }
-    local names, expected = {}, {}
-    for i = 1, 3000 do
-        names[i] = ("m%04d"):format(i)
-        expected[i] = names[i]
+    local expected = {}
+    local function publish(list, partition)
+        for _, text in ipairs(list) do table.insert(expected, (text:match "^%S+")) end
+        s:publish(list, { partition = partition })
     end
-    s:publish(names, { partition = 1 })
-    for generation = 2, 8 do
-        assert.equal(("%s: reloaded, generation %d\n"):format(s.app.path, generation), reload(s).stdout)
-        wait_settled(s)
+    local function mark(generation) return generation > 1 and "-g" .. generation or "" end
+    local function wave(generation)
+        local texts = {}
+        for i = 1, 400 do texts[i] = ("m%d-%03d 20ms"):format(generation, i) end
+        return texts
     end
-    s:wait("ended", 3000)
-    assert.same(expected, s:names "ended")
-    assert.same(expected, s:names "began")
+    for generation = 1, 8 do
+        local held = "held" .. generation
+        if generation > 1 then
+            rewrite(s, mark(generation))
+            assert.equal(("%s: reloaded, generation %d\n"):format(s.app.path, generation), reload(s).stdout)
+        end
+        publish({ ("%s go%d"):format(held, generation) }, 0)
+        s:wait("began", { held .. mark(generation) })
+        if generation > 1 then -- the code before has one that began before the switch, and has not ended
+            assert.equal(0, s:count("ended", "held" .. generation - 1 .. mark(generation - 1)))
+            s:open("go" .. generation - 1)
+            wait_settled(s)
+        end
+        publish(wave(generation), 1 + generation % 3)
+        s:wait("began", { ("m%d-001%s"):format(generation, mark(generation)) })
+    end
+    s:open "go8"
+    s:wait("ended", #expected)
+    local ended, generation_of = {}, {}
+    for _, line in ipairs(s:lines()) do
+        local name, generation = line.name:match "^(.-)%-g(%d)$"
+        name, generation = name or line.name, tonumber(generation or 1)
+        if line.verb == "began" then
+            assert.is_nil(generation_of[name], name .. " began twice")
+            generation_of[name] = generation
+        else
+            assert.equal(generation_of[name], generation, name)
+            table.insert(ended, name)
+        end
+    end
+    table.sort(expected)
+    table.sort(ended)
+    assert.same(expected, ended)
     assert.equal(0, (app.drain(s.p)), s.p:transcript())
 end)
 
@@ -431,94 +551,6 @@ it("groups of one queue that change their names with each other have the holds o
     s:publish { "a retry" }
     s:wait("ended", { "a-new" }, 4) -- each group twice
     assert.equal(0, (app.drain(s.p)), s.p:transcript())
-end)
-
-describe("When the terminal is closed", function()
-    -- Runs the app in a terminal of its own, behind `words`; gives its journal of lines, and what closes it.
-    local function in_terminal(words)
-        local s = steered.new { url = steered.brokers[1].url, partitions = 4 }
-        local log = s.dir .. "/log"
-        s.env = { XDG_RUNTIME_DIR = tmp.dir() }
-        local p = process.spawn { "script", "-q", "-c",
-            ("exec %s %s run %s --workers 1 2>%s >/dev/null </dev/null"):format(words, app.bin, s.app.path, log),
-            "/dev/null", env = s.env }
-        local function says(text)
-            wait.until_true(function()
-                local ok, said = pcall(tmp.read, log)
-                return ok and said:find(text)
-            end, WAIT_MS, text)
-        end
-        says "partitions assigned"
-        return s, says, function() p:kill "sigkill" end
-    end
-
-    it("the app drains", function()
-        local _, says, close = in_terminal ""
-        close()
-        says 'draining.*why="the terminal was closed"'
-    end)
-
-    it("an app behind nohup goes on, and reloads at the next SIGHUP", function()
-        local s, says, close = in_terminal "nohup"
-        local pid = status(s).pid
-        close()
-        says "the terminal was closed: the app goes on"
-        assert.equal(1, status(s).generation)
-        uv.kill(pid, "sighup")
-        says "reloaded: .*generation=2"
-        uv.kill(pid, "sigterm")
-        says "handled +group"
-    end)
-end)
-
-describe("--watch", function()
-    local function watched(extra)
-        local s = steered.new { url = steered.brokers[1].url, partitions = 4, extra = extra }
-        s.env = { XDG_RUNTIME_DIR = tmp.dir() }
-        tmp.write(s.dir .. "/mod.lua", "return 'one'")
-        s.p = s:run { "--watch", env = s.env }
-        s.p:wait_for("partitions assigned", WAIT_MS)
-        return s
-    end
-    local REQUIRES = [[local word = require "mod"; verbs.say = function(msg) write(msg, word) end]]
-
-    it("reloads when the script changes, however often it is written", function()
-        local s = watched()
-        for i = 1, 5 do rewrite(s, "-" .. i) end
-        s.p:wait_for("reloaded: .*generation=2 +why=\"a file has changed\"", WAIT_MS)
-        s:publish { "a" }
-        s:wait("ended", { "a-5" })
-        assert.equal(2, status(s).generation)
-        assert.equal(0, (app.drain(s.p)), s.p:transcript())
-    end)
-
-    it("reloads when a module is written beside and renamed over the old one, and not for another file", function()
-        local s = watched(REQUIRES)
-        tmp.write(s.dir .. "/notes.txt", "nothing to do with it")
-        tmp.write(s.dir .. "/mod.lua.new", "return 'two'")
-        assert(uv.fs_rename(s.dir .. "/mod.lua.new", s.dir .. "/mod.lua"))
-        s.p:wait_for("reloaded: .*generation=2", WAIT_MS)
-        s:publish { "a say" }
-        s:wait("two", { "a" })
-        tmp.write(s.dir .. "/mod.lua", "return 'three'")
-        s.p:wait_for("reloaded: .*generation=3", WAIT_MS)
-        s:publish { "b say" }
-        s:wait("three", { "b" })
-        assert.equal(3, status(s).generation)
-        assert.equal(0, (app.drain(s.p)), s.p:transcript())
-    end)
-
-    it("goes on after a mistake, also one in a module that was never loaded", function()
-        local s = watched()
-        tmp.write(s.dir .. "/fresh.lua", "return =")
-        rewrite(s, "-new", "local app =", 'require "fresh" local app =')
-        s.p:wait_for("the reload failed, .*fresh.lua:1", WAIT_MS)
-        tmp.write(s.dir .. "/fresh.lua", "return {}")
-        s.p:wait_for("reloaded: .*generation=2", WAIT_MS)
-        s:publish { "a" }
-        s:wait("ended", { "a-new" })
-        assert.equal(0, (app.drain(s.p)), s.p:transcript())
-    end)
 end)
 
 it("what asks for a reload while the app drains is told so, and the drain goes on", function()

@@ -93,6 +93,42 @@ describe("shove status", function()
         assert.equal(0, (s.p:wait_exit(WAIT_MS)))
     end)
 
+    local function watch(s, ...)
+        return process.spawn { app.bin, "status", s.app.path, "--watch", env = s.env, ... }
+    end
+
+    it("--watch shows all of it again every second, until Ctrl-C", function()
+        local s = start()
+        local w = watch(s)
+        local line = "\n  " .. s.group_id:gsub("%p", "%%%0") .. " +joined"
+        local function shown() return select(2, w:text("stdout"):gsub(line, "")) end
+        wait.until_true(function() return shown() >= 1 end, WAIT_MS, "the first")
+        s:publish { "a gate" }
+        w:wait_for("^  %S+ +joined +1 of 1 to 4 +1 +1 +1 +0 ", WAIT_MS) -- as it is by now
+        local before = shown()
+        wait.until_true(function() return shown() >= before + 2 end, WAIT_MS, "two more")
+        w:kill "sigint"
+        assert.same({ 0, 2 }, { w:wait_exit(WAIT_MS) }) -- as a shell wants to know of Ctrl-C
+        assert.equal(shown(), select(2, w:text("stdout"):gsub("running for %d+ s", "")))
+        assert.equal("", w:text "stderr")
+        s:open "gate"
+        assert.equal(0, (app.drain(s.p)), s.p:transcript())
+    end)
+
+    it("--watch ends with 0 and says so when the app has ended, and with 1 where it never ran", function()
+        local s = start()
+        local w, all = watch(s), process.spawn { app.bin, "status", "--watch", "--json", env = s.env }
+        w:wait_for("running for", WAIT_MS)
+        all:wait_for('"phase":"running"', WAIT_MS)
+        assert.equal(0, (app.drain(s.p)), s.p:transcript())
+        assert.same({ 0, 0 }, { w:wait_exit(WAIT_MS) })
+        assert.equal("shove: " .. s.app.path .. " is not running here any more\n", w:text "stderr")
+        assert.same({ 0, 0 }, { all:wait_exit(WAIT_MS) })
+        assert.equal("shove: nothing is running here any more\n", all:text "stderr")
+        local never = watch(s)
+        assert.same({ 1, 0 }, { never:wait_exit(WAIT_MS) })
+    end)
+
     it("exits 1 when nothing runs, and takes what a killed run left away", function()
         local s = start()
         local socket = s.folder .. "/" .. s.p.pid .. ".sock"

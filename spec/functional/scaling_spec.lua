@@ -3,10 +3,12 @@
 
 local assert = require "luassert"
 local app = require "spec.support.app"
+local kafka = require "spec.support.kafka"
 local steered = require "spec.support.steered"
 
 local QUICK = [[app:autoscale { poll = "100ms", hysteresis = "200ms", cooldown = "300ms" }]]
 local WAIT_MS = 20000
+local embedded = steered.brokers[1]
 
 local function gated(count, words)
     local texts = {}
@@ -14,16 +16,20 @@ local function gated(count, words)
     return texts
 end
 
+local function plain(words)
+    return (words:gsub("%p", "%%%0"))
+end
+
 local function count(text, words)
-    local _, times = text:gsub(words:gsub("%p", "%%%0"), "")
+    local _, times = text:gsub(plain(words), "")
     return times
 end
 
--- Lines about the group's consumers: "1 2" for one that was added to one.
-local function changes(p)
+-- Lines about consumers, of one group or all: "1 2" for one that was added to one.
+local function changes(p, group)
     local list = {}
-    for before, after in p:text "stderr":gmatch "consumers were [^\n]-before=(%d+) +consumers=(%d+)" do
-        table.insert(list, before .. " " .. after)
+    for line, before, after in p:text "stderr":gmatch "(consumers were [^\n]-)before=(%d+) +consumers=(%d+)" do
+        if not group or line:find(group, 1, true) then table.insert(list, before .. " " .. after) end
     end
     return list
 end
@@ -48,18 +54,16 @@ for _, broker in ipairs(steered.brokers) do
             assert.equal(1, count(p:text "stderr", "partitions assigned"), "a rebalance: " .. p:transcript())
         end)
 
-        it("keeps those that are busy, and has no more than it had while it drains", function()
+        it("keeps those that are busy", function()
             local s = steered.new { url = broker.url, partitions = 4, group = "consumers = { min = 0, max = 2 }", extra = QUICK }
             s:declare()
             s:publish { "a gate", "b gate", "c 1s" }
             local p = s:run()
             s:wait("began", { "a", "b" }) -- from none
-            p:kill "sigterm"
-            p:wait_for("draining", WAIT_MS)
             s:open "gate"
-            assert.equal(0, (p:wait_exit(WAIT_MS)), p:transcript())
-            assert.same({ "0 1", "1 2" }, changes(p))
-            assert.equal(0, s:count("began", "c"))
+            s:wait("ended", { "c" })
+            assert.same({ "0 1", "1 2" }, { unpack(changes(p), 1, 2) })
+            assert.equal(0, (app.drain(p)), p:transcript())
         end)
 
         it("is not given more for retries that are not due yet", function()
@@ -77,3 +81,70 @@ for _, broker in ipairs(steered.brokers) do
         end)
     end)
 end
+
+describe("A group of whose partitions it is not known yet what is in them", function()
+    -- The first answer about a partition that is empty comes when Kafka has waited for records in vain.
+    local PATIENT = { ["fetch.wait.max.ms"] = "120000", ["socket.timeout.ms"] = "180000" }
+    local OTHER = [[
+        local there = "embedded:" .. dir .. "/other.db"
+        local other = app:topic(queue_name .. "-other", { broker = there, partitions = 4, codec = "raw" })
+        app:register(other, shove.group { consumers = { min = 1, max = 4 }, group_id = queue_name .. "-own" }, handle)
+    ]]
+
+    it("keeps its consumers, and the others get and lose theirs, under a group_id of their own, too", function()
+        local s = steered.new {
+            url = kafka.shared().url, kafka = PATIENT, partitions = 4, group = "consumers = { min = 1, max = 4 }",
+            extra = QUICK .. OTHER,
+        }
+        s:declare()
+        local p = s:run()
+        p:wait_for("partitions assigned.*" .. plain(s.group_id), WAIT_MS)
+        assert.equal(0, s.app:command("scale", { s.group_id, "4" }).code)
+        local line = { s.queue .. "-other", "--raw", stdin = { text = table.concat(gated(12), "\n") .. "\n" } }
+        assert.equal(0, s.app:command("publish", line).code)
+        local own = plain(s.queue .. "-own")
+        p:wait_for("group=" .. own .. " .*before=3 +consumers=4", WAIT_MS)
+        s:open "gate"
+        p:wait_for("group=" .. own .. " .*before=2 +consumers=1", WAIT_MS)
+        assert.same({ "1 4" }, changes(p, s.group_id))
+        s:publish { "a" } -- tells what is in it
+        p:wait_for("group=" .. plain(s.group_id) .. " .*before=2 +consumers=1", WAIT_MS)
+        assert.equal(0, (app.drain(p)), p:transcript())
+    end)
+end)
+
+-- What is seen of no change is that there was time for several: a line each second says what the drain waits for.
+describe("While the app drains, a group", function()
+    local function drain_held_up(s, p)
+        p:kill "sigterm"
+        p:wait_for("draining: nothing new is taken", WAIT_MS)
+        p:mark()
+        for _ = 1, 2 do
+            p:wait_for("still draining", WAIT_MS)
+            p:mark()
+        end
+        s:open "gate"
+        assert.equal(0, (p:wait_exit(WAIT_MS)), p:transcript())
+        assert.is_nil(p:text("stderr"):match("draining: nothing new is taken.*consumers were "), p:transcript())
+    end
+
+    it("is not given more, though more is ready than it takes", function()
+        local s = steered.new { url = embedded.url, partitions = 64, group = "consumers = { min = 1, max = 64 }", extra = QUICK }
+        s:declare()
+        s:publish(gated(300))
+        local p = s:run()
+        p:wait_for("before=1 +consumers=2", WAIT_MS)
+        drain_held_up(s, p)
+    end)
+
+    it("is left those that are idle, though less is ready than they take", function()
+        local s = steered.new { url = embedded.url, partitions = 64, group = "consumers = { min = 1, max = 64 }", extra = QUICK }
+        local p = s:run()
+        p:wait_for("partitions assigned", WAIT_MS)
+        s:publish { "a gate" }
+        s:wait("began", { "a" })
+        assert.equal(0, s.app:command("scale", { s.group_id, "64" }).code)
+        p:wait_for("before=64 +consumers=63", WAIT_MS)
+        drain_held_up(s, p)
+    end)
+end)

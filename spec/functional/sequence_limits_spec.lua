@@ -1,12 +1,16 @@
 -- What bounds the order of keys: how much waits, who waits for whom, and what the log says of it.
 
+local uv = require "luv"
 local assert = require "luassert"
+local cjson = require "cjson"
 local acl = require "spec.support.acl"
 local app = require "spec.support.app"
 local driver = require "spec.transport.driver"
 local http = require "spec.support.http"
 local kafka = require "spec.support.kafka"
+local reloads = require "spec.support.reloads"
 local steered = require "spec.support.steered"
+local tmp = require "spec.support.tmp"
 local wait = require "spec.support.wait"
 
 local WAIT_MS = 20000
@@ -24,9 +28,9 @@ local function new(options)
 end
 
 -- By a stranger, many at once. items: { key, text }.
-local function write(s, items)
+local function write(s, items, partition)
     local t, records = assert(driver.open(s.url, { must_exist = true })), {}
-    for i, item in ipairs(items) do records[i] = { partition = 0, key = item[1], payload = item[2] } end
+    for i, item in ipairs(items) do records[i] = { partition = partition or 0, key = item[1], payload = item[2] } end
     t:publish(s.queue, records)
     t:close()
 end
@@ -118,6 +122,34 @@ describe("keys that wait for a retry", function()
         assert.equal(0, (app.drain(p)), p:transcript())
     end)
 
+    -- From byte `at` of the journal on, which is too long here to be taken apart at every look.
+    local function count_ended(s, at)
+        local file = io.open(s.dir .. "/journal")
+        if not file then return 0 end
+        file:seek("set", at)
+        local _, count = file:read "*a":gsub("ended ", "")
+        file:close()
+        return count
+    end
+
+    -- What is read of one partition begins again where the others did: due before most of what waits already.
+    it("may be tens of thousands, of many partitions, when a process starts: others are handled soon", function()
+        local PARTITIONS, EACH, SOON_MS = 8, 7500, 5000
+        local s = new { shards = PARTITIONS, holds = { "1h" }, group = "prefetch = 500" }
+        for partition = 0, PARTITIONS - 1 do write(s, items_of(EACH, partition .. "a%d", " retry"), partition) end
+        local first = s:run()
+        wait.until_true(function() return count_ended(s, 0) == PARTITIONS * EACH end, WAIT_MS, "all to wait for a retry")
+        assert.equal(0, (app.drain(first)), first:transcript())
+        for partition = 0, PARTITIONS - 1 do write(s, { { "other", "b" .. partition } }, partition) end
+        local journal_size = uv.fs_stat(s.dir .. "/journal").size
+        local p = s:run()
+        p:wait_for("partitions assigned", WAIT_MS)
+        wait.until_true(function() return count_ended(s, journal_size) == PARTITIONS end, SOON_MS, "the others")
+        local status = cjson.decode(s.app:command("status", { "--json" }).stdout)[1]
+        assert.equal(PARTITIONS * EACH, status.groups[1].waiting)
+        assert.equal(0, (app.drain(p)), p:transcript())
+    end)
+
     it("are each handled again when its own delay is over, whatever others wait for", function()
         local s = new { holds = { "20ms", "1h" }, group = "prefetch = 200" }
         write(s, items_of(200, "a%d again"))
@@ -158,7 +190,7 @@ describe("a poisoned key with a long backlog", function()
 
     for _, broker in ipairs(steered.brokers) do
         it("holds up no other key, and its dead letters are in order, on " .. broker.name, function()
-            local s = new { url = broker.url, sequenced = "fail_all", group = "prefetch = 20, max_pending_per_key = 50" }
+            local s = new { url = broker.url, sequenced = "fail_all", group = "prefetch = 20" }
             local items, expected = { { "hot", "a0 reject" } }, { "a0" }
             for i = 1, 20000 do
                 table.insert(items, { "hot", "a" .. i })
@@ -175,36 +207,113 @@ describe("a poisoned key with a long backlog", function()
         end)
     end
 
-    it("keeps their order when the broker does not take them for a while", function()
+    -- A run whose user may not write dead letters yet, and to which the key "hot" is poisoned in partition 0.
+    local function without_dlq(options)
         local broker = kafka.shared()
         local s = steered.new {
             url = "kafka://" .. broker.sasl, kafka = acl.properties("limited", "limited-secret"), broker = broker, fifo = true,
-            partitions = false, holds = { "50ms" }, topic = 'external = true, sequenced = "fail_all",',
+            partitions = false, holds = { "50ms" }, topic = 'external = true, sequenced = "fail_all",', group = options.group,
         }
-        for _, suffix in ipairs { "", "-dlq", "-poison" } do broker:create_topic(s.queue .. suffix, { partitions = 1 }) end
+        for _, suffix in ipairs { "", "-dlq", "-poison" } do
+            broker:create_topic(s.queue .. suffix, { partitions = options.partitions or 1 })
+        end
         acl.allow(broker, "limited", { topic = s.queue, operations = { "read", "describe" } })
         acl.allow(broker, "limited", { topic = s.queue .. "-dlq", operations = { "describe" } })
-        acl.allow(broker, "limited", { topic = s.queue .. "-poison", operations = { "read", "describe" } })
+        acl.allow(broker, "limited", { topic = s.queue .. "-poison", operations = { "read", "write", "describe" } })
         acl.allow(broker, "limited", { group = s.group_id, operations = { "read", "describe" } })
         broker:produce(s.queue .. "-poison", {
             { key = "hot", value = '{"offset":0,"reason":"rejected","poisoned_at":0}', partition = 0 },
         })
-        local texts, expected = {}, {}
-        for i = 1, 3000 do texts[i], expected[i] = "a" .. i, "a" .. i end
         s:publish({ "a0" }, { key = "hot" })
-        s:publish(texts, { key = "hot" })
+        return s
+    end
+
+    local function allow_dlq(s)
+        acl.allow(s.broker, "limited", { topic = s.queue .. "-dlq", operations = { "write" } })
+    end
+
+    local function numbered(first, last)
+        local names = {}
+        for i = first, last do table.insert(names, "a" .. i) end
+        return names
+    end
+
+    -- Two more come behind `count` of the key that cannot be stored, and one of another key, which goes on; then all can.
+    local function check_order(s, count, other)
+        s:publish({ "a" .. count + 1, "a" .. count + 2 }, { key = "hot" })
+        s:publish({ other }, { key = "other" })
+        s:wait("ended", { other })
+        assert.equal(0, #s:letters())
+        allow_dlq(s)
+        s:wait_letters(count + 2)
+        check_letters(s, numbered(1, count + 2))
+    end
+
+    it("keeps their order when the broker does not take them for a while", function()
+        local s = without_dlq { group = "prefetch = 20, max_pending_per_key = 4000" }
+        s:publish(numbered(1, 3000), { key = "hot" })
         s:publish({ "b1" }, { key = "other" })
         local p = s:run()
         s:wait("ended", { "b1" })
         p:wait_for("a dead letter could not be stored.*EDENIED", WAIT_MS)
-        s:publish({ "a3001", "a3002" }, { key = "hot" })
-        s:publish({ "b2" }, { key = "other" })
-        s:wait("ended", { "b2" })
-        assert.equal(0, #s:letters())
-        acl.allow(broker, "limited", { topic = s.queue .. "-dlq", operations = { "write" } })
-        s:wait_letters(3002)
-        expected[3001], expected[3002] = "a3001", "a3002"
-        check_letters(s, expected)
+        check_order(s, 3000, "b2")
+        assert.equal(0, (app.drain(p)), p:transcript())
+    end)
+
+    for _, event in ipairs { "a reload", "the end of the process" } do
+        it("keeps their order over " .. event .. " while the broker does not take them", function()
+            local s = without_dlq { group = "prefetch = 20, max_pending_per_key = 400" }
+            s:publish(numbered(1, 300), { key = "hot" })
+            s.env = { XDG_RUNTIME_DIR = tmp.dir() }
+            local p = s:run { env = s.env }
+            p:wait_for("a dead letter could not be stored.*EDENIED", WAIT_MS)
+            if event == "a reload" then
+                assert.equal(0, reloads.reload(s).code)
+            else
+                p:kill "sigkill"
+                p:wait_exit(WAIT_MS)
+                p = s:run { env = s.env }
+            end
+            check_order(s, 300, "b1")
+            for _, line in ipairs(s:lines()) do assert.is_true(line.name == "a0" or line.name == "b1", line.name) end
+            assert.equal(0, (app.drain(p)), p:transcript())
+        end)
+    end
+
+    it("is handled again, once it is cleared, when what was written off is stored, and not before", function()
+        local s = without_dlq {}
+        s:publish(numbered(1, 20), { key = "hot" })
+        local env = { XDG_RUNTIME_DIR = tmp.dir() }
+        local p = s:run { env = env }
+        p:wait_for("a dead letter could not be stored.*EDENIED", WAIT_MS)
+        local cleared = s.app:command("poison clear", { s.queue, "hot" })
+        assert.equal(0, cleared.code, cleared.stderr)
+        wait.until_true(function()
+            local status = cjson.decode(s.app:command("status", { env = env, "--json" }).stdout)
+            return status[1].groups[1].poisoned_keys == 0
+        end, WAIT_MS, "the clearance to be noticed")
+        s:publish({ "a21" }, { key = "hot" })
+        s:publish({ "b1" }, { key = "other" })
+        s:wait("ended", { "b1" })
+        assert.equal(0, s:count("began", "a21"))
+        allow_dlq(s)
+        s:wait("ended", { "a21" })
+        assert.equal(20, #s:letters())
+        assert.equal(0, (app.drain(p)), p:transcript())
+    end)
+
+    it("holds up its own partition alone when its dead letters cannot be stored, however many they are", function()
+        local s = without_dlq { partitions = 2, group = "prefetch = 20, max_pending_per_key = 100" }
+        s:publish(numbered(1, 12000), { key = "hot" })
+        local p = s:run()
+        p:wait_for("max_pending_per_key messages wait behind one of their key", WAIT_MS)
+        local others = {}
+        for i = 1, 300 do others[i] = "b" .. i end
+        s:publish(others, { partition = 1, key = "other" })
+        s:wait("ended", 300)
+        allow_dlq(s)
+        s:wait_letters(12000)
+        check_letters(s, numbered(1, 12000))
         assert.equal(0, (app.drain(p)), p:transcript())
     end)
 end)

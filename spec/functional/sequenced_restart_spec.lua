@@ -4,6 +4,7 @@ local assert = require "luassert"
 local app = require "spec.support.app"
 local driver = require "spec.transport.driver"
 local steered = require "spec.support.steered"
+local tmp = require "spec.support.tmp"
 
 local HOT, BEHIND = 4, 500
 
@@ -65,6 +66,20 @@ for _, broker in ipairs(steered.brokers) do
             assert.equal(1, s:count("began", "a1"))
             assert.equal(0, s:count("began", "a2"))
             assert.equal(0, #s:letters())
+        end)
+
+        it("has a retry wait no longer than the holds are now", function()
+            local s = new(broker, { holds = { "1h" } })
+            publish(s, { { "a", "a1 retry" }, { "b", "b1" } })
+            local p = s:run()
+            s:wait("ended", { "a1", "b1" })
+            assert.equal(0, (app.drain(p)), p:transcript())
+            local source, count = s.source:gsub('"1h"', '"50ms"')
+            assert.equal(1, count)
+            tmp.write(s.app.path, source)
+            p = s:run()
+            s:wait("ended", { "a1" }, 2)
+            assert.equal(0, (app.drain(p)), p:transcript())
         end)
     end)
 end

@@ -140,6 +140,19 @@ describe("Where the strategy of the autoscaler", function()
         finish(s)
     end)
 
+    it("cannot be asked, for want of a worker, the rule decides, and the log and a metric say so", function()
+        local s = start { count = 3, rule = RULE, arguments = { "--listen", "0" } }
+        s:wait("began", 2)
+        tmp.write(s.app.path, "(")
+        uv.kill(s.p:children()[1], "sigkill")
+        until_told(s, "no worker is there that could be asked")
+        assert.is_true(failures(s) >= 1)
+        tmp.write(s.app.path, s.source)
+        s:open "gate"
+        s:wait("ended", 3)
+        assert.equal(2, (app.drain(s.p)), s.p:transcript())
+    end)
+
     local function start_fatal(mode)
         local s = start { count = 3, rule = RULE, group = ", max_crashes = 1", topic = [[hold = { "1s" }, dlq = true,]] }
         s.mode(mode)

@@ -193,7 +193,7 @@ return app
             local s = stage.new(broker, (source:gsub("SHARDS", "3")))
             s:publish("orders", { "1", "-k", "k" })
             local other = s:beside((source:gsub("SHARDS", "5")))
-            refused(other, "app.lua:3", s:name "orders", "has 3 partitions", "5")
+            refused(other, "app.lua:3", s:name "orders", "has 3 partitions and 5 ", " 3, or use a new topic")
             local result = other:command("publish", { s:name "orders", "2", "-k", "k" })
             assert.are.equal(CONFIG, result.code)
             local expected, found = on_broker(s, { orders = 3 })

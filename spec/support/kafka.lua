@@ -121,6 +121,14 @@ function M.shared()
     return shared
 end
 
+-- Whether librdkafka is the one that scripts/deps builds, with what is mended there. That is linked in; the system's is not.
+function M.is_client_ours()
+    local maps = assert(io.open "/proc/self/maps")
+    local is_of_system = maps:read "*a":find("librdkafka.so", 1, true)
+    maps:close()
+    return not is_of_system
+end
+
 -- Stopped and removed when the spec ends.
 function M.private(properties)
     local dir = tmp.dir()
@@ -137,6 +145,9 @@ function Broker:kill() script("kill", self.dir) end
 
 function Broker:stop() script("stop", self.dir) end
 
+-- Any signal: "sigstop" freezes it, "sigcont" has it go on.
+function Broker:signal(name) uv.kill(tonumber(tmp.read(self.dir .. "/pid")), name) end
+
 -- On the same ports, with the same data.
 function Broker:restart() script("restart", self.dir) end
 
@@ -148,22 +159,33 @@ function Broker.topic(_, prefix)
     return unique(prefix)
 end
 
-local function take_admin_result(queue, as_result, topics_of, what)
+-- error_of: gives what an answer says of its one subject, or nil.
+local function take_admin_answer(queue, what, error_of)
     local event = rdkafka.rd_kafka_queue_poll(queue, TIMEOUT_MS)
     rdkafka.rd_kafka_queue_destroy(queue)
     if event == nil then error(what .. ": the broker did not answer", 3) end
-    local code, text = rdkafka.rd_kafka_event_error(event), nil
-    if code ~= 0 then
+    local text
+    if rdkafka.rd_kafka_event_error(event) ~= 0 then
         text = ffi.string(rdkafka.rd_kafka_event_error_string(event))
     else
-        local count = ffi.new "size_t[1]"
-        local results = topics_of(as_result(event), count)
-        if rdkafka.rd_kafka_topic_result_error(results[0]) ~= 0 then
-            text = ffi.string(rdkafka.rd_kafka_topic_result_error_string(results[0]))
-        end
+        text = error_of(event)
     end
     rdkafka.rd_kafka_event_destroy(event)
     if text then error(what .. ": " .. text, 3) end
+end
+
+local function topic_error(as_result, topics_of)
+    return function(event)
+        local result = topics_of(as_result(event), ffi.new "size_t[1]")[0]
+        if rdkafka.rd_kafka_topic_result_error(result) == 0 then return nil end
+        return ffi.string(rdkafka.rd_kafka_topic_result_error_string(result))
+    end
+end
+
+local function records_error(event)
+    local result = rdkafka.rd_kafka_event_DeleteRecords_result(event)
+    local code = rdkafka.rd_kafka_DeleteRecords_result_offsets(result).elems[0].err
+    return code ~= 0 and ffi.string(rdkafka.rd_kafka_err2str(code)) or nil
 end
 
 -- options: partitions (1), config (name -> text). Returns when the topic can be used.
@@ -180,20 +202,37 @@ function Broker:create_topic(topic, options)
     local queue = rdkafka.rd_kafka_queue_new(client)
     rdkafka.rd_kafka_CreateTopics(client, ffi.new("rd_kafka_NewTopic_t *[1]", { new }), 1, nil, queue)
     rdkafka.rd_kafka_NewTopic_destroy(new)
-    take_admin_result(queue, rdkafka.rd_kafka_event_CreateTopics_result, rdkafka.rd_kafka_CreateTopics_result_topics,
-        "creating " .. topic)
+    take_admin_answer(queue, "creating " .. topic,
+        topic_error(rdkafka.rd_kafka_event_CreateTopics_result, rdkafka.rd_kafka_CreateTopics_result_topics))
     wait.until_true(function() return self:partitions(topic) == partitions end, TIMEOUT_MS, topic .. " to be usable")
     return topic
 end
 
+-- Returns when nobody is told of it any more: until then the broker may still store what is sent to it.
 function Broker:delete_topic(topic)
     local client = self:producer()
     local queue = rdkafka.rd_kafka_queue_new(client)
     local delete = rdkafka.rd_kafka_DeleteTopic_new(topic)
     rdkafka.rd_kafka_DeleteTopics(client, ffi.new("rd_kafka_DeleteTopic_t *[1]", { delete }), 1, nil, queue)
     rdkafka.rd_kafka_DeleteTopic_destroy(delete)
-    take_admin_result(queue, rdkafka.rd_kafka_event_DeleteTopics_result, rdkafka.rd_kafka_DeleteTopics_result_topics,
-        "deleting " .. topic)
+    take_admin_answer(queue, "deleting " .. topic,
+        topic_error(rdkafka.rd_kafka_event_DeleteTopics_result, rdkafka.rd_kafka_DeleteTopics_result_topics))
+    wait.until_true(function() return not self:partitions(topic) end, TIMEOUT_MS, topic .. " to be gone")
+end
+
+-- Takes away what a partition has below an offset, as retention does.
+function Broker:delete_records(topic, partition, before)
+    local list = rdkafka.rd_kafka_topic_partition_list_new(1)
+    rdkafka.rd_kafka_topic_partition_list_add(list, topic, partition).offset = before
+    local client = self:producer()
+    local queue = rdkafka.rd_kafka_queue_new(client)
+    local delete = rdkafka.rd_kafka_DeleteRecords_new(list)
+    rdkafka.rd_kafka_topic_partition_list_destroy(list)
+    rdkafka.rd_kafka_DeleteRecords(client, ffi.new("rd_kafka_DeleteRecords_t *[1]", { delete }), 1, nil, queue)
+    rdkafka.rd_kafka_DeleteRecords_destroy(delete)
+    take_admin_answer(queue, "deleting records of " .. topic, records_error)
+    wait.until_true(function() return self:watermarks(topic)[partition].low == before end, TIMEOUT_MS,
+        "the records to be deleted")
 end
 
 -- How many partitions with a leader, or nil when there is no such topic. Asking never creates it.

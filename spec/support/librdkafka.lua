@@ -12,6 +12,7 @@ typedef struct rd_kafka_error_s rd_kafka_error_t;
 typedef struct rd_kafka_headers_s rd_kafka_headers_t;
 typedef struct rd_kafka_NewTopic_s rd_kafka_NewTopic_t;
 typedef struct rd_kafka_DeleteTopic_s rd_kafka_DeleteTopic_t;
+typedef struct rd_kafka_DeleteRecords_s rd_kafka_DeleteRecords_t;
 typedef struct rd_kafka_AdminOptions_s rd_kafka_AdminOptions_t;
 typedef struct rd_kafka_op_s rd_kafka_event_t;
 typedef struct rd_kafka_topic_result_s rd_kafka_topic_result_t;
@@ -148,6 +149,12 @@ void rd_kafka_DeleteTopics(rd_kafka_t *rk, rd_kafka_DeleteTopic_t **del_topics, 
                            const rd_kafka_AdminOptions_t *options, rd_kafka_queue_t *queue);
 const rd_kafka_event_t *rd_kafka_event_DeleteTopics_result(rd_kafka_event_t *event);
 const rd_kafka_topic_result_t **rd_kafka_DeleteTopics_result_topics(const rd_kafka_event_t *result, size_t *count);
+rd_kafka_DeleteRecords_t *rd_kafka_DeleteRecords_new(const rd_kafka_topic_partition_list_t *before_offsets);
+void rd_kafka_DeleteRecords_destroy(rd_kafka_DeleteRecords_t *del_records);
+void rd_kafka_DeleteRecords(rd_kafka_t *rk, rd_kafka_DeleteRecords_t **del_records, size_t count,
+                            const rd_kafka_AdminOptions_t *options, rd_kafka_queue_t *queue);
+const rd_kafka_event_t *rd_kafka_event_DeleteRecords_result(rd_kafka_event_t *event);
+const rd_kafka_topic_partition_list_t *rd_kafka_DeleteRecords_result_offsets(const rd_kafka_event_t *result);
 int rd_kafka_topic_result_error(const rd_kafka_topic_result_t *result);
 const char *rd_kafka_topic_result_error_string(const rd_kafka_topic_result_t *result);
 ]]

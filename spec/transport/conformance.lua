@@ -162,6 +162,47 @@ return function(target)
                 assert.equal(C.SHOVE_ENOTOPIC, count_code)
             end)
 
+            it("that are external may have to be as wide as another", function()
+                local t, queue = opened(3)
+                local narrow, wide = new_topic(t, { partitions = 2 }), new_topic(t, { partitions = 3 })
+                local function beside(name)
+                    return t:declare {
+                        { name = queue, is_external = true },
+                        { name = name, is_external = true, as_wide_as = queue, at = "app.lua:4" },
+                    }
+                end
+                assert(beside(wide))
+                local ok, code, text = beside(narrow)
+                assert.is_nil(ok)
+                assert.equal(C.SHOVE_ECONFIG, code)
+                assert.matches("app.lua:4: topic '" .. narrow .. "' is external and has fewer partitions (2) than its queue '"
+                    .. queue .. "' (3)", text, 1, true)
+            end)
+
+            it("are declared without waiting, each call answered once", function()
+                local t, topic = opened(2)
+                if not t:can_start_declaring() then pending(target.name .. " declares without waiting anyway") end
+                local added, missing = unique "topic", unique "missing"
+                local calls = {
+                    [t:declare_start { { name = added, partitions = 3 }, { name = topic, partitions = 2 } }] = 0,
+                    [t:declare_start { { name = missing, is_external = true, at = "app.lua:5" } }] = C.SHOVE_ECONFIG,
+                    [t:declare_start {}] = 0,
+                }
+                assert.equal(0, #t.events.declared)
+                for _, told in ipairs(t:wait_events("declared", 3)) do
+                    assert.equal(calls[told.opaque], told.code, told.text)
+                    calls[told.opaque] = nil
+                    if told.code == 0 then
+                        assert.equal("", told.text)
+                    else
+                        assert.matches("app.lua:5: topic '" .. missing .. "' is external", told.text, 1, true)
+                    end
+                end
+                assert.same({}, calls)
+                assert.equal(3, t:partition_count(added))
+                assert.equal(0, t:publish(added, { { payload = "v" } })[1].code)
+            end)
+
             it("are found by what their names begin with, and looking creates none", function()
                 local t, topic = opened(1)
                 assert(t:declare { { name = topic .. "-b" }, { name = topic .. "-a", partitions = 2 }, { name = "x-" .. topic } })

@@ -39,7 +39,8 @@ void free(void *);
 local M = { C = C }
 
 local DEADLINE_MS = 30000 * (tonumber(os.getenv "SHOVE_TEST_PATIENCE") or 1)
-local KINDS = { "assigned", "revoking", "lost", "readable", "produced", "committed", "ended", "notice", "scanned" }
+local KINDS = { "assigned", "revoking", "lost", "readable", "produced", "committed", "ended", "notice", "scanned",
+                "declared" }
 local RESETS = { earliest = C.SHOVE_RESET_EARLIEST, latest = C.SHOVE_RESET_LATEST, none = C.SHOVE_RESET_NONE }
 local ROLES = { main = C.SHOVE_ROLE_MAIN, hold = C.SHOVE_ROLE_HOLD, dlq = C.SHOVE_ROLE_DLQ, poison = C.SHOVE_ROLE_POISON }
 
@@ -179,20 +180,38 @@ end
 
 -- Topics
 
--- topics: { name, partitions, role, retention_ms, is_keyed, is_external, replication_factor, at }
-function Transport:declare(topics)
+local function specs_of(topics)
     local specs = ffi.new("struct shove_topic_spec[?]", #topics)
     for i, topic in ipairs(topics) do
         specs[i - 1] = {
             name = topic.name, role = ROLES[topic.role or "main"], partitions = topic.partitions or 1,
             replication_factor = topic.replication_factor or 1, retention_ms = topic.retention_ms or 0,
             is_keyed = topic.is_keyed or false, is_external = topic.is_external or false, at = topic.at,
+            as_wide_as = topic.as_wide_as,
         }
     end
+    return specs
+end
+
+-- topics: { name, partitions, role, retention_ms, is_keyed, is_external, replication_factor, at, as_wide_as }
+function Transport:declare(topics)
     local err = ffi.new "struct shove_error"
-    local rc = self:call("declare", specs, #topics, err)
+    local rc = self:call("declare", specs_of(topics), #topics, err)
     if rc < 0 then return nil, rc, ffi.string(err.text) end
     return true
+end
+
+-- Whether declaring can be begun without waiting for the broker.
+function Transport:can_start_declaring()
+    return self.ops.declare_start ~= nil
+end
+
+-- Begins; the number that comes back in `declared`.
+function Transport:declare_start(topics)
+    self.opaque = self.opaque + 1
+    local rc = self:call("declare_start", specs_of(topics), #topics, ffi.cast("void *", self.opaque))
+    assert(rc == 0, rc)
+    return self.opaque
 end
 
 -- The names of all topics that begin so, sorted.
@@ -491,7 +510,7 @@ function Transport:scan(topic, partition, offset)
 end
 
 function Transport:backlog(claim)
-    return tonumber(self:call("backlog", claim))
+    return tonumber(self:call("backlog", claim, nil))
 end
 
 -- Operator table

@@ -2,7 +2,7 @@
 -- beginning where it was added after that.
 local driver = require "spec.transport.driver"
 local kafka = require "spec.support.kafka"
-local C = driver.C
+local members = require "spec.transport.members"
 
 local FAST = { properties = { ["topic.metadata.refresh.interval.ms"] = "200", ["heartbeat.interval.ms"] = "100" } }
 
@@ -40,20 +40,13 @@ describe("A group that begins with what comes", function()
         local claims = t:wait_claims(sub, 2)
         local other = assert(driver.open(broker.url, FAST))
         local second = assert(other:subscribe { group = group, topics = { topic }, reset = "latest" })
-        local function both(is_done, what)
-            t:wait(function()
-                C.recorder_run(other.recorder, 5)
-                other:drain()
-                return is_done()
-            end, what)
-        end
-        both(function() return #t.events.revoking > 0 end, "a partition to be asked for")
+        members.wait(t, other, function() return #t.events.revoking > 0 end, "a partition to be asked for")
         local given = t.events.revoking[1].claim
         local kept = claims[1].claim == given and claims[2].claim or claims[1].claim
         assert.equal(-1, (other:committed_get(group, topic, 0))) -- nothing had been, when it subscribed
         assert.same({ 0 }, t:commit(sub, { { claim = kept, offset = 5 } }))
         t:release { given }
-        both(function() return #other.events.assigned > 0 end, "the other member to have it")
+        members.wait(t, other, function() return #other.events.assigned > 0 end, "the other member to have it")
         assert.equal(5, tonumber(other:wait_claims(second, 1)[1].claim.start_offset))
     end)
 end)

@@ -24,7 +24,8 @@ enum recorder_kind {
     RECORDED_COMMITTED,
     RECORDED_ENDED,
     RECORDED_NOTICE,
-    RECORDED_SCANNED
+    RECORDED_SCANNED,
+    RECORDED_DECLARED
 };
 
 struct recorder_event {
@@ -203,6 +204,14 @@ static void on_scanned(void *ctx, const struct shove_scanned *result) {
     entry->event.records = entry->records;
 }
 
+static void on_declared(void *ctx, void *opaque, int code, const char *text) {
+    note_call(ctx);
+    note(ctx,
+         &(struct recorder_event){
+             .kind = RECORDED_DECLARED, .code = code, .opaque = (uintptr_t)opaque},
+         text);
+}
+
 static void on_notice(void *ctx, int code, const char *text) {
     note_call(ctx);
     note(ctx, &(struct recorder_event){.kind = RECORDED_NOTICE, .code = code}, text);
@@ -216,6 +225,7 @@ static const struct shove_transport_events events = {
     .produced = on_produced,
     .committed = on_committed,
     .scanned = on_scanned,
+    .declared = on_declared,
     .ended = on_ended,
     .notice = on_notice,
 };

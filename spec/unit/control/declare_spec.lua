@@ -6,7 +6,9 @@ local C = require("spec.support.c").include("control/declare.h", "control/topolo
 ffi.cdef "void free(void *);"
 
 local NULL = cjson.null
-local MAIN, HOLD, DLQ = C.SHOVE_ROLE_MAIN, C.SHOVE_ROLE_HOLD, C.SHOVE_ROLE_DLQ
+local ROLES = {
+    [C.SHOVE_ROLE_MAIN] = "main", [C.SHOVE_ROLE_HOLD] = "hold", [C.SHOVE_ROLE_DLQ] = "dlq", [C.SHOVE_ROLE_POISON] = "poison",
+}
 
 local function topology_of(topics)
     for index, changes in ipairs(topics) do
@@ -36,10 +38,10 @@ local function specs_of(topics, broker)
     local lines = {}
     for i = 0, tonumber(count[0]) - 1 do
         local spec = out[0][i]
-        local role = spec.role == MAIN and "main" or spec.role == HOLD and "hold" or spec.role == DLQ and "dlq"
-        lines[#lines + 1] = ("%s %s %d x%d%s%s%s %s"):format(ffi.string(spec.name), role, spec.partitions,
+        lines[#lines + 1] = ("%s %s %d x%d%s%s%s%s %s"):format(ffi.string(spec.name), ROLES[tonumber(spec.role)], spec.partitions,
             spec.replication_factor, spec.is_keyed and " keyed" or "", spec.is_external and " external" or "",
-            spec.retention_ms ~= 0 and " " .. tostring(tonumber(spec.retention_ms)) .. "ms" or "", ffi.string(spec.at))
+            spec.retention_ms ~= 0 and " " .. tostring(tonumber(spec.retention_ms)) .. "ms" or "",
+            spec.as_wide_as ~= nil and " as wide as " .. ffi.string(spec.as_wide_as) or "", ffi.string(spec.at))
     end
     ffi.C.free(out[0])
     return lines
@@ -68,6 +70,18 @@ describe("the topics of an app", function()
     it("are all external when the queue is: nothing is created for it", function()
         assert.are.same({ "orders main 8 x1 external app.lua:1", "orders-dlq dlq 8 x1 external app.lua:1" },
             specs_of { { external = true, dlq = true } })
+    end)
+
+    it("have poisoned keys in a topic that must be as wide as the queue, where shove does not make it so", function()
+        local sequenced = { sequenced = "fail_all", holds_ms = { 1000 }, dlq = true }
+        assert.are.same({
+            "orders main 8 x1 keyed app.lua:1", "orders-dlq dlq 8 x1 app.lua:1", "orders-poison poison 8 x1 keyed app.lua:1",
+        }, specs_of { sequenced })
+        sequenced.external = true
+        assert.are.same({
+            "orders main 8 x1 keyed external app.lua:1", "orders-dlq dlq 8 x1 external app.lua:1",
+            "orders-poison poison 8 x1 keyed external as wide as orders app.lua:1",
+        }, specs_of { sequenced })
     end)
 
     it("are named once where two groups share a queue, which takes the larger number of partitions", function()

@@ -217,9 +217,10 @@ describe("Restoring", function()
         refused("not shove's", ("A"):rep(4096))
     end)
 
-    it("refuses a version it does not know", function()
+    it("refuses what another version of shove wrote, and says that it did", function()
         for _, version in ipairs { 1, 3 } do
-            refused("version " .. version, sealed(varint(0) .. token(SINGLE, 0) .. token(END, 0), version))
+            local words = ("another version of shove (it has format %d, this one reads 2)"):format(version)
+            refused(words, sealed(varint(0) .. token(SINGLE, 0) .. token(END, 0), version))
         end
     end)
 

@@ -8,7 +8,7 @@
  * offsets are committed, or the commit is lost; the process crashes and starts from the last
  * commit; an epoch ends and its completions come late; compaction and retention remove records;
  * the log is truncated and written anew, between two processes or under one; metadata is damaged.
- * Metadata has room for everything or for next to nothing.
+ * Metadata has room for everything, as much of it as Kafka takes, or next to none.
  *
  * What must hold, whatever happens:
  *   - the frontier is the model's, goes back only with the log, and no open offset lies below it;
@@ -21,6 +21,7 @@
  */
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +32,9 @@
 
 #define OFFSETS_MAX 4096
 #define DEFAULT_STEPS 5000000
+#define HOARDING_EVERY 16 /* rounds: one in which a commit becomes longer than Kafka takes */
+#define HOARDING_STEPS 20000
+#define TEXT_MAX (OFFSETS_MAX * 32 + 64) /* room there is a use for, where all are open */
 
 enum knowledge { UNKNOWN, OPEN, FINISHED };
 
@@ -44,13 +48,14 @@ struct facts { /* per offset, of the model or of a commit */
 
 struct commit {
     struct facts facts; /* cut at what the metadata speaks to */
-    char metadata[SHOVE_LEDGER_METADATA_MAX + 1];
     size_t max_chars;
+    char metadata[TEXT_MAX + 1]; /* last: no more is copied than there is of it */
 };
 
 struct walk {
     uint64_t seed, random;
-    uint64_t steps, step, rounds, crashes, commits, cut_commits, skips, repeats, refusals, rewinds;
+    uint64_t steps, step, round_steps, rounds, crashes, commits, cut_commits, long_commits, skips,
+        repeats, refusals, rewinds;
 
     /* The world */
     bool exists[OFFSETS_MAX];
@@ -70,7 +75,8 @@ struct walk {
 
     /* The temper of this round, of 256 */
     unsigned hole_chance, crash_chance, newest_chance;
-    int64_t stuck; /* an offset that is finished last; -1: none */
+    unsigned hoard_chance; /* that one is tried again and stays open: there is much to say then */
+    int64_t stuck;         /* an offset that is finished last; -1: none */
     size_t max_chars;
 };
 
@@ -261,33 +267,48 @@ static void check_coverage(const struct shove_ledger_coverage *coverage) {
             "finished beyond the frontier: %" PRId64, finished);
 }
 
+/* As control gives it room. Returns its size. */
+static size_t write_metadata(char out[TEXT_MAX + 1], size_t max_chars,
+                             struct shove_ledger_coverage *coverage) {
+    const size_t room = shove_ledger_metadata_room(&walk.ledger, max_chars);
+    require(room <= max_chars && room <= TEXT_MAX, "room for %zu characters", room);
+    memset(out, 0x55, room + 1);
+    shove_ledger_metadata(&walk.ledger, out, room, coverage);
+    const size_t size = strnlen(out, room + 1);
+    require(size <= room, "metadata has %zu characters", size);
+    require(coverage->may_repeat == 0 || room == max_chars,
+            "it was cut for want of %zu characters that it had", max_chars);
+    return size;
+}
+
+static void store_commit(const struct commit *commit, size_t size) {
+    memcpy(&walk.committed, commit, offsetof(struct commit, metadata) + size + 1);
+}
+
 static void commit_offsets(void) {
     struct commit *pending = &walk.pending;
     struct shove_ledger_coverage coverage;
     move_model_frontier();
-    memset(pending->metadata, 0x55, sizeof pending->metadata);
-    shove_ledger_metadata(&walk.ledger, pending->metadata, walk.max_chars, &coverage);
-    size_t size = strnlen(pending->metadata, sizeof pending->metadata);
-    require(size <= walk.max_chars && size <= SHOVE_LEDGER_METADATA_MAX,
-            "metadata has %zu characters", size);
+    const size_t size = write_metadata(pending->metadata, walk.max_chars, &coverage);
     check_coverage(&coverage);
     require((size == 0) == (coverage.listed == 0), "%zu characters for %zu offsets", size,
             coverage.listed);
     walk.commits++;
     walk.cut_commits += coverage.unlisted > 0 || coverage.may_repeat > 0;
+    walk.long_commits += size > SHOVE_LEDGER_METADATA_MAX;
     if (happens(32)) /* lost on its way */
         return;
     pending->facts = walk.model;
     pending->facts.known_end = coverage.speaks_to;
     pending->max_chars = walk.max_chars;
-    walk.committed = *pending;
+    store_commit(pending, size);
 }
 
 /* --- Ending an epoch, beginning another */
 
 static void check_refusal(void) {
     size_t size = strlen(walk.committed.metadata);
-    char damaged[SHOVE_LEDGER_METADATA_MAX + 8];
+    char damaged[TEXT_MAX + 8];
     if (size == 0)
         return;
     memcpy(damaged, walk.committed.metadata, size);
@@ -307,13 +328,14 @@ static void check_refusal(void) {
 }
 
 static void restore_ledger(void) {
-    char again[SHOVE_LEDGER_METADATA_MAX + 1];
+    char again[TEXT_MAX + 1];
+    struct shove_ledger_coverage coverage;
     check_refusal();
     struct shove_error error = {0, ""};
     const char *metadata = walk.committed.metadata;
     require(shove_ledger_restore(&walk.ledger, metadata, strlen(metadata), &error) == 0,
             "the committed metadata was refused: %s", error.text);
-    shove_ledger_metadata(&walk.ledger, again, walk.committed.max_chars, NULL);
+    write_metadata(again, walk.committed.max_chars, &coverage);
     require(strcmp(again, metadata) == 0, "what was restored is told differently");
 }
 
@@ -375,9 +397,10 @@ static void abandon(void) {
 /* The next crash starts from a commit that knows of the truncation. */
 static void commit_truncation(void) {
     move_model_frontier();
-    shove_ledger_metadata(&walk.ledger, walk.committed.metadata, SHOVE_LEDGER_METADATA_MAX, NULL);
+    struct shove_ledger_coverage coverage;
+    write_metadata(walk.committed.metadata, SHOVE_LEDGER_METADATA_MOST, &coverage);
     walk.committed.facts = walk.model;
-    walk.committed.max_chars = SHOVE_LEDGER_METADATA_MAX;
+    walk.committed.max_chars = SHOVE_LEDGER_METADATA_MOST;
 }
 
 static void restart(void) {
@@ -451,7 +474,8 @@ static void retain(void) {
 /* --- Rounds */
 
 static void begin_round(void) {
-    static const size_t rooms[] = {0, 12, 20, 24, 40, 100, 400, SHOVE_LEDGER_METADATA_MAX};
+    static const size_t rooms[] = {
+        0, 12, 20, 24, 40, 100, 400, SHOVE_LEDGER_METADATA_MAX, SHOVE_LEDGER_METADATA_MOST};
     memset(walk.exists, 0, sizeof walk.exists);
     memset(walk.handled, 0, sizeof walk.handled);
     memset(walk.may_repeat, 0, sizeof walk.may_repeat);
@@ -467,6 +491,14 @@ static void begin_round(void) {
     walk.newest_chance = (unsigned)below(257);
     walk.stuck = happens(128) ? (int64_t)below((uint64_t)walk.log_end_max) : -1;
     walk.max_chars = rooms[below(sizeof rooms / sizeof rooms[0])];
+    walk.round_steps = 200 + below(30000);
+    if (walk.rounds % HOARDING_EVERY == 0) {
+        walk.round_steps = HOARDING_STEPS;
+        walk.max_chars = SHOVE_LEDGER_METADATA_MOST;
+        walk.log_end_max = OFFSETS_MAX - 1;
+        walk.hole_chance = walk.crash_chance = 0;
+    }
+    walk.hoard_chance = walk.max_chars == SHOVE_LEDGER_METADATA_MOST ? 176 : 0;
     shove_ledger_init(&walk.ledger, 0);
     walk.rounds++;
 }
@@ -482,7 +514,7 @@ static void act(void) {
     else if (die < 150)
         (void)deliver_next();
     else if (die < 230)
-        finish_one();
+        happens(walk.hoard_chance) ? count_one() : finish_one();
     else if (die < 238)
         count_one();
     else if (die < 244)
@@ -533,14 +565,15 @@ int main(int argc, char **argv) {
     fflush(stdout);
     while (walk.step < walk.steps) {
         begin_round();
-        for (uint64_t left = 200 + below(30000); left > 0; left--)
+        for (uint64_t left = walk.round_steps; left > 0; left--)
             act();
         end_round();
     }
     printf("%" PRIu64 " steps, %" PRIu64 " rounds, %" PRIu64 " restarts, %" PRIu64
-           " commits (%" PRIu64 " cut), %" PRIu64 " skipped, %" PRIu64 " repeated, %" PRIu64
-           " damaged texts refused, %" PRIu64 " rewinds\n",
-           walk.step, walk.rounds, walk.crashes, walk.commits, walk.cut_commits, walk.skips,
-           walk.repeats, walk.refusals, walk.rewinds);
+           " commits (%" PRIu64 " cut, %" PRIu64 " longer than Kafka takes), %" PRIu64
+           " skipped, %" PRIu64 " repeated, %" PRIu64 " damaged texts refused, %" PRIu64
+           " rewinds\n",
+           walk.step, walk.rounds, walk.crashes, walk.commits, walk.cut_commits, walk.long_commits,
+           walk.skips, walk.repeats, walk.refusals, walk.rewinds);
     return EXIT_SUCCESS;
 }

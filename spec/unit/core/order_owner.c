@@ -1,10 +1,15 @@
-/* order_owner.c: the other half of the stand-in for runtime/control (order_control.c): what an
- * owner of a partition does about it, and how it comes to its end.
+/* order_owner.c: the other half of the stand-in for runtime/control (order_control.c): what is on
+ * its way to another topic, what an owner of a partition does about it, and how it comes to its
+ * end.
  *
- *   control_scan                      poisoning.c: shove_poisoning_scanned, watch
+ *   control_hop_start, round          hop.c: shove_hop_start, round; is_ordered, lay_aside,
+ * take_up, stumble, set_aside, tries_smaller, attempt, go_on: the same control_hop hop.c: answered,
+ * poisoned, end; poisoning.c: stored, orphaned hop_orphan                        hop.c:
+ * shove_hop_orphan control_scan                      poisoning.c: shove_poisoning_scanned, watch
  *   control_commit                    commit.c: add, is_due
- *   control_commit_answered           commit.c: answered, refused, shrink_metadata,
- * release_recorded control_assign                    partition.c: partition_new, restore
+ *   control_commit_answered           commit.c: answered, refused, shrink_metadata
+ *   release_recorded                  commit.c: the same
+ *   control_assign                    partition.c: partition_new, restore
  *   control_revoke, step, lose        partition.c: stop_feeding, step, lost
  *   give_up, forget, shelve           partition.c: give_up, orphan_all, forget, shelve_list
  *   control_rewind                    feed.c: go_back; partition.c: shove_partition_rewind
@@ -14,6 +19,220 @@
 #include <string.h>
 
 #include "order_walk.h"
+
+#define BACKOFF_FIRST_MS 100
+#define BACKOFF_MAX_MS 1600
+#define BACKOFF_DOUBLINGS 7
+#define TRIMMED 2
+
+/* --- Hops */
+
+static bool is_ordered(const struct delivery *delivery) {
+    return delivery->hop.reason == SHOVE_REASON_POISONED && delivery->size_refusals < TRIMMED;
+}
+
+/* What is not ordered is where it is: HOPPING, and neither offered nor laid aside. */
+static void lay_aside(struct delivery *delivery) {
+    if (!is_ordered(delivery))
+        return;
+    delivery->is_laid_aside = true;
+    delivery->claim->laid_aside_count++;
+    count(TALLY_LAID_ASIDE);
+}
+
+static void take_up(struct delivery *delivery) {
+    if (!delivery->is_laid_aside)
+        return;
+    delivery->is_laid_aside = false;
+    delivery->claim->laid_aside_count--;
+}
+
+static void stumble(const struct delivery *delivery) {
+    if (!is_ordered(delivery))
+        return;
+    delivery->claim->has_stumbled = true;
+    delivery->claim->stumbled_until_ms = delivery->due_ms;
+}
+
+static void set_aside(struct delivery *delivery) {
+    const unsigned doublings =
+        delivery->hop_failures < BACKOFF_DOUBLINGS ? delivery->hop_failures : BACKOFF_DOUBLINGS;
+    const int64_t backoff_ms = (int64_t)BACKOFF_FIRST_MS << doublings;
+    delivery->due_ms = walk.now_ms + (backoff_ms < BACKOFF_MAX_MS ? backoff_ms : BACKOFF_MAX_MS);
+    stumble(delivery);
+    lay_aside(delivery);
+}
+
+static void end_hop(struct delivery *delivery) {
+    if (delivery->claim != NULL)
+        delivery->claim->hopping_count--;
+    control_fall_in(delivery);
+}
+
+static bool tries_smaller(struct delivery *delivery) {
+    if (delivery->size_refusals == TRIMMED)
+        return false;
+    delivery->size_refusals++;
+    delivery->due_ms = walk.now_ms;
+    if (delivery->size_refusals == TRIMMED)
+        reference_let_pass(delivery);
+    stumble(delivery);
+    lay_aside(delivery);
+    return true;
+}
+
+static void failed(struct delivery *delivery, int code) {
+    walk.tallies[TALLY_AHEAD_FAILED] += delivery->is_ahead;
+    if (code == SHOVE_ETOOLARGE && tries_smaller(delivery))
+        return;
+    delivery->hop_failures += code != SHOVE_EAGAIN;
+    set_aside(delivery);
+}
+
+static bool waits_for_its_turn(const struct delivery *delivery) {
+    return delivery->size_refusals > 0 && delivery->process->lone_hop != NULL;
+}
+
+static void attempt(struct delivery *delivery) {
+    struct process *process = delivery->process;
+    take_up(delivery);
+    if (happens(walk.temper.full_chance)) { /* of the producer's queue, or it is not connected */
+        failed(delivery, happens(128) ? SHOVE_EAGAIN : SHOVE_ENOTOPIC);
+        return;
+    }
+    delivery->is_offered = true;
+    delivery->offered = ++process->offered;
+    delivery->claim->ordered_in_flight += is_ordered(delivery);
+    if (delivery->size_refusals > 0)
+        process->lone_hop = delivery;
+}
+
+void control_hop_start(struct delivery *delivery, const struct shove_hop *hop) {
+    const struct claim *claim = delivery->claim;
+    control_set_state(delivery, HOPPING);
+    delivery->hop = *hop;
+    delivery->hop_failures = delivery->size_refusals = 0;
+    delivery->claim->hopping_count++;
+    if (is_ordered(delivery) && (claim->has_stumbled || claim->laid_aside_count > 0))
+        lay_aside(delivery);
+    else
+        attempt(delivery);
+}
+
+static void abandon(struct delivery *delivery) {
+    end_hop(delivery);
+    count(TALLY_ORPHANS_ENDED);
+    control_delivery_free(delivery);
+}
+
+static void hop_orphan(struct delivery *delivery) {
+    struct claim *claim = delivery->claim;
+    const bool is_in_no_list = delivery->is_laid_aside;
+    control_fall_in(delivery);
+    take_up(delivery);
+    claim->ordered_in_flight -= !is_in_no_list && is_ordered(delivery);
+    claim->hopping_count--;
+    delivery->claim = NULL;
+    if (!is_in_no_list)
+        return;
+    control_forget_turn(delivery);
+    abandon(delivery);
+}
+
+static void end(struct delivery *delivery) {
+    end_hop(delivery);
+    if (is_ordered(delivery))
+        delivery->claim->has_stumbled = false;
+    control_delivery_close(delivery);
+}
+
+/* `at`: of the record that says so. */
+static void poisoned(struct delivery *delivery, size_t at, bool is_blind) {
+    struct claim *claim = delivery->claim;
+    char key[KEYS_MAX];
+    reference_poisoned(delivery, at);
+    if (is_blind)
+        claim->poison_next = -1;
+    if (is_blind || (int64_t)at >= claim->poison_next)
+        require(shove_poison_add(&claim->poison, key, key_bytes(delivery->key, key),
+                                 delivery->entry.offset, is_blind ? -1 : (int64_t)at) == 0,
+                "out of memory");
+    delivery->hop.poisons = false;
+    delivery->hop_failures = delivery->size_refusals = 0;
+    if (delivery->hop.kind == SHOVE_HOP_DISCARD)
+        end(delivery);
+    else
+        attempt(delivery);
+}
+
+/* What was with the producer has come to its end: stored or not; `code`: the producer is told 0, or
+ * why not, and then it is offered again; `is_blind`: it is not told where. */
+void control_hop(struct delivery *delivery, bool is_stored, int code, bool is_blind) {
+    struct process *process = delivery->process;
+    struct claim *claim = delivery->claim;
+    const bool is_poison = delivery->hop.poisons;
+    const size_t at = worlds[delivery->partition].poison_count;
+    if (is_stored && is_poison)
+        world_store_poison(delivery->partition, delivery->key, delivery->entry.offset);
+    else if (is_stored)
+        reference_stored(delivery);
+    else
+        reference_failed(delivery);
+    delivery->is_offered = false;
+    if (process->lone_hop == delivery)
+        process->lone_hop = NULL;
+    if (claim == NULL) {
+        claim = process->claims[delivery->partition];
+        if (code == 0 && is_poison && claim != NULL)
+            claim->late_looks = LATE_LOOKS;
+        abandon(delivery);
+        return;
+    }
+    claim->ordered_in_flight -= is_ordered(delivery);
+    if (code != 0)
+        failed(delivery, code);
+    else if (is_poison)
+        poisoned(delivery, at, is_blind);
+    else
+        end(delivery);
+}
+
+static void go_on(struct claim *claim) {
+    const bool is_alone = claim->has_stumbled;
+    struct shove_ledger_entry *entry = claim->ledger.first;
+    for (; entry != NULL && claim->laid_aside_count > 0; entry = entry->next) {
+        struct delivery *delivery = (struct delivery *)entry;
+        if (!delivery->is_laid_aside)
+            continue;
+        if (!waits_for_its_turn(delivery))
+            attempt(delivery);
+        else if (claim->ordered_in_flight == 0)
+            claim->stumbled_until_ms = walk.now_ms + BACKOFF_FIRST_MS;
+        if (is_alone || delivery->is_laid_aside)
+            return;
+    }
+}
+
+void control_hop_round(struct process *process) {
+    for (unsigned i = 0; i < PARTITIONS; i++) {
+        struct claim *claim = process->claims[i];
+        if (claim != NULL && claim->laid_aside_count > 0 && claim->ordered_in_flight == 0 &&
+            claim->stumbled_until_ms <= walk.now_ms)
+            go_on(claim);
+    }
+    const struct set *hopping = &process->sets[HOPPING];
+    for (size_t i = hopping->count; i-- > 0;) {
+        struct delivery *delivery = hopping->items[i];
+        if (delivery->is_offered || delivery->is_laid_aside)
+            continue;
+        if (delivery->claim == NULL)
+            abandon(delivery);
+        else if (delivery->due_ms <= walk.now_ms && !waits_for_its_turn(delivery))
+            attempt(delivery);
+    }
+}
+
+/* --- Poison */
 
 void control_scan(struct claim *claim, size_t most) {
     const struct world *world = &worlds[claim->partition];
@@ -35,6 +254,7 @@ void control_scan(struct claim *claim, size_t most) {
     reference_learned(claim);
     if (at < world->poison_count)
         return;
+    shove_poison_read_all(&claim->poison);
     claim->late_looks -= !claim->is_learning && claim->late_looks > 0;
     claim->is_learning = false;
 }
@@ -111,14 +331,12 @@ void control_assign(struct process *process, int partition) {
 static void forget(void *ctx, struct shove_ledger_entry *entry) {
     struct claim *claim = ctx;
     struct delivery *delivery = (struct delivery *)entry;
-    if (delivery->state == RUNNING || delivery->state == HOPPING) {
-        if (delivery->state == RUNNING) {
-            claim->running_count--;
-            reference_orphaned(delivery);
-        } else {
-            claim->hopping_count--;
-        }
+    if (delivery->state == RUNNING) {
+        claim->running_count--;
+        reference_orphaned(delivery);
         delivery->claim = NULL;
+    } else if (delivery->state == HOPPING) {
+        hop_orphan(delivery);
     } else {
         control_forget_turn(delivery);
         control_delivery_free(delivery);
@@ -130,6 +348,9 @@ static void give_up(struct claim *claim) {
     require(claim->running_count == 0 && claim->hopping_count == 0 && claim->queued_count == 0,
             "a partition was given up with %u running, %u hopping and %zu queued",
             claim->running_count, claim->hopping_count, claim->queued_count);
+    require(claim->ordered_in_flight == 0 && claim->laid_aside_count == 0,
+            "a partition was given up with %u dead letters in order, and %u laid aside",
+            claim->ordered_in_flight, claim->laid_aside_count);
     shove_poison_release(&claim->poison);
     shove_ledger_release(&claim->ledger);
     claim->process->claims[claim->partition] = NULL;

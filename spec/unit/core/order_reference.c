@@ -24,41 +24,6 @@ static struct world *world_of(const struct delivery *delivery) {
 
 /* --- The world */
 
-void world_begin(void) {
-    memset(worlds, 0, sizeof worlds);
-    for (unsigned i = 0; i < PARTITIONS; i++) {
-        for (unsigned key = 0; key < KEYS_MAX; key++)
-            worlds[i].key_last[key] = worlds[i].key_settled[key] = -1;
-        worlds[i].log_end_max = 1 + (int64_t)below(OFFSETS_MAX - 2);
-    }
-}
-
-static int draw_key(void) {
-    const struct temper *temper = &walk.temper;
-    if (happens(temper->null_chance))
-        return NO_KEY;
-    return (int)below(happens(temper->hot_chance) ? temper->hot_keys : temper->keys);
-}
-
-void world_write(int partition) {
-    struct world *world = &worlds[partition];
-    if (world->log_end >= world->log_end_max)
-        return;
-    const int64_t offset = world->log_end++;
-    world->key[offset] = NO_KEY;
-    world->before[offset] = -1;
-    if (happens(walk.temper.hole_chance))
-        return;
-    const int key = draw_key();
-    world->exists[offset] = true;
-    world->is_oversize[offset] = happens(walk.temper.oversize_chance);
-    world->key[offset] = key;
-    if (key == NO_KEY)
-        return;
-    world->before[offset] = world->key_last[key];
-    world->key_last[key] = offset;
-}
-
 /* Whatever follows a record that is gone, under its key, may be handled again while the text that
  * named it counts: whose key it was is not known any more. */
 static void allow_repeats(struct world *world, int64_t from) {
@@ -83,7 +48,9 @@ void world_remove(int partition) {
 static void forget_record(struct world *world, int64_t offset) {
     world->exists[offset] = world->is_removed[offset] = world->is_oversize[offset] = false;
     world->is_settled[offset] = world->may_repeat[offset] = world->must_poison[offset] = false;
-    world->has_crashed_out[offset] = world->is_open[offset] = false;
+    world->has_crashed_out[offset] = world->is_open[offset] = world->is_follower[offset] = false;
+    world->is_acked[offset] = world->is_stored[offset] = false;
+    world->passed_until[offset] = 0;
     world->now.is_finished[offset] = false;
     world->now.attempts[offset] = world->now.crashes[offset] = 0;
     world->now.due_ms[offset] = 0;
@@ -147,17 +114,25 @@ void reference_assigned(struct claim *claim) {
             "the text speaks to %" PRId64 ", it was written to speak to %" PRId64,
             claim->ledger.speaks_to, now->speaks_to);
     memset(world->is_open, 0, sizeof world->is_open);
+    memset(world->is_follower, 0, sizeof world->is_follower);
     for (int64_t offset = now->speaks_to; offset < OFFSETS_MAX; offset++) {
         now->is_finished[offset] = false;
         now->attempts[offset] = now->crashes[offset] = 0;
         now->due_ms[offset] = 0;
     }
     bool has_gone = false;
+    /* A keyed text cannot say that a dead letter was stored before one that failed (ledger.h). */
+    bool is_behind_open[KEYS_MAX] = {false};
     for (int64_t offset = 0; offset < OFFSETS_MAX; offset++) {
         if (offset < now->frontier)
             now->is_finished[offset] = true;
+        const int key = world->key[offset];
+        now->is_doubtful[offset] |= key != NO_KEY && is_behind_open[key];
+        now->is_doubtful[offset] &= offset >= now->frontier && offset < now->speaks_to;
         const bool is_vague = offset >= now->frontier && offset < now->speaks_to &&
-                              (has_gone || walk.temper.has_weak_hash);
+                              (has_gone || walk.temper.has_weak_hash || now->is_doubtful[offset]);
+        if (key != NO_KEY && world->committed.is_keyed && !now->is_finished[offset])
+            is_behind_open[key] = true;
         world->may_repeat[offset] =
             world->is_settled[offset] && (!now->is_finished[offset] || is_vague);
         has_gone |= offset >= now->frontier && world->is_removed[offset];
@@ -225,7 +200,7 @@ void reference_delivered(const struct delivery *delivery, enum shove_ledger_verd
     require(delivery->entry.due_ms == whole_seconds(now->due_ms[offset]),
             "%" PRId64 " is due at %" PRId64 ", not at %" PRId64, offset, delivery->entry.due_ms,
             now->due_ms[offset]);
-    now->is_finished[offset] = false;
+    now->is_finished[offset] = now->is_doubtful[offset] = false;
     world->is_open[offset] = true;
 }
 
@@ -273,13 +248,41 @@ static void check_turn(struct world *world, int key, int64_t offset) {
     world->key_started[key] = offset;
 }
 
-void reference_unhandled(const struct delivery *delivery, enum shove_outcome outcome) {
-    struct world *world = world_of(delivery);
+static void check_unhandled(const struct delivery *delivery) {
+    const struct world *world = world_of(delivery);
     const int64_t offset = delivery->entry.offset;
     require(world->owner == delivery->claim && world->is_open[offset] &&
                 !world->now.is_finished[offset],
             "%" PRId64 " is not open, and is handled", offset);
     require(!delivery->claim->is_learning, "%" PRId64 " is handled before poison is read", offset);
+    require(!delivery->claim->is_revoking, "%" PRId64 " is handled while it is given up", offset);
+}
+
+/* What is before it is settled, or such a dead letter on its way, all of it. */
+void reference_went_ahead(const struct delivery *delivery) {
+    struct world *world = world_of(delivery);
+    const int key = delivery->key;
+    const int64_t offset = delivery->entry.offset;
+    check_unhandled(delivery);
+    require(key != NO_KEY && is_poisoned(world, key, offset),
+            "%" PRId64 " goes ahead, and its key is not poisoned", offset);
+    bool is_behind_any = false;
+    for (int64_t at = world->before[offset]; at >= 0 && at >= world->key_started[key];
+         at = world->before[at]) {
+        const bool is_on_its_way = world->is_open[at] && world->is_follower[at];
+        is_behind_any |= is_on_its_way;
+        require(is_on_its_way || world->now.is_finished[at] ||
+                    (!world->exists[at] && !world->is_open[at]),
+                "%" PRId64 " goes ahead, and %" PRId64 " before it is open", offset, at);
+    }
+    require(is_behind_any, "%" PRId64 " goes ahead of nothing", offset);
+    count(TALLY_AHEAD);
+}
+
+void reference_unhandled(const struct delivery *delivery, enum shove_outcome outcome) {
+    struct world *world = world_of(delivery);
+    const int64_t offset = delivery->entry.offset;
+    check_unhandled(delivery);
     if (delivery->key != NO_KEY)
         check_turn(world, delivery->key, offset);
     const bool follows = is_poisoned(world, delivery->key, offset);
@@ -288,6 +291,8 @@ void reference_unhandled(const struct delivery *delivery, enum shove_outcome out
                                                      : (enum shove_outcome)0),
             "%" PRId64 " has its turn with %s", offset,
             outcome != 0 ? shove_outcome_name(outcome) : "a handler");
+    walk.tallies[TALLY_CLEARED] +=
+        !follows && world->before[offset] >= 0 && world->is_follower[world->before[offset]];
 }
 
 static void check_runs(const struct delivery *delivery) {
@@ -387,6 +392,7 @@ void reference_decided(const struct delivery *delivery, enum shove_outcome outco
     world->decided[offset] = expected;
     world->must_poison[offset] = poisons;
     world->dead_letters[offset] = 0;
+    world->is_follower[offset] = expected == SHOVE_HOP_DEAD && outcome == SHOVE_OUTCOME_POISONED;
     if (expected == SHOVE_HOP_WAIT) {
         const uint32_t tier = now->attempts[offset] < policy->hold_count ? now->attempts[offset]
                                                                          : policy->hold_count - 1;
@@ -397,6 +403,45 @@ void reference_decided(const struct delivery *delivery, enum shove_outcome outco
     world->has_crashed_out[offset] |= outcome == SHOVE_OUTCOME_CRASHED && is_dead(expected);
     walk.tallies[TALLY_CRASHES] += outcome == SHOVE_OUTCOME_CRASHED;
     walk.tallies[TALLY_POISONED] += outcome == SHOVE_OUTCOME_POISONED;
+}
+
+/* With others of its key on their way beside it, which may be stored now. */
+void reference_failed(const struct delivery *delivery) {
+    struct world *world = world_of(delivery);
+    const struct set *hopping = &delivery->process->sets[HOPPING];
+    int64_t *until = &world->passed_until[delivery->entry.offset];
+    for (size_t i = 0; i < hopping->count; i++) {
+        const struct delivery *beside = hopping->items[i];
+        if (beside->is_offered && beside->partition == delivery->partition &&
+            beside->key == delivery->key && beside->entry.offset > *until)
+            *until = beside->entry.offset;
+    }
+}
+
+void reference_let_pass(const struct delivery *delivery) {
+    world_of(delivery)->passed_until[delivery->entry.offset] = INT64_MAX;
+}
+
+/* As a dead letter, by its owner or one that was. */
+void reference_stored(const struct delivery *delivery) {
+    struct world *world = world_of(delivery);
+    const int64_t offset = delivery->entry.offset;
+    const bool is_first = !world->is_stored[offset];
+    world->is_stored[offset] = true;
+    world->dead_letters[offset] += delivery->claim != NULL;
+    if (!is_first || delivery->hop.reason != SHOVE_REASON_POISONED)
+        return;
+    bool has_passed = false;
+    for (int64_t at = world->before[offset]; at >= 0; at = world->before[at]) {
+        if (world->is_stored[at] || world->is_settled[at] ||
+            (!world->exists[at] && !world->is_open[at]))
+            continue;
+        require(world->passed_until[at] >= offset,
+                "the dead letter of %" PRId64 " is stored, and %" PRId64 " before it is not",
+                offset, at);
+        has_passed = true;
+    }
+    walk.tallies[TALLY_PASSED] += has_passed;
 }
 
 static bool has_poison(const struct world *world, int key, int64_t offset) {
@@ -419,6 +464,7 @@ void reference_closed(const struct delivery *delivery) {
             "%" PRId64 " was closed before its dead letter was stored", offset);
     require(!world->must_poison[offset] || has_poison(world, delivery->key, offset),
             "%" PRId64 " was closed before its key was poisoned", offset);
+    world->is_acked[offset] |= world->decided[offset] == SHOVE_HOP_DONE;
     walk.tallies[TALLY_DEAD] += world->decided[offset] != SHOVE_HOP_DONE;
     now->is_finished[offset] = true;
     now->attempts[offset] = now->crashes[offset] = 0;
@@ -495,6 +541,11 @@ static void check_memory(const struct claim *claim) {
             claim->ledger.open_count);
 }
 
+/* A handler has said so, or it is a dead letter. */
+static bool is_answered_for(const struct world *world, int64_t offset) {
+    return world->is_acked[offset] || world->is_stored[offset] || !walk.temper.policy.has_dlq;
+}
+
 void reference_built(struct claim *claim, const struct shove_ledger_coverage *coverage) {
     struct world *world = &worlds[claim->partition];
     struct facts *now = &world->now;
@@ -502,7 +553,8 @@ void reference_built(struct claim *claim, const struct shove_ledger_coverage *co
     require(frontier >= now->frontier, "the frontier went back from %" PRId64 " to %" PRId64,
             now->frontier, frontier);
     for (int64_t offset = now->frontier; offset < frontier; offset++)
-        require((now->is_finished[offset] && world->is_settled[offset]) ||
+        require((now->is_finished[offset] && world->is_settled[offset] &&
+                 is_answered_for(world, offset)) ||
                     (!world->exists[offset] && !world->is_open[offset]),
                 "the frontier %" PRId64 " is past %" PRId64 ", which is open", frontier, offset);
     require(coverage->speaks_to >= frontier &&
@@ -515,19 +567,20 @@ void reference_built(struct claim *claim, const struct shove_ledger_coverage *co
     check_text(claim);
     now->frontier = frontier;
     claim->commit.is_cut = coverage->may_repeat > 0;
+    claim->commit.is_keyed = claim->queued_count > 0 || shove_ledger_asks_for_keys(&claim->ledger);
     claim->commit.facts = *now;
     claim->commit.facts.speaks_to = coverage->speaks_to;
     count(TALLY_COMMITS);
-    walk.tallies[TALLY_COMMITS_KEYED] +=
-        claim->queued_count > 0 || shove_ledger_asks_for_keys(&claim->ledger);
+    walk.tallies[TALLY_COMMITS_KEYED] += claim->commit.is_keyed;
     walk.tallies[TALLY_COMMITS_CUT] += coverage->may_repeat > 0;
 }
 
 void reference_settled_all(int partition) {
     const struct world *world = &worlds[partition];
     for (int64_t offset = 0; offset < world->log_end; offset++)
-        require(!world->exists[offset] || world->is_settled[offset], "%" PRId64 " was lost",
-                offset);
+        require(!world->exists[offset] ||
+                    (world->is_settled[offset] && is_answered_for(world, offset)),
+                "%" PRId64 " was lost", offset);
     require(world->committed.text[0] == '\0' && world->committed.offset == world->log_end,
             "all is settled, and %" PRId64 " of %" PRId64 " is committed, with '%s'",
             world->committed.offset, world->log_end, world->committed.text);

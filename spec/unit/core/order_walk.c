@@ -22,6 +22,11 @@
  *   - no two handlers of a key run at once in one process, nor in two unless one is an orphan;
  *   - a message behind one that poisoned its key is not handled once its owner can know it, nor is
  *     any other dead of that; poison is stored before the turn goes on;
+ *   - dead letters of a poisoned key go ahead of their turn behind nothing but others of them; each
+ *     is first stored when all before it of its key are, or are settled, but for one that failed
+ *     while it was on its way; what follows a clearance waits for all of them;
+ *   - what is finished was acknowledged by a handler or is stored as a dead letter, if there is a
+ *     DLQ, before it is committed;
  *   - what is skipped was settled, and the frontier never passes anything that was not;
  *   - what was settled runs again only if the commit that its owner began with did not know of it;
  *   - attempts, crashes and due times come back as they were committed, nothing runs before it is
@@ -32,7 +37,8 @@
  *   - in the end all is settled, and there is nothing left.
  *
  * Where keys share hashes, or a record that a text names was removed, a message may be handled
- * again (core/ledger.h); never may one be lost, or overtaken. One whose crashes have reached
+ * again (core/ledger.h); and so may one that was stored ahead of one of its key that failed, as the
+ * text names only that one. Never may one be lost, or overtaken. One whose crashes have reached
  * max_crashes runs again if the process is killed before its dead letter is stored.
  */
 #include "order_walk.h"
@@ -120,24 +126,62 @@ static void draw_temper(void) {
     temper->revoke_chance = chance(64, 64);
     temper->refuse_chance = chance(64, 128);
     temper->hop_failure_chance = chance(128, 96);
+    temper->large_chance = chance(192, 128);
+    temper->full_chance = chance(64, 128);
     temper->clear_chance = chance(160, 96);
     temper->max_pending = 1 + below(happens(128) ? 6 : 200);
     temper->queued_max = 1 + below(happens(64) ? 20 : 400);
     temper->aside_max = 1 + below(60);
     temper->worker_slots = 1 + below(happens(128) ? 4 : 24);
-    temper->metadata_max =
-        happens(64) ? rooms[below(sizeof rooms / sizeof rooms[0])] : SHOVE_LEDGER_METADATA_MAX;
-    temper->broker_metadata_max = happens(32) ? below(600) : SHOVE_LEDGER_METADATA_MAX;
+    const size_t most = happens(96) ? SHOVE_LEDGER_METADATA_MOST : SHOVE_LEDGER_METADATA_MAX;
+    temper->metadata_max = happens(64) ? rooms[below(sizeof rooms / sizeof rooms[0])] : most;
+    temper->broker_metadata_max = happens(32) ? below(600) : most;
     temper->has_removals = happens(64);
     /* What poisoned a key, and what a commit names, is not there any more: that is another matter.
      */
-    temper->has_rewinds = happens(64) && !temper->policy.poisons &&
-                          temper->metadata_max == SHOVE_LEDGER_METADATA_MAX &&
-                          temper->broker_metadata_max == SHOVE_LEDGER_METADATA_MAX;
+    temper->has_rewinds = happens(64) && !temper->policy.poisons && temper->metadata_max == most &&
+                          temper->broker_metadata_max == most;
     temper->has_weak_hash = happens(24);
     temper->has_blind_acks = happens(96);
     if (temper->has_blind_acks) /* all is read again then, and believed before its end is reached */
         temper->clear_chance = 0;
+}
+
+/* --- What is written */
+
+void world_begin(void) {
+    memset(worlds, 0, sizeof worlds);
+    for (unsigned i = 0; i < PARTITIONS; i++) {
+        for (unsigned key = 0; key < KEYS_MAX; key++)
+            worlds[i].key_last[key] = worlds[i].key_settled[key] = -1;
+        worlds[i].log_end_max = 1 + (int64_t)below(OFFSETS_MAX - 2);
+    }
+}
+
+static int draw_key(void) {
+    const struct temper *temper = &walk.temper;
+    if (happens(temper->null_chance))
+        return NO_KEY;
+    return (int)below(happens(temper->hot_chance) ? temper->hot_keys : temper->keys);
+}
+
+void world_write(int partition) {
+    struct world *world = &worlds[partition];
+    if (world->log_end >= world->log_end_max)
+        return;
+    const int64_t offset = world->log_end++;
+    world->key[offset] = NO_KEY;
+    world->before[offset] = -1;
+    if (happens(walk.temper.hole_chance))
+        return;
+    const int key = draw_key();
+    world->exists[offset] = true;
+    world->is_oversize[offset] = happens(walk.temper.oversize_chance);
+    world->key[offset] = key;
+    if (key == NO_KEY)
+        return;
+    world->before[offset] = world->key_last[key];
+    world->key_last[key] = offset;
 }
 
 /* --- Actions */
@@ -183,13 +227,54 @@ static void end_worker(void) {
     control_kill_worker(any_process(), (unsigned)below(WORKERS), ends[below(4)]);
 }
 
-static void end_hop(void) {
-    struct delivery *delivery = any_of(HOPPING);
-    if (delivery == NULL)
-        return;
-    const bool fails = happens(walk.temper.hop_failure_chance);
-    control_hop(delivery, !fails || happens(128), !fails,
-                walk.temper.has_blind_acks && happens(64));
+/* What a producer is given under one key for one topic keeps its order; NULL: there is nothing of
+ * the kind of `one` with it. */
+static struct delivery *first_like(const struct delivery *one) {
+    const struct set *hopping = &one->process->sets[HOPPING];
+    struct delivery *first = NULL;
+    for (size_t i = 0; i < hopping->count; i++) {
+        struct delivery *other = hopping->items[i];
+        if (other->is_offered && other->partition == one->partition && other->key == one->key &&
+            other->hop.poisons == one->hop.poisons &&
+            (first == NULL || other->offered < first->offered))
+            first = other;
+    }
+    return first;
+}
+
+/* The answers come one by one, or some at once. */
+static void end_hops(void) {
+    for (uint64_t left = happens(192) ? 1 : 1 + below(8); left > 0; left--) {
+        struct delivery *delivery = any_of(HOPPING);
+        if (delivery != NULL)
+            delivery = first_like(delivery);
+        if (delivery == NULL)
+            return;
+        const bool fails = happens(walk.temper.hop_failure_chance);
+        const bool is_too_large = fails && happens(walk.temper.large_chance);
+        control_hop(delivery, !fails || (!is_too_large && happens(64)),
+                    is_too_large ? SHOVE_ETOOLARGE
+                    : fails      ? SHOVE_ETIMEOUT
+                                 : 0,
+                    walk.temper.has_blind_acks && happens(64));
+    }
+}
+
+/* Of those with the producer, of one that is killed: of each key the first ones. */
+static void let_hops_arrive(struct process *process) {
+    const struct set *hopping = &process->sets[HOPPING];
+    for (size_t i = 0; i < hopping->count; i++) {
+        struct delivery *delivery;
+        bool arrives = true;
+        while ((delivery = first_like(hopping->items[i])) != NULL) {
+            delivery->is_offered = false;
+            arrives = arrives && happens(192);
+            if (arrives && delivery->hop.poisons)
+                world_store_poison(delivery->partition, delivery->key, delivery->entry.offset);
+            else if (arrives)
+                reference_stored(delivery);
+        }
+    }
 }
 
 static void commit_round(struct process *process) {
@@ -221,11 +306,7 @@ static void let_commit_arrive(const struct claim *claim) {
 static void kill_process(struct process *process) {
     for (unsigned i = 0; i < PARTITIONS; i++)
         let_commit_arrive(process->claims[i]);
-    for (size_t i = 0; i < process->sets[HOPPING].count; i++) {
-        const struct delivery *delivery = process->sets[HOPPING].items[i];
-        if (delivery->hop.poisons && happens(128))
-            world_store_poison(delivery->partition, delivery->key, delivery->entry.offset);
-    }
+    let_hops_arrive(process);
     control_kill(process);
     count(TALLY_KILLS);
     if (happens(128))
@@ -306,8 +387,10 @@ static void act(void) {
         control_feed(any_process());
     else if (die < 170)
         end_handler();
+    else if (die < 182)
+        end_hops();
     else if (die < 186)
-        end_hop();
+        control_hop_round(any_process());
     else if (die < 192)
         commit_round(any_process());
     else if (die < 204)
@@ -346,7 +429,8 @@ static void calm(void) {
     burst = 0;
     temper->ack_chance = 230;
     temper->crash_chance = temper->kill_chance = temper->lost_chance = temper->revoke_chance = 0;
-    temper->refuse_chance = temper->hop_failure_chance = temper->clear_chance = 0;
+    temper->refuse_chance = temper->hop_failure_chance = temper->full_chance = 0;
+    temper->clear_chance = 0;
     temper->has_removals = temper->has_rewinds = false;
     for (unsigned i = 0; i < temper->partitions; i++)
         worlds[i].log_end_max = worlds[i].log_end;
@@ -389,6 +473,7 @@ static void end_round(void) {
     }
     for (unsigned i = 0; i < PROCESSES; i++) {
         const struct shove_sequence *sequence = &processes[i].sequence;
+        require(processes[i].ahead_count == 0, "%zu are ahead", processes[i].ahead_count);
         require(sequence->keys == NULL && sequence->key_count == 0 && sequence->waiting_count == 0,
                 "%zu keys are left", sequence->key_count);
         for (unsigned state = 0; state < STATES; state++)
@@ -416,7 +501,12 @@ static void print_tallies(void) {
         [TALLY_BLOCKED] = "times blocked",
         [TALLY_CRASHES] = "crashes",
         [TALLY_REMOVED] = "removed",
-        [TALLY_REWINDS] = "rewinds"};
+        [TALLY_REWINDS] = "rewinds",
+        [TALLY_AHEAD] = "letters went ahead",
+        [TALLY_AHEAD_FAILED] = "failures ahead",
+        [TALLY_LAID_ASIDE] = "times laid aside",
+        [TALLY_PASSED] = "letters passed a failure",
+        [TALLY_CLEARED] = "turns behind letters after a clearance"};
     printf("%" PRIu64 " steps, %" PRIu64 " rounds", walk.step, walk.rounds);
     for (unsigned i = 0; i < TALLY_COUNT; i++)
         printf(", %" PRIu64 " %s", walk.tallies[i], names[i]);

@@ -2,7 +2,7 @@
  *
  *   order_walk.c        chance, the temper of a round, which action comes next
  *   order_control.c     a stand-in for runtime/control around the real core: messages
- *   order_owner.c       the same: partitions and processes
+ *   order_owner.c       the same: hops, partitions and processes
  *   order_reference.c   the world and what is true of it, in arrays; every check
  */
 #ifndef SHOVE_SPEC_ORDER_WALK_H
@@ -22,6 +22,7 @@
 #define OFFSETS_MAX 512
 #define KEYS_MAX 48
 #define POISON_MAX 8192
+#define TEXT_MAX (OFFSETS_MAX * 32 + 64) /* room there is a use for, where all are open */
 #define WORKERS 2
 #define LATE_LOOKS 2
 #define STREAK 8
@@ -47,6 +48,11 @@ enum tally {
     TALLY_CRASHES,
     TALLY_REMOVED,
     TALLY_REWINDS,
+    TALLY_AHEAD,        /* dead letters of poisoned keys that went ahead of their turn */
+    TALLY_AHEAD_FAILED, /* times that one of them failed, ahead of its turn */
+    TALLY_LAID_ASIDE,
+    TALLY_PASSED,  /* stored before one that failed beside them */
+    TALLY_CLEARED, /* had their turn, and no dead letter's, behind such dead letters */
     TALLY_COUNT
 };
 
@@ -55,7 +61,7 @@ struct temper { /* of a round; chances are of 256 */
     int64_t holds_ms[4];
     unsigned partitions, keys, hot_keys, hot_chance, null_chance, hole_chance, oversize_chance;
     unsigned ack_chance, die_chance, crash_chance, kill_chance, lost_chance, revoke_chance;
-    unsigned refuse_chance, hop_failure_chance, clear_chance;
+    unsigned refuse_chance, hop_failure_chance, large_chance, full_chance, clear_chance;
     size_t max_pending, queued_max, aside_max, worker_slots, metadata_max, broker_metadata_max;
     bool has_removals;   /* compaction and retention */
     bool has_rewinds;    /* the log is cut, and written anew */
@@ -101,6 +107,11 @@ struct delivery {
     unsigned worker;
     uint64_t commit_sequence;
     struct shove_hop hop;
+    bool is_ahead, is_laid_aside; /* HOPPING: before its turn; until it is due */
+    bool is_offered;              /* HOPPING, and with the producer */
+    uint64_t offered;             /* is_offered: in this order */
+    int64_t due_ms;               /* HOPPING and neither: when it is offered again */
+    unsigned hop_failures, size_refusals;
 };
 
 struct set {
@@ -112,15 +123,17 @@ struct facts { /* of a partition, as a commit or an owner has them */
     int64_t frontier;
     int64_t speaks_to;
     bool is_finished[OFFSETS_MAX];
+    bool is_doubtful[OFFSETS_MAX]; /* finished, and a keyed text does not say so */
     uint8_t attempts[OFFSETS_MAX];
     uint8_t crashes[OFFSETS_MAX];
     int64_t due_ms[OFFSETS_MAX];
 };
 
 struct commit {
-    char text[SHOVE_LEDGER_METADATA_MAX + 1];
+    char text[TEXT_MAX + 1];
     int64_t offset;
     bool is_cut;
+    bool is_keyed; /* perhaps */
     struct facts facts;
 };
 
@@ -134,6 +147,9 @@ struct claim {
     bool has_refused_last; /* the last commit was answered so */
     size_t queued_count;
     unsigned running_count, hopping_count, late_looks;
+    unsigned ordered_in_flight, laid_aside_count;
+    bool has_stumbled;
+    int64_t stumbled_until_ms;
     uint64_t commit_sequence, commit_acknowledged;
     struct shove_poisoned_keys poison;
     int64_t poison_next;  /* -1: from the beginning */
@@ -147,7 +163,9 @@ struct process {
     struct claim *claims[PARTITIONS];
     unsigned in_flight[WORKERS];
     bool has_suspect[WORKERS], is_reserved[WORKERS];
-    size_t metadata_max;
+    size_t metadata_max, ahead_count;
+    uint64_t offered;
+    struct delivery *lone_hop; /* with the producer, and refused for its size before */
 };
 
 void control_start(struct process *process, unsigned index);
@@ -160,7 +178,8 @@ void control_lose(struct claim *claim);
 void control_feed(struct process *process);
 void control_end_handler(struct delivery *delivery, enum shove_outcome outcome);
 void control_kill_worker(struct process *process, unsigned worker, enum shove_outcome outcome);
-void control_hop(struct delivery *delivery, bool is_stored, bool is_told, bool is_blind);
+void control_hop(struct delivery *delivery, bool is_stored, int code, bool is_blind);
+void control_hop_round(struct process *process);
 void control_commit(struct claim *claim);
 void control_commit_answered(struct claim *claim, int code);
 void control_scan(struct claim *claim, size_t most);
@@ -168,8 +187,11 @@ void control_scan(struct claim *claim, size_t most);
 /* Between the two. */
 void control_set_state(struct delivery *delivery, enum state state);
 void control_delivery_free(struct delivery *delivery);
+void control_delivery_close(struct delivery *delivery);
 void control_feed_again(struct delivery *delivery);
 void control_forget_turn(struct delivery *delivery);
+void control_fall_in(struct delivery *delivery);
+void control_hop_start(struct delivery *delivery, const struct shove_hop *hop);
 
 /* --- order_reference.c */
 
@@ -195,11 +217,16 @@ struct world { /* of a partition */
     bool must_poison[OFFSETS_MAX];     /* so it was decided last */
     enum shove_hop_kind decided[OFFSETS_MAX];
     unsigned dead_letters[OFFSETS_MAX];
-    int64_t key_last[KEYS_MAX];    /* the last one written; -1: none */
-    int64_t key_settled[KEYS_MAX]; /* up to there none of the key is left that never was */
+    bool is_acked[OFFSETS_MAX];        /* by a handler, for whoever owned it then */
+    bool is_stored[OFFSETS_MAX];       /* as a dead letter, whoever offered it */
+    int64_t passed_until[OFFSETS_MAX]; /* the last of its key that was on its way beside a failure
+                                          of it, and may be stored before it; 0: none */
+    int64_t key_last[KEYS_MAX];        /* the last one written; -1: none */
+    int64_t key_settled[KEYS_MAX];     /* up to there none of the key is left that never was */
 
     struct facts now; /* of its owner */
     bool is_open[OFFSETS_MAX];
+    bool is_follower[OFFSETS_MAX]; /* decided to be a dead letter because its key is poisoned */
     int64_t key_started[KEYS_MAX]; /* the last one this owner started */
     unsigned key_running[KEYS_MAX];
     unsigned key_running_in[PROCESSES][KEYS_MAX]; /* with orphans */
@@ -222,11 +249,15 @@ void reference_delivered(const struct delivery *delivery, enum shove_ledger_verd
 void reference_entered(const struct delivery *delivery, enum shove_sequence_verdict verdict);
 void reference_left(const struct delivery *delivery);
 void reference_unhandled(const struct delivery *delivery, enum shove_outcome outcome);
+void reference_went_ahead(const struct delivery *delivery);
 void reference_started(const struct delivery *delivery);
 void reference_ended(const struct delivery *delivery); /* left its worker, however */
 void reference_orphaned(const struct delivery *delivery);
 void reference_decided(const struct delivery *delivery, enum shove_outcome outcome,
                        const struct shove_hop *hop);
+void reference_failed(const struct delivery *delivery);
+void reference_let_pass(const struct delivery *delivery); /* it keeps nobody back any more */
+void reference_stored(const struct delivery *delivery);
 void reference_closed(const struct delivery *delivery);
 void reference_learned(const struct claim *claim);
 void reference_poisoned(const struct delivery *delivery, size_t at);

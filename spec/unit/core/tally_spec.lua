@@ -10,9 +10,10 @@ describe("The exit code of a run", function()
         assert.are.equal(0, exit_code {})
     end)
 
-    it("is 1 when a consumer stopped with an error, or the last commit failed", function()
+    it("is 1 when a consumer stopped with an error, the last commit failed, or a worker could not be replaced", function()
         assert.are.equal(1, exit_code { failed_groups = 1 })
         assert.are.equal(1, exit_code { has_failed_commit = true })
+        assert.are.equal(1, exit_code { has_no_workers = true })
     end)
 
     it("is 2 when a worker process died, whatever consumers did", function()

@@ -1,74 +1,16 @@
 -- The last line of defence before an app runs: whatever arrives, these rules hold.
 local ffi = require "ffi"
 local C = require("spec.support.c").include "core/topology.h"
-
-local App = {}
-App.__index = App
-
--- Topics and groups are tables of fields over what is allowed; names that are derived are given here as they would be.
-local function new_app(topics, groups)
-    return setmetatable({ topics = topics or { {} }, groups = groups or {}, anchors = {} }, App)
-end
-
-function App:text(value)
-    if not value then return nil end
-    local data = ffi.new("char[?]", #value + 1, value)
-    table.insert(self.anchors, data)
-    return data
-end
-
-function App:fill_topic(topic, fields)
-    local holds = fields.holds or { 5000, 30000 }
-    local name = fields.name or "orders"
-    topic.broker = fields.broker or 0
-    topic.name, topic.for_group = self:text(name), self:text(fields.for_group)
-    if fields.dlq ~= false then topic.dlq = self:text(fields.dlq or name .. "-dlq") end
-    topic.hold_count = #holds
-    topic.holds_ms = ffi.new("int64_t[?]", #holds + 1, holds)
-    topic.holds = ffi.new("char *[?]", #holds + 1)
-    table.insert(self.anchors, topic.holds_ms)
-    table.insert(self.anchors, topic.holds)
-    for i, ms in ipairs(holds) do
-        topic.holds[i - 1] = self:text(fields.hold_name or ("%s%s-hold-%dms"):format(
-            name, fields.for_group and "-" .. fields.for_group or "", ms))
-    end
-    topic.partitions, topic.replication_factor = fields.partitions or 8, fields.replication_factor or 1
-    topic.retention_ms, topic.codec = fields.retention_ms or 0, fields.codec or C.SHOVE_CODEC_JSON
-    topic.sequencing = fields.sequencing or C.SHOVE_UNSEQUENCED
-    topic.allows_message_loss = fields.allows_message_loss or false
-    topic.at = self:text(fields.at or "app.lua:12")
-end
-
-function App:fill_group(group, fields)
-    local defaults = {
-        topic = 0, kind = C.SHOVE_GROUP_CONSUMER, consumers_min = 1, consumers_max = 1, prefetch = 10, max_retries = 10,
-        max_crashes = 3, handler_timeout_ms = 30000, timeout_outcome = C.SHOVE_OUTCOME_RETRY,
-        reset = C.SHOVE_RESET_EARLIEST, max_message_size_bytes = 10485760, max_pending_per_key = 1000,
-        audit_timeout_ms = 0,
-    }
-    for name, value in pairs(defaults) do group[name] = fields[name] == nil and value or fields[name] end
-    if fields.group_id ~= false then group.group_id = self:text(fields.group_id or "orders-consumer") end
-    group.at = self:text(fields.at or "app.lua:20")
-end
+local build = require "spec.unit.core.topology_builder"
 
 -- true, or false and why.
 local function check(topics, groups)
-    local app, err = new_app(topics, groups), ffi.new "struct shove_error"
-    local list = ffi.new("struct shove_topic[?]", #app.topics + 1)
-    local group_list = ffi.new("struct shove_group[?]", #app.groups + 1)
-    for i, fields in ipairs(app.topics) do app:fill_topic(list[i - 1], fields) end
-    for i, fields in ipairs(app.groups) do app:fill_group(group_list[i - 1], fields) end
-    local brokers = ffi.new "struct shove_broker[2]"
-    brokers[0].url, brokers[1].url = app:text "embedded:a.db", app:text(topics and topics.second_url or "embedded:b.db")
-    local topology = ffi.new("struct shove_topology", {
-        brokers = brokers, broker_count = 2,
-        topics = list, topic_count = #app.topics, groups = group_list, group_count = #app.groups,
-    })
+    local topology, err = build(topics, groups), ffi.new "struct shove_error"
     local code = C.shove_topology_check(topology, err)
     if code == 0 then return true end
     assert.are.equal(C.SHOVE_ECONFIG, code)
     assert.are.equal(C.SHOVE_ECONFIG, C.shove_topology_check(topology, nil))
-    return false, ffi.string(err.text), #app.anchors
+    return false, ffi.string(err.text)
 end
 
 local function refused(words, topics, groups)

@@ -250,3 +250,43 @@ describe("A declaration on a cluster that is slow", function()
         assert.is_true(tonumber(C.shove_clock_mono_ms()) - began < 5000)
     end)
 end)
+
+describe("A declaration that was begun on a cluster that is slow", function()
+    local mock, t, topic
+
+    before_each(function()
+        mock = kafka_mock.start()
+        topic = mock:create("orders", 1)
+    end)
+
+    local function elapsed_ms(fn)
+        local began = tonumber(C.shove_clock_mono_ms())
+        fn()
+        return tonumber(C.shove_clock_mono_ms()) - began
+    end
+
+    it("holds up nothing else, and says in time that it failed", function()
+        t = assert(driver.open(mock.url, { timeout_ms = 1500 }))
+        mock:set_rtt(60000)
+        assert.is_true(elapsed_ms(function() t:declare_start { { name = topic, at = "app.lua:7" } } end) < 1000)
+        local told = t:wait_events("declared", 1)[1]
+        assert.equal(C.SHOVE_ETIMEOUT, told.code)
+        assert.matches("app.lua:7: asking for topic '" .. topic .. "'", told.text, 1, true)
+    end)
+
+    it("does not hold up the close, after which nothing is told", function()
+        t = assert(driver.open(mock.url, { timeout_ms = 60000 }))
+        mock:set_rtt(60000)
+        t:declare_start { { name = topic } }
+        assert.is_true(elapsed_ms(function() t:close(20000) end) < 10000)
+        assert.equal(0, #t.events.declared)
+    end)
+
+    it("has its own copy of what was asked for", function()
+        t = assert(driver.open(mock.url))
+        local name = ffi.new("char[?]", 32, topic)
+        t:declare_start { { name = name, partitions = 1, is_external = true } }
+        ffi.fill(name, 32, ("x"):byte())
+        assert.equal(0, t:wait_events("declared", 1)[1].code)
+    end)
+end)

@@ -1,6 +1,7 @@
 -- Records as they come out of Kafka: exact, whoever wrote them and however they were compressed.
 local driver = require "spec.transport.driver"
 local kafka = require "spec.support.kafka"
+local members = require "spec.transport.members"
 
 -- Every kind of payload with every number of headers: what shove knows of headers it reads off the record where it can.
 local PAYLOADS = { { "null", nil }, { "empty", "" }, { "zeros", "\0\0\0" }, { "text", '{"id":1}' }, { "ends in zero", "x\0" } }
@@ -107,16 +108,12 @@ describe("Records taken from Kafka", function()
         for _ = 1, 3 do
             local other = assert(driver.open(broker.url))
             local second = assert(other:subscribe { group = group, topics = { topic } })
-            local is_in = false
-            t:wait(function()
+            members.wait(t, other, function()
                 local records = {}
                 for i = 1, 40 do records[i] = { value = tostring(i) } end
                 broker:produce(topic, records)
                 work()
-                require("spec.transport.driver").C.recorder_run(other.recorder, 1)
-                other:drain()
-                is_in = is_in or #other.events.assigned > 0
-                return is_in
+                return #other.events.assigned > 0
             end, "another member to come in")
             other:leave(second)
             other:close()
@@ -149,24 +146,6 @@ describe("A topic that is made anew under way, before that is noticed", function
         end
     end
 
-    -- The claim that is left when another member has come and taken the other one.
-    local function share()
-        local other = assert(driver.open(broker.url))
-        assert(other:subscribe { group = group, topics = { topic } })
-        local function both(is_done, what)
-            t:wait(function()
-                driver.C.recorder_run(other.recorder, 5)
-                other:drain()
-                return is_done()
-            end, what)
-        end
-        both(function() return #t.events.revoking > 0 end, "a partition to be asked for")
-        local given = t.events.revoking[1].claim
-        t:release { given }
-        both(function() return #other.events.assigned > 0 end, "the other member to have it")
-        return claims[1].claim == given and claims[2] or claims[1]
-    end
-
     before_each(function()
         broker = kafka.shared()
         topic = broker:create_topic(broker:topic "anew", { partitions = 2 })
@@ -186,7 +165,7 @@ describe("A topic that is made anew under way, before that is noticed", function
         local records = t:take(claims, 10)
         for partition = 0, 1 do assert.same({ 0, 1, 2, 3, 4 }, offsets_of(records, partition)) end
         publish(6, 40) -- more than the old one had, and fetched before the other member comes
-        assert.equal(5, t:take({ share() }, 1)[1].offset)
+        assert.equal(5, t:take({ members.share(t, broker.url, group, topic, claims) }, 1)[1].offset)
     end)
 
     it("is read from its beginning when another member comes before anything of it was taken", function()
@@ -198,6 +177,6 @@ describe("A topic that is made anew under way, before that is noticed", function
             return resets == 2
         end, "the resets to be told")
         publish(6, 40)
-        assert.equal(0, t:take({ share() }, 1)[1].offset)
+        assert.equal(0, t:take({ members.share(t, broker.url, group, topic, claims) }, 1)[1].offset)
     end)
 end)

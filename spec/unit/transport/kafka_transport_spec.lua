@@ -254,6 +254,11 @@ describe("A broker that is killed twice under load", function()
             broker:kill()
             go_on(1000)
             broker:restart()
+            -- A record has a minute, and two starts of a broker may take longer than that on a busy machine.
+            t:wait(function()
+                read()
+                return #t.events.produced >= written
+            end, "answers to what the broker was away for", 60000)
         end
         go_on(1000)
         local function acknowledged()

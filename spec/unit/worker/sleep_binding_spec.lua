@@ -376,9 +376,23 @@ describe("handler_timeout", function()
         assert.are.equal("went on\n", worker:stdout())
     end)
 
-    it("counts from the first wait on, over all waits of a message", function()
+    local SPIN = "local function spin(ms) local till = uv.hrtime() + ms * 1e6 while uv.hrtime() < till do end end "
+
+    it("counts from the call on, over all waits of a message and its time on the CPU", function()
         local worker = start("for i = 1, 20 do shove.sleep '20ms' end", "100ms")
         assert.are.equal("timeout", worker:handle()[1])
+        worker = start("local uv = require 'luv' " .. SPIN .. "spin(600) shove.sleep '600ms'", "1s")
+        assert.are.equal("timeout", worker:handle()[1])
+    end)
+
+    -- The first one's deadline would be in the middle of what the second sleeps.
+    it("spares one whose sleep is over in time, while another keeps the CPU beyond it", function()
+        local worker = start("local uv = require 'luv' " .. SPIN
+            .. "if msg.payload == 'spin' then spin(1300) else shove.sleep(msg.payload) end", "1s")
+        assert.are.same({ "ack", "" }, worker:handle { payload = "500ms" })
+        local slot = worker:send { payload = "900ms" }
+        worker:send { payload = "spin" }
+        assert.are.same({ "ack", "" }, worker:outcome_of(slot))
     end)
 
     it("is each group's own", function()
