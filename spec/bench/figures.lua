@@ -4,6 +4,7 @@
 --
 -- FIGURES_RELOADS=500 reloads more often than the 20 times of every day.
 local app = require "spec.support.app"
+local http = require "spec.support.http"
 local kafka = require "spec.support.kafka"
 local machine = require "spec.bench.machine"
 local moments = require "spec.bench.apps.moments"
@@ -19,6 +20,8 @@ local QUIET_MS, APART_MS = 3000, 300
 local COUNT_MAX = 14000000
 local FILL_MS = 300000
 local IDLE_MS = 10000
+local SCRAPED_COUNT = 12000000
+local SCRAPED_WINDOWS, SCRAPED_WINDOW_MS, SCRAPES = 5, 600, 6
 
 local function print_row(name, format, value, aim)
   local verdict = aim and (" (aim: under " .. format .. ": %s)"):format(aim, value < aim and "met" or "missed") or ""
@@ -59,8 +62,8 @@ local function publish(a, count)
   assert.are.equal(0, result.code, result.stderr)
 end
 
-local function run(a)
-  local p = a:run { "--workers", "2" }
+local function run(a, ...)
+  local p = a:run { "--workers", "2", ... }
   p:wait_for("partitions assigned", 30000)
   return p
 end
@@ -175,6 +178,36 @@ describe("figures of", function()
     local percent = (cpu_ns() - from_ns) / (uv.hrtime() - began_ns) * 100
     print_row("CPU of all processes while idle, Kafka, % of a core", "%.2f", percent, 1)
     app.drain(p)
+  end)
+
+  -- Stretches of one run in turn: one with a scrape every 100 ms, one without.
+  it("metrics", function()
+    local a = new_app("consumers = { min = 2, max = 2 }, prefetch = 1000, concurrent = true", "")
+    publish(a, SCRAPED_COUNT)
+    local p = run(a, "--listen", "127.0.0.1:0")
+    local port = http.port_of(p)
+    local function rate_of(scrapes)
+      local function acked()
+        local body = http.request(port, "/metrics").body
+        return tonumber((body:match '\nshove_messages_consumed_total{[^\n]*outcome="ack"} (%d+)')) or 0
+      end
+      local from, from_ns = acked(), uv.hrtime()
+      for i = 1, scrapes do
+        if i > 1 then acked() end
+        machine.wait_ms(math.max(0, SCRAPED_WINDOW_MS * i / scrapes - (uv.hrtime() - from_ns) / 1e6))
+      end
+      return (acked() - from) / (uv.hrtime() - from_ns) * 1e9
+    end
+    machine.wait_ms(1000)
+    local ratios = {}
+    for i = 1, SCRAPED_WINDOWS do
+      local quiet = rate_of(1)
+      local scraped = rate_of(SCRAPES)
+      assert.is_true(quiet > 0 and scraped > 0, "messages were left for every stretch")
+      ratios[i] = scraped / quiet
+    end
+    app.drain(p)
+    print_row("throughput that a scrape every 100 ms costs, median, %", "%.1f", (1 - machine.median(ratios)) * 100, 2)
   end)
 
   it("consumers", function()

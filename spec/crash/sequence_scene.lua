@@ -16,6 +16,9 @@ local M = {}
 local SHARDS = 4
 local MAX_RETRIES = 3
 local SLOW_SECONDS = 7 -- longer than a member waits for its handlers before it gives a partition up
+local HANDLER_TIMEOUT_S = 15
+local REBALANCE_MS = (HANDLER_TIMEOUT_S + 3) * 1000 -- so long a dynamic member may wait for another's handlers (README.md)
+local SESSION_MS = 6000
 local GONE_MS = 5000 -- a worker that was killed, or whose parent was, is gone by then
 local FULL_CHARS = 3040 -- of 3,072; what has no room is a few bytes long
 local SHOWN, HISTORY = 3, 8 -- refusals, and lines of the key before each
@@ -41,7 +44,7 @@ local function note(verb, name, attempt)
     member, wall_ms())
   assert(uv.fs_write(file, line, -1) == #line)
 end
-app:register_fifo(topic, { prefetch = 24, max_retries = %d, handler_timeout = "15s" }, function(msg)
+app:register_fifo(topic, { prefetch = 24, max_retries = %d, handler_timeout = "%ds" }, function(msg)
   local name, word = msg.payload:match "^(%%S+ %%d+) ?(.*)$"
   note("began", name, msg.retry_count)
   shove.sleep(word == "slow" and %d or %g)
@@ -63,13 +66,15 @@ Scene.__index = Scene
 -- "dynamic"), session_ms (6000), drain ("15s"), slow (the share of messages whose handler takes 7 s: 0).
 function M.new(options)
     local a = app.new { source = "" }
+    local membership, session_ms = options.membership or "static", options.session_ms or SESSION_MS
     local s = setmetatable({ app = a, queue = unique "sequence", journal = a:file "journal", broker = options.kafka,
         keys = options.keys, per_key = options.per_key, policy = options.policy or "skip", drain = options.drain or "15s",
-        slow = options.slow or 0, processes = {}, deaths = {}, full = {}, read = {}, read_bytes = 0 }, Scene)
+        slow = options.slow or 0, session_ms = session_ms, rebalance_ms = membership == "dynamic" and REBALANCE_MS or 0,
+        processes = {}, deaths = {}, outages = {}, commits = {}, full = {}, read = {}, read_bytes = 0 }, Scene)
     local url = s.broker and s.broker.url or "embedded:" .. a.dir .. "/queue.db"
-    tmp.write(a.path, SOURCE:format(options.session_ms or 6000, options.membership or "static", url,
-        s.broker and "true" or "false", s.queue, s.policy, SHARDS, s.journal, MAX_RETRIES, SLOW_SECONDS,
-        (options.sleep_ms or 4) / 1000))
+    tmp.write(a.path, SOURCE:format(session_ms, membership, url,
+        s.broker and "true" or "false", s.queue, s.policy, SHARDS, s.journal, MAX_RETRIES, HANDLER_TIMEOUT_S,
+        SLOW_SECONDS, (options.sleep_ms or 4) / 1000))
     return s
 end
 
@@ -130,6 +135,10 @@ end
 
 -- Killing
 
+local function partition_of(key)
+    return tonumber(key:match "%d+") % SHARDS
+end
+
 local function wall_ms()
     local seconds, micros = uv.gettimeofday()
     return seconds * 1000 + micros / 1000
@@ -153,6 +162,14 @@ function Scene:kill_control(p)
     p:wait_exit(20000)
     wait.until_true(function() return #process.orphans() == 0 end, GONE_MS, "workers to end with their parent")
     table.insert(self.deaths, { pid = p.pid, killed_ms = killed_ms, gone_ms = wall_ms() })
+end
+
+-- The broker, which is back when this returns. Between the two times nothing could be committed.
+function Scene:kill_broker()
+    local killed_ms = wall_ms()
+    self.broker:kill()
+    self.broker:restart()
+    table.insert(self.outages, { killed_ms = killed_ms, back_ms = wall_ms() })
 end
 
 -- The journal
@@ -211,7 +228,7 @@ function Scene:said(pid, from_ms, to_ms)
     local words = {}
     for _, p in ipairs(self.processes) do
         for _, line in ipairs(p.pid == pid and p.lines or {}) do
-            local is_telling = line.text:find "partitions " or line.text:find "drain" or line.text:find "process died"
+            local is_telling = line.text:find "partition" or line.text:find "drain" or line.text:find "process died"
             local ms = is_telling and ms_of(line.text)
             if ms and ms >= from_ms and ms <= to_ms then table.insert(words, ("%d %s"):format(pid, line.text)) end
         end
@@ -219,6 +236,23 @@ function Scene:said(pid, from_ms, to_ms)
     for _, death in ipairs(self.deaths) do
         if death.pid == pid then
             table.insert(words, ("%d was killed at %.3f, gone at %.3f"):format(pid, death.killed_ms, death.gone_ms))
+        end
+    end
+    return words
+end
+
+-- What was committed meanwhile of the key's partition, as far as it was looked at, and whether the broker was there.
+function Scene:seen(key, from_ms, to_ms)
+    local words = {}
+    for _, outage in ipairs(self.outages) do
+        if outage.killed_ms <= to_ms and outage.back_ms >= from_ms then
+            table.insert(words, ("the broker was killed at %.3f, back at %.3f"):format(outage.killed_ms, outage.back_ms))
+        end
+    end
+    for _, commit in ipairs(self.commits) do
+        if commit.partition == partition_of(key) and commit.ms >= from_ms and commit.ms <= to_ms then
+            table.insert(words, ("at %.3f: partition %d, committed %d %s"):format(commit.ms, commit.partition,
+                commit.offset, commit.metadata))
         end
     end
     return words
@@ -234,12 +268,14 @@ function Scene:explain(refusal)
         if one.key == line.key then table.insert(words, 1, ("line %d: %s"):format(i, one.text)) end
         if #words >= HISTORY then break end
     end
+    if refusal.before then table.insert(words, 1, ("line %d: %s"):format(before.index, before.text)) end
     local seen = {}
     for _, pid in ipairs { before.pid, before.parent, line.pid, line.parent } do
         local said = seen[pid] and {} or self:said(pid, before.ms - AROUND_MS, line.ms + AROUND_MS)
         seen[pid] = true
         for _, text in ipairs(said) do table.insert(words, text) end
     end
+    for _, text in ipairs(self:seen(line.key, before.ms, line.ms)) do table.insert(words, text) end
     return refusal.text .. "\n    " .. table.concat(words, "\n    ")
 end
 
@@ -249,8 +285,8 @@ function Scene:verdict()
     for key = 1, self.keys do last["key-" .. key] = self.last[key] end
     local verdict, refusals = judge.new({
         max_retries = MAX_RETRIES, last = last, deaths = self.deaths, lost = self:losses(), full = self.full,
-        struck_ms = self.struck_ms,
-        partition_of = function(key) return tonumber(key:match "%d+") % SHARDS end,
+        outages = self.outages, session_ms = self.session_ms, rebalance_ms = self.rebalance_ms,
+        struck_ms = self.struck_ms, partition_of = partition_of,
     }):judge(self:lines())
     assert.equal(uv.fs_stat(self.journal).size, self.read_bytes, "bytes of the journal that are lines")
     local words = {}
@@ -268,7 +304,9 @@ end
 -- where not, what is finished may be handled again by whoever has the partition next, after a drain as after a kill.
 function Scene:look_for_full()
     for partition, commit in pairs(self.broker:committed(self.queue .. "-fifo", self.queue)) do
-        if #commit.metadata >= FULL_CHARS then table.insert(self.full, { partition = partition, ms = wall_ms() }) end
+        local ms = wall_ms()
+        table.insert(self.commits, { partition = partition, ms = ms, offset = commit.offset, metadata = commit.metadata })
+        if #commit.metadata >= FULL_CHARS then table.insert(self.full, { partition = partition, ms = ms }) end
     end
 end
 
