@@ -150,6 +150,8 @@ struct shove_kafka_subscription {
     struct shove_kafka_subscription *next;
     struct shove_kafka_client *client;
     rd_kafka_queue_t *commit_queue;
+    rd_kafka_queue_t *log_queue;
+    struct shove_kafka_line *lines; /* of the log, read by take and not told yet; oldest first */
     char **topics;
     size_t topic_count;
     size_t hold_count;       /* the last so many of them */
@@ -170,6 +172,11 @@ struct shove_kafka_subscription {
                                   the broker */
     int failure;               /* not 0: it cannot go on */
     char failure_text[512];
+};
+
+struct shove_kafka_line {
+    struct shove_kafka_line *next;
+    rd_kafka_event_t *event;
 };
 
 struct shove_kafka_batch { /* what shove_batch.owner points to */
@@ -275,7 +282,14 @@ void shove_kafka_client_release(struct shove_kafka_client *client);
 bool shove_kafka_notice_event(struct shove_kafka *kafka,
                               struct shove_kafka_subscription *subscription,
                               rd_kafka_event_t *event);
-/* The same of what waits in the queue of a client that gives nothing else there. */
+/* Reads the log of a consumer for offsets that were reset, and notes that in the claims. Told is
+ * nothing of it before the next pump: may be called inside an operation. */
+void shove_kafka_notice_resets(struct shove_kafka_subscription *subscription);
+/* Reads the log of a consumer, and tells of it what there is to tell. */
+void shove_kafka_notice_log(struct shove_kafka_subscription *subscription);
+void shove_kafka_lines_free(struct shove_kafka_subscription *subscription);
+/* As shove_kafka_notice_event, of what waits in the queue of a client that gives nothing else
+ * there. */
 void shove_kafka_notice_client(struct shove_kafka *kafka, const struct shove_kafka_client *client);
 void shove_kafka_notice(struct shove_kafka *kafka, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

@@ -169,6 +169,11 @@ void shove_kafka_subscription_free(struct shove_kafka_subscription *subscription
     }
     if (subscription->commit_queue != NULL)
         rd_kafka_queue_destroy(subscription->commit_queue);
+    if (subscription->log_queue != NULL) {
+        rd_kafka_set_log_queue(subscription->client->rk, NULL);
+        rd_kafka_queue_destroy(subscription->log_queue);
+        shove_kafka_lines_free(subscription);
+    }
     release_holds(subscription);
     if (subscription->begun != NULL)
         shove_kafka_begun_forget(subscription->begun);
@@ -211,6 +216,14 @@ static int keep_holds(struct shove_kafka_subscription *subscription, struct shov
                : shove_error_set(error, SHOVE_ENOMEM, "out of memory for a subscription");
 }
 
+static rd_kafka_queue_t *new_queue(const struct shove_kafka_subscription *subscription) {
+    uint64_t one = 1;
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(subscription->client->rk);
+    int fd = shove_kafka_mailbox_fd(subscription->kafka->mailbox);
+    rd_kafka_queue_io_event_enable(queue, fd, &one, sizeof one);
+    return queue;
+}
+
 static int start(struct shove_kafka *kafka, const struct shove_subscribe *what,
                  struct shove_kafka_subscription *subscription, struct shove_error *error) {
     subscription->base.group_id = strdup(what->group_id);
@@ -223,10 +236,9 @@ static int start(struct shove_kafka *kafka, const struct shove_subscribe *what,
                                       &subscription->client, error);
     if (code != 0)
         return code;
-    uint64_t one = 1;
-    subscription->commit_queue = rd_kafka_queue_new(subscription->client->rk);
-    rd_kafka_queue_io_event_enable(subscription->commit_queue,
-                                   shove_kafka_mailbox_fd(kafka->mailbox), &one, sizeof one);
+    subscription->commit_queue = new_queue(subscription);
+    subscription->log_queue = new_queue(subscription);
+    rd_kafka_set_log_queue(subscription->client->rk, subscription->log_queue);
     code = keep_holds(subscription, error);
     if (code == 0 && what->reset == SHOVE_RESET_LATEST &&
         (code = shove_kafka_begun_start(subscription)) != 0)
@@ -359,6 +371,8 @@ static void step_end(struct shove_kafka_subscription *subscription) {
 
 static void step(struct shove_kafka_subscription *subscription) {
     read_events(subscription);
+    shove_kafka_notice_log(subscription); /* behind the rebalances that were read: of what was reset
+                                             before one it is known then */
     shove_kafka_commit_pump(subscription);
     shove_kafka_rebalance_step(subscription);
     if (subscription->is_leaving || subscription->failure != 0)

@@ -134,37 +134,89 @@ void shove_kafka_notice_due(struct shove_kafka *kafka) {
         one_down(kafka, code, kafka->notices.later_words);
 }
 
-/* "TOPIC [N]: offset reset (...) to ...": the only way librdkafka tells of it. */
-static void offset_reset(struct shove_kafka *kafka, struct shove_kafka_subscription *subscription,
-                         const char *text) {
-    const char *bracket = strstr(text, " [");
-    if (bracket != NULL) {
-        char topic[SHOVE_NAME_SIZE];
-        snprintf(topic, sizeof topic, "%.*s", (int)(bracket - text), text);
-        struct shove_kafka_claim *claim =
-            shove_kafka_claim_find(subscription, topic, (int32_t)strtol(bracket + 2, NULL, 10));
-        /* Where none was given there is nothing to go back from, and no jump to end this with. */
-        if (claim != NULL && claim->next_offset > 0)
-            claim->may_go_back = true;
-    }
-    shove_kafka_notice(kafka, SHOVE_EOFFSET,
-                       "the offset to read from is not in the log any more: %s", text);
+/* ---- the log ---- */
+
+/* Gives the text of a line without "[thrd:NAME]: ", which librdkafka puts in front. */
+static const char *text_of(rd_kafka_event_t *event, const char **facility, int *level) {
+    const char *text = NULL;
+    if (rd_kafka_event_log(event, facility, &text, level) != 0)
+        return NULL;
+    const char *bare = strncmp(text, "[thrd:", 6) == 0 ? strstr(text, "]: ") : NULL;
+    return bare != NULL ? bare + 3 : text;
 }
 
-static void take_log(struct shove_kafka *kafka, struct shove_kafka_subscription *subscription,
-                     rd_kafka_event_t *event) {
-    const char *facility = NULL;
-    const char *text = NULL;
-    int level = 0;
-    if (rd_kafka_event_log(event, &facility, &text, &level) != 0)
-        return;
-    /* librdkafka puts "[thrd:NAME]: " in front. */
-    const char *bare = strncmp(text, "[thrd:", 6) == 0 ? strstr(text, "]: ") : NULL;
-    bare = bare != NULL ? bare + 3 : text;
-    if (subscription != NULL && strcmp(facility, "OFFSET") == 0 && level <= 4)
-        offset_reset(kafka, subscription, bare);
-    shove_log(SHOVE_LOG_DEBUG, "librdkafka: %s: %s", facility, bare);
+/* "TOPIC [N]: offset reset (...) to ...": the only way librdkafka tells of it. */
+static bool is_reset(const char *facility, int level) {
+    return strcmp(facility, "OFFSET") == 0 && level <= 4;
 }
+
+static void note_reset(struct shove_kafka_subscription *subscription, rd_kafka_event_t *event) {
+    const char *facility = NULL;
+    int level = 0;
+    const char *text = text_of(event, &facility, &level);
+    const char *bracket = text != NULL && is_reset(facility, level) ? strstr(text, " [") : NULL;
+    if (bracket == NULL)
+        return;
+    char topic[SHOVE_NAME_SIZE];
+    snprintf(topic, sizeof topic, "%.*s", (int)(bracket - text), text);
+    struct shove_kafka_claim *claim =
+        shove_kafka_claim_find(subscription, topic, (int32_t)strtol(bracket + 2, NULL, 10));
+    /* Where none was given there is nothing to go back from, and no jump to end this with. */
+    if (claim != NULL && claim->next_offset > 0)
+        claim->may_go_back = true;
+}
+
+static void tell_line(struct shove_kafka *kafka, bool is_consumer, rd_kafka_event_t *event) {
+    const char *facility = NULL;
+    int level = 0;
+    const char *text = text_of(event, &facility, &level);
+    if (text == NULL)
+        return;
+    if (is_consumer && is_reset(facility, level))
+        shove_kafka_notice(kafka, SHOVE_EOFFSET,
+                           "the offset to read from is not in the log any more: %s", text);
+    shove_log(SHOVE_LOG_DEBUG, "librdkafka: %s: %s", facility, text);
+}
+
+void shove_kafka_notice_resets(struct shove_kafka_subscription *subscription) {
+    struct shove_kafka_line **last = &subscription->lines;
+    while (*last != NULL)
+        last = &(*last)->next;
+    rd_kafka_event_t *event;
+    while ((event = rd_kafka_queue_poll(subscription->log_queue, 0)) != NULL) {
+        note_reset(subscription, event);
+        if ((*last = calloc(1, sizeof **last)) == NULL) {
+            rd_kafka_event_destroy(event); /* out of memory: noted, and not told */
+            continue;
+        }
+        (*last)->event = event;
+        last = &(*last)->next;
+    }
+}
+
+static rd_kafka_event_t *pop_line(struct shove_kafka_subscription *subscription) {
+    struct shove_kafka_line *line = subscription->lines;
+    rd_kafka_event_t *event = line->event;
+    subscription->lines = line->next;
+    free(line);
+    return event;
+}
+
+void shove_kafka_notice_log(struct shove_kafka_subscription *subscription) {
+    shove_kafka_notice_resets(subscription);
+    while (subscription->lines != NULL) {
+        rd_kafka_event_t *event = pop_line(subscription);
+        tell_line(subscription->kafka, true, event);
+        rd_kafka_event_destroy(event);
+    }
+}
+
+void shove_kafka_lines_free(struct shove_kafka_subscription *subscription) {
+    while (subscription->lines != NULL)
+        rd_kafka_event_destroy(pop_line(subscription));
+}
+
+/* ---- errors ---- */
 
 static void take_error(struct shove_kafka *kafka, struct shove_kafka_subscription *subscription,
                        rd_kafka_event_t *event) {
@@ -192,7 +244,7 @@ bool shove_kafka_notice_event(struct shove_kafka *kafka,
                               rd_kafka_event_t *event) {
     switch (rd_kafka_event_type(event)) {
     case RD_KAFKA_EVENT_LOG:
-        take_log(kafka, subscription, event);
+        tell_line(kafka, subscription != NULL, event);
         return true;
     case RD_KAFKA_EVENT_ERROR:
         take_error(kafka, subscription, event);

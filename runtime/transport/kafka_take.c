@@ -18,8 +18,10 @@
  * knows to have been taken. It may not yet know of the very last take, and then gives those records
  * a second time in the same assignment; they are dropped here, because for the subscriber a claim
  * only ever goes forward. Going back further than that is a real reset (the log was truncated), and
- * is passed on. So are records at the same offsets that a later leader wrote: librdkafka finds out
- * by itself where a log was cut, and goes back there without a word.
+ * is passed on. So are those that follow a reset which librdkafka's log tells of: it writes that
+ * before it fetches again, so the log is read before anything is dropped. And so are records at the
+ * same offsets that a later leader wrote: librdkafka finds out by itself where a log was cut, and
+ * goes back there without a word.
  *
  * After a reset librdkafka still takes the highest offset for the last one taken: the next
  * rebalance would go on there, past what the new log has below. So it is told where we are, or,
@@ -212,6 +214,10 @@ static bool is_repeated(const struct shove_kafka_claim *claim, const rd_kafka_me
 /* Keeps the messages that are records, in order, as far as there is no gap. What goes back further
  * than a repetition can is new, and so is all that follows it. Returns whether any went back. */
 static bool sift(struct shove_kafka_claim *claim, struct shove_kafka_batch *batch) {
+    struct shove_kafka_subscription *subscription =
+        (struct shove_kafka_subscription *)claim->base.subscription;
+    shove_kafka_notice_resets(subscription);
+    shove_kafka_poke(subscription->kafka); /* to tell of them */
     size_t kept = 0;
     bool has_gone_back = false;
     int64_t next_offset = claim->next_offset;

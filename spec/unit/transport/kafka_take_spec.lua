@@ -2,6 +2,7 @@
 local driver = require "spec.transport.driver"
 local kafka = require "spec.support.kafka"
 local members = require "spec.transport.members"
+local wait = require "spec.support.wait"
 
 -- Every kind of payload with every number of headers: what shove knows of headers it reads off the record where it can.
 local PAYLOADS = { { "null", nil }, { "empty", "" }, { "zeros", "\0\0\0" }, { "text", '{"id":1}' }, { "ends in zero", "x\0" } }
@@ -166,6 +167,18 @@ describe("A topic that is made anew under way, before that is noticed", function
         for partition = 0, 1 do assert.same({ 0, 1, 2, 3, 4 }, offsets_of(records, partition)) end
         publish(6, 40) -- more than the old one had, and fetched before the other member comes
         assert.equal(5, t:take({ members.share(t, broker.url, group, topic, claims) }, 1)[1].offset)
+    end)
+
+    it("is read from its beginning by who is kept from everything else meanwhile", function()
+        local records = {}
+        wait.until_true(function() -- what librdkafka tells is not read
+            for _, event in ipairs(claims) do
+                for _, record in ipairs(assert(t:take_once(event.claim, 100))) do table.insert(records, record) end
+            end
+            return #records >= 10
+        end, driver.deadline_ms, "10 records")
+        for partition = 0, 1 do assert.same({ 0, 1, 2, 3, 4 }, offsets_of(records, partition)) end
+        t:wait_events("notice", 2) -- which is told later
     end)
 
     it("is read from its beginning when another member comes before anything of it was taken", function()
