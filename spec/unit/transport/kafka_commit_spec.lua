@@ -1,6 +1,8 @@
 -- Commits that Kafka refuses, and what the subscriber hears of them.
 local driver = require "spec.transport.driver"
+local kafka = require "spec.support.kafka"
 local kafka_mock = require "spec.unit.transport.kafka_mock"
+local members = require "spec.transport.members"
 local C = driver.C
 
 -- The mock cluster keeps a member it was told to forget until its session is over.
@@ -64,5 +66,27 @@ describe("A commit on Kafka", function()
         for _, event in ipairs(t.events.committed) do
             assert.equal(driver.address_key(claims[2].claim), driver.address_key(event.claim))
         end
+    end)
+
+    it("under way when the connection broke, and sent again behind a rebalance, does no harm to those that follow", function()
+        if not kafka.is_client_ours() then return pending "librdkafka forgets its generation for it" end
+        mock:join_at_once()
+        local slow = { ["retry.backoff.ms"] = "3000", ["retry.backoff.max.ms"] = "3000", ["reconnect.backoff.max.ms"] = "100" }
+        for name, value in pairs(FAST) do slow[name] = value end
+        local one = assert(driver.open(mock.url, { properties = slow }))
+        local topic = mock:create("moved", 2)
+        local joined = assert(one:subscribe { group = "moving", topics = { topic } })
+        local held = one:wait_claims(joined, 2)
+        mock:track()
+        mock:set_rtt(60000)
+        local opaque = one:start_commit(joined, { { claim = held[1].claim, offset = 1 } })
+        one:wait(function() return mock:count_requests "OffsetCommit" == 1 end, "the commit to be sent")
+        mock:set_down()
+        mock:set_rtt(0)
+        mock:set_up()
+        local left = members.share(one, mock.url, "moving", topic, held)
+        assert.same({ C.SHOVE_EAGAIN }, one:wait_commit(opaque, 1))
+        assert.same({ 0 }, one:commit(joined, { { claim = left.claim, offset = 2 } }))
+        assert.equal(0, #one.events.lost)
     end)
 end)

@@ -4,6 +4,8 @@
 --     mock:create("orders", 4)                       a topic
 --     mock:fail("Produce", "OUT_OF_ORDER_SEQUENCE_NUMBER", ...)     what the next such requests are answered
 --     mock:join_at_once()                            groups do not wait three seconds for their members
+--     mock:track()
+--     mock:count_requests("OffsetCommit")            how many came since track()
 --     mock.url
 --
 -- It speaks metadata, produce, fetch, offsets and the classic group protocol. It cannot create topics by request.
@@ -24,6 +26,12 @@ void rd_kafka_mock_clear_request_errors(rd_kafka_mock_cluster_t *mcluster, int16
 void rd_kafka_mock_group_initial_rebalance_delay_ms(rd_kafka_mock_cluster_t *mcluster, int32_t delay_ms);
 int rd_kafka_mock_broker_set_down(rd_kafka_mock_cluster_t *mcluster, int32_t broker_id);
 int rd_kafka_mock_broker_set_up(rd_kafka_mock_cluster_t *mcluster, int32_t broker_id);
+typedef struct rd_kafka_mock_request_s rd_kafka_mock_request_t;
+void rd_kafka_mock_start_request_tracking(rd_kafka_mock_cluster_t *mcluster);
+void rd_kafka_mock_clear_requests(rd_kafka_mock_cluster_t *mcluster);
+rd_kafka_mock_request_t **rd_kafka_mock_get_requests(rd_kafka_mock_cluster_t *mcluster, size_t *cntp);
+void rd_kafka_mock_request_destroy_array(rd_kafka_mock_request_t **mreqs, size_t mreq_cnt);
+int16_t rd_kafka_mock_request_api_key(rd_kafka_mock_request_t *mreq);
 int rd_kafka_mock_broker_set_rtt(rd_kafka_mock_cluster_t *mcluster, int32_t broker_id, int rtt_ms);
 ]]
 
@@ -79,6 +87,24 @@ end
 
 function Mock:mend(api)
     ffi.C.rd_kafka_mock_clear_request_errors(self.cluster, assert(API_KEYS[api], api))
+end
+
+-- Not in librdkafka before 2.4.
+function Mock:track()
+    ffi.C.rd_kafka_mock_start_request_tracking(self.cluster)
+    ffi.C.rd_kafka_mock_clear_requests(self.cluster)
+end
+
+-- How many such requests have come since track().
+function Mock:count_requests(api)
+    local size = ffi.new "size_t[1]"
+    local requests = ffi.C.rd_kafka_mock_get_requests(self.cluster, size)
+    local count = 0
+    for i = 0, tonumber(size[0]) - 1 do
+        if ffi.C.rd_kafka_mock_request_api_key(requests[i]) == API_KEYS[api] then count = count + 1 end
+    end
+    ffi.C.rd_kafka_mock_request_destroy_array(requests, size[0])
+    return count
 end
 
 function Mock:set_down(broker) assert(ffi.C.rd_kafka_mock_broker_set_down(self.cluster, broker or 1) == 0) end
