@@ -19,9 +19,9 @@
  * a second time in the same assignment; they are dropped here, because for the subscriber a claim
  * only ever goes forward. Going back further than that is a real reset (the log was truncated), and
  * is passed on. So are those that follow a reset which librdkafka's log tells of: it writes that
- * before it fetches again, so the log is read before anything is dropped. And so are records at the
- * same offsets that a later leader wrote: librdkafka finds out by itself where a log was cut, and
- * goes back there without a word.
+ * before it fetches again, so the log is read before anything that does not follow is judged. And
+ * so are records at the same offsets that a later leader wrote: librdkafka finds out by itself
+ * where a log was cut, and goes back there without a word.
  *
  * After a reset librdkafka still takes the highest offset for the last one taken: the next
  * rebalance would go on there, past what the new log has below. So it is told where we are, or,
@@ -214,10 +214,6 @@ static bool is_repeated(const struct shove_kafka_claim *claim, const rd_kafka_me
 /* Keeps the messages that are records, in order, as far as there is no gap. What goes back further
  * than a repetition can is new, and so is all that follows it. Returns whether any went back. */
 static bool sift(struct shove_kafka_claim *claim, struct shove_kafka_batch *batch) {
-    struct shove_kafka_subscription *subscription =
-        (struct shove_kafka_subscription *)claim->base.subscription;
-    shove_kafka_notice_resets(subscription);
-    shove_kafka_poke(subscription->kafka); /* to tell of them */
     size_t kept = 0;
     bool has_gone_back = false;
     int64_t next_offset = claim->next_offset;
@@ -239,7 +235,8 @@ static bool sift(struct shove_kafka_claim *claim, struct shove_kafka_batch *batc
 }
 
 /* The usual case: ascending from where the last take ended. */
-static bool is_clean(const struct shove_kafka_claim *claim, const struct shove_kafka_batch *batch) {
+static bool is_ascending(const struct shove_kafka_claim *claim,
+                         const struct shove_kafka_batch *batch) {
     int64_t next_offset = claim->next_offset;
     for (size_t i = 0; i < batch->message_count; i++) {
         const rd_kafka_message_t *message = batch->messages[i];
@@ -250,11 +247,25 @@ static bool is_clean(const struct shove_kafka_claim *claim, const struct shove_k
     return true;
 }
 
+/* Offsets are missing: of a transaction's marker, of what was compacted away, or behind a reset. */
+static bool has_jumped(const struct shove_kafka_claim *claim,
+                       const struct shove_kafka_batch *batch) {
+    size_t count = batch->message_count;
+    return count > 0 &&
+           batch->messages[count - 1]->offset + 1 != claim->next_offset + (int64_t)count;
+}
+
+static void read_log(struct shove_kafka_subscription *subscription) {
+    shove_kafka_notice_resets(subscription);
+    if (subscription->lines != NULL)
+        shove_kafka_poke(subscription->kafka); /* which tells of them */
+}
+
 /* Records fetched before a reset may still come after it was told; it is behind us once the offsets
  * jump. */
 static void note_taken(struct shove_kafka_claim *claim, const struct shove_kafka_batch *batch) {
     const rd_kafka_message_t *last = batch->messages[batch->message_count - 1];
-    if (last->offset + 1 != claim->next_offset + (int64_t)batch->message_count)
+    if (has_jumped(claim, batch))
         claim->may_go_back = false;
     claim->last_take_offset = batch->messages[0]->offset;
     claim->next_offset = last->offset + 1;
@@ -306,7 +317,10 @@ long shove_kafka_take(struct shove_transport *transport, struct shove_claim *bas
         return fail_unread(claim);
     ssize_t count = rd_kafka_consume_batch_queue(claim->queue, 0, batch->messages, max);
     batch->message_count = count > 0 ? (size_t)count : 0;
-    bool has_gone_back = count > 0 && !is_clean(claim, batch) && sift(claim, batch);
+    bool is_clean = is_ascending(claim, batch);
+    if (!is_clean || has_jumped(claim, batch))
+        read_log(subscription);
+    bool has_gone_back = !is_clean && sift(claim, batch);
     int code = claim->code;
     if (batch->message_count > 0)
         code = shove_kafka_batch_fill(batch) == 0 ? 0 : fail_unread(claim);

@@ -128,6 +128,18 @@ describe("Records taken from Kafka", function()
     end)
 end)
 
+-- Records of the claims until is_done(records), while nothing that librdkafka tells is read.
+local function take_deaf(t, claims, is_done)
+    local records = {}
+    wait.until_true(function()
+        for _, event in ipairs(claims) do
+            for _, record in ipairs(assert(t:take_once(event.claim, 100))) do table.insert(records, record) end
+        end
+        return is_done(records)
+    end, driver.deadline_ms, "the records")
+    return records
+end
+
 local function offsets_of(records, partition)
     local offsets = {}
     for _, record in ipairs(records) do
@@ -170,13 +182,7 @@ describe("A topic that is made anew under way, before that is noticed", function
     end)
 
     it("is read from its beginning by who is kept from everything else meanwhile", function()
-        local records = {}
-        wait.until_true(function() -- what librdkafka tells is not read
-            for _, event in ipairs(claims) do
-                for _, record in ipairs(assert(t:take_once(event.claim, 100))) do table.insert(records, record) end
-            end
-            return #records >= 10
-        end, driver.deadline_ms, "10 records")
+        local records = take_deaf(t, claims, function(list) return #list >= 10 end)
         for partition = 0, 1 do assert.same({ 0, 1, 2, 3, 4 }, offsets_of(records, partition)) end
         t:wait_events("notice", 2) -- which is told later
     end)
@@ -191,5 +197,33 @@ describe("A topic that is made anew under way, before that is noticed", function
         end, "the resets to be told")
         publish(6, 40)
         assert.equal(0, t:take({ members.share(t, broker.url, group, topic, claims) }, 1)[1].offset)
+    end)
+end)
+
+describe("A partition whose next records have expired", function()
+    it("is not read again from its beginning when another member comes, though that was told late", function()
+        local broker = kafka.shared()
+        local topic = broker:create_topic(broker:topic "expired", { partitions = 2 })
+        local function publish(partition, count)
+            for i = 1, count do broker:produce(topic, { { value = ("%05d"):format(i):rep(500), partition = partition } }) end
+        end
+        for partition = 0, 1 do publish(partition, 20) end
+        -- One record at a time: what was fetched before is given whatever has expired.
+        local t = assert(driver.open(broker.url, { properties = {
+            ["queued.min.messages"] = "1", ["fetch.message.max.bytes"] = "1000", ["heartbeat.interval.ms"] = "100",
+        } }))
+        local group = kafka.unique "group"
+        local claims = t:wait_claims(assert(t:subscribe { group = group, topics = { topic } }), 2)
+        t:take(claims, 2, 1)
+        for partition = 0, 1 do broker:delete_records(topic, partition, 15) end
+        take_deaf(t, claims, function(records)
+            local ends = 0
+            for _, record in ipairs(records) do ends = ends + (record.offset == 19 and 1 or 0) end
+            return ends == 2
+        end)
+        t:wait_events("notice", 2)
+        local left = members.share(t, broker.url, group, topic, claims)
+        publish(left.partition, 1)
+        assert.equal(20, t:take({ left }, 1)[1].offset)
     end)
 end)
