@@ -67,7 +67,11 @@ lint: deps
 format:
 	@git ls-files 'runtime/*.[ch]' 'spec/*.[ch]' | xargs -r clang-format -i
 
-install: build
+# Nothing is built where a program is there already, so that root can install what a user has built.
+build/shove:
+	@$(MAKE) --no-print-directory build
+
+install: build/shove
 	@cmake --install build/release --prefix $(PREFIX)
 
 prove-bare-root:

@@ -126,9 +126,9 @@ const struct shove_command shove_run_command = {
     .summary = "Runs the app: consumes its topics until Ctrl-C or SIGTERM",
     .text = "The first signal drains: nothing new is taken, what is in flight is finished. The\n"
             "second stops at once; what was in flight is delivered again by the next run.\n"
-            "Exits 0 after a clean drain, 1 when a consumer failed or no worker can be started,\n"
-            "2 when a worker process died, 3 when the drain timed out or a second signal ended it\n"
-            "(3 before 2 before 1).",
+            "Exits 0 after a clean drain, 1 when a consumer failed, its last commit was refused\n"
+            "or no worker can be started, 2 when a worker process died, 3 when the drain timed\n"
+            "out or a second signal ended it (3 before 2 before 1).",
     .options = options,
     .option_count = sizeof options / sizeof *options,
     .operands_min = 1,

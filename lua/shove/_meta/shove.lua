@@ -201,7 +201,7 @@ function App:register(topic, group, handler) end
 ---    return book(msg.body) or shove.retry "the ledger is busy"
 ---end)
 ---```
----@param topic shove.Topic With `sequenced = "skip"`.
+---@param topic shove.Topic With `sequenced`.
 ---@param group shove.Group|shove.GroupOptions Without `consumers` and `concurrent`: there is one consumer for all keys.
 ---@param handler shove.Handler
 function App:register_fifo(topic, group, handler) end
@@ -334,7 +334,7 @@ function App:on_start(start) end
 ---Where a group begins that has committed nothing: `"earliest"` (default), `"latest"`, or `"none"`, which fails
 ---the group, on Kafka also when retention took the committed offset.
 ---@field auto_offset_reset? "earliest"|"latest"|"none"
----The consumer group's name. Default `{queue}-consumer`, or `{queue}-{for_group}-consumer`.
+---The consumer group's name. Default `{queue}-consumer`, or `{queue}-{for_group}-consumer`; `{queue}-fifo` of a sequenced topic.
 ---@field group_id? string
 ---Larger messages are dead-lettered as `oversize` without reaching the handler. Default `"10MiB"`, at most `"512MiB"`.
 ---@field max_message_size? shove.Size
@@ -452,7 +452,7 @@ shove.empty_array = nil
 ---What the handler of `app:dead_letters` is given. `topic`, `partition` and `offset` are where it lies in the DLQ; `body` is
 ---nil when the codec refuses the payload, which may be what the letter died of.
 ---@class shove.DeadLetter : shove.Message
----`rejected`, `max_retries_exceeded`, `oversize`, `deserialize`, `timeout` or `crashed`.
+---`rejected`, `max_retries_exceeded`, `oversize`, `deserialize`, `timeout`, `crashed` or `sequence_poisoned`.
 ---@field reason string
 ---@field original_queue string
 ---@field original_partition integer
