@@ -16,6 +16,7 @@
 #include "control/metrics.h"
 #include "control/reload.h"
 #include "control/replacement.h"
+#include "control/supervision.h"
 
 #define CONNECTIONS_MAX 32u
 #define IDLE_SECONDS 10u
@@ -50,8 +51,7 @@ static bool is_flow_ready(const struct shove_flow *flow, struct shove_buffer *ou
         shove_buffer_printf(out, "group '%s'%s%s waits for its partitions\n", group, on, broker);
     else if (flow->state == SHOVE_FLOW_RESTING)
         shove_buffer_printf(out, "group '%s'%s%s failed and is started again in %" PRId64 " s\n",
-                            group, on, broker,
-                            (flow->join_at_ms - flow->control->now_ms + 999) / 1000);
+                            group, on, broker, shove_supervision_left_s(flow));
     else
         shove_buffer_printf(out, "group '%s'%s%s stopped%s\n", group, on, broker,
                             flow->tally.is_failed ? " with an error" : "");

@@ -208,7 +208,7 @@ struct shove_flow { /* a group that is consumed */
     char *failure;       /* what the last one was; owned; NULL: it goes on, or never failed */
     int64_t assigned_ms; /* loop time since when it has partitions, or stands by; 0: not since it
                             was joined */
-    int64_t join_at_ms;  /* RESTING: loop time */
+    int64_t rested_ms;   /* RESTING: since when, loop time */
     struct shove_policy policy;
     struct shove_subscription *subscription;
     struct shove_partition *partitions;

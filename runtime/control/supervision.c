@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "control/abort_point.h"
 #include "control/cluster.h"
 #include "control/drain.h"
 #include "control/flow.h"
@@ -46,8 +47,13 @@ void shove_supervision_failed(struct shove_flow *flow, int code, const char *tex
         return;
     }
     flow->state = SHOVE_FLOW_RESTING;
-    flow->join_at_ms = control->now_ms + shove_respawn_delay_ms(flow->failures);
+    flow->rested_ms = control->now_ms;
     report_rest(flow, code, text);
+}
+
+int64_t shove_supervision_left_s(const struct shove_flow *flow) {
+    int64_t rested_ms = flow->control->now_ms - flow->rested_ms;
+    return (shove_respawn_delay_ms(flow->failures) - rested_ms + 999) / 1000;
 }
 
 static void join_again(struct shove_flow *flow) {
@@ -67,10 +73,15 @@ static void join_again(struct shove_flow *flow) {
                      SHOVE_CLUSTER_FIELD(flow->cluster), NULL);
 }
 
+static bool has_rested(const struct shove_flow *flow) {
+    int64_t delay_ms = shove_respawn_delay_ms(flow->failures);
+    return shove_hurried_ms(flow->control->now_ms - flow->rested_ms, delay_ms) >= delay_ms;
+}
+
 void shove_supervision_watch(struct shove_control *control) {
     for (uint32_t i = 0; control->phase == SHOVE_PHASE_RUNNING && i < control->flow_count; i++) {
         struct shove_flow *flow = &control->flows[i];
-        if (flow->state == SHOVE_FLOW_RESTING && control->now_ms >= flow->join_at_ms)
+        if (flow->state == SHOVE_FLOW_RESTING && has_rested(flow))
             join_again(flow);
     }
     /* One that a reload added, and that could not even be joined, has told nobody. */

@@ -17,4 +17,7 @@ void shove_supervision_failed(struct shove_flow *flow, int code, const char *tex
  * the app runs. */
 void shove_supervision_watch(struct shove_control *control);
 
+/* Seconds, rounded up, until one that rests is joined again. */
+int64_t shove_supervision_left_s(const struct shove_flow *flow);
+
 #endif
