@@ -1,5 +1,6 @@
 -- How a run ends: the drain, what is said meanwhile, and the exit code.
 
+local uv = require "luv"
 local app = require "spec.support.app"
 local cjson = require "cjson"
 local steered = require "spec.support.steered"
@@ -91,6 +92,20 @@ for _, broker in ipairs(steered.brokers) do
             s:wait("ended", { "slow" })
             assert.equal(0, (app.drain(p)))
             assert.same({ "a", "slow", "slow" }, s:names "began")
+        end)
+
+        it("after a Ctrl-C in a terminal, which every process of the run is sent, loses no worker", function()
+            local s = steered.new { url = broker.url, partitions = 2 }
+            s:declare()
+            s:publish { "slow shut" }
+            local p = started(s:run())
+            s:wait("began", { "slow" })
+            for _, worker in ipairs(p:children()) do uv.kill(worker, "sigint") end
+            p:kill "sigint"
+            p:wait_for("draining.*why=SIGINT", 5000)
+            s:open "shut"
+            assert.equal(0, (p:wait_exit(5000)), p:transcript())
+            assert.equal(1, s:count("began", "slow"))
         end)
 
         it("is as clean as any when the second signal finds nothing in flight", function()
