@@ -19,6 +19,7 @@ static inline int shove_exit_code_for(int code) {
     case SHOVE_EAUTH:
     case SHOVE_EDENIED:
     case SHOVE_ENOTOPIC:
+    case SHOVE_ENOPARTITION:
         return SHOVE_EXIT_CONFIG;
     case SHOVE_EUNREACHABLE:
     case SHOVE_ETIMEOUT:

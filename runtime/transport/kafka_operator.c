@@ -45,6 +45,17 @@ int shove_kafka_topic_names(struct shove_transport *transport, const char *prefi
     return names->is_failed ? shove_error_set(error, SHOVE_ENOMEM, "out of memory") : 0;
 }
 
+static int check_partition(struct shove_kafka *kafka, const char *topic, int32_t partition,
+                           int64_t timeout_ms, struct shove_error *error) {
+    long count = shove_kafka_partition_count(&kafka->base, topic, timeout_ms, error);
+    if (count < 0)
+        return (int)count;
+    if (partition >= 0 && partition < count)
+        return 0;
+    return shove_error_set(error, SHOVE_ENOPARTITION, "topic '%s' has partitions 0 to %ld, not %d",
+                           topic, count - 1, (int)partition);
+}
+
 int shove_kafka_watermarks(struct shove_transport *transport, const char *topic, int32_t partition,
                            int64_t *low, int64_t *high, int64_t timeout_ms,
                            struct shove_error *error) {
@@ -61,8 +72,13 @@ int shove_kafka_watermarks(struct shove_transport *transport, const char *topic,
             break;
         uv_sleep(20);
     }
-    return shove_error_set(error, shove_kafka_code(err), "offsets of %s [%d]: %s", topic,
-                           (int)partition, rd_kafka_err2str(err));
+    int code = shove_kafka_code(err);
+    /* librdkafka says the same of a topic and of a partition that is not there. */
+    int found =
+        code == SHOVE_ENOTOPIC ? check_partition(kafka, topic, partition, timeout_ms, error) : 0;
+    return found != 0 ? found
+                      : shove_error_set(error, code, "offsets of %s [%d]: %s", topic,
+                                        (int)partition, rd_kafka_err2str(err));
 }
 
 /* ---- read ---- */
@@ -95,12 +111,9 @@ static int reader_start(struct shove_kafka *kafka, const char *topic, int32_t pa
         strcmp(rd_kafka_topic_name(kafka->reader_topic), topic) == 0)
         return 0;
     /* librdkafka would wait for a topic that is not there. */
-    long count = shove_kafka_partition_count(&kafka->base, topic, timeout_ms, error);
-    if (count < 0)
-        return (int)count;
-    if (partition >= count)
-        return shove_error_set(error, SHOVE_ENOTOPIC, "topic '%s' has no partition %d, only %ld",
-                               topic, (int)partition, count);
+    int missing = check_partition(kafka, topic, partition, timeout_ms, error);
+    if (missing != 0)
+        return missing;
     reader_stop(kafka);
     if (kafka->reader == NULL) {
         int code = shove_kafka_client_new(kafka, SHOVE_KAFKA_READER, NULL, SHOVE_RESET_EARLIEST,

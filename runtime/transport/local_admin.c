@@ -125,8 +125,9 @@ static int find_partition(struct shove_local *local, const char *topic, int32_t 
     if (rc < 0)
         return rc;
     if (partition < 0 || partition >= out->partitions)
-        return shove_error_set(error, SHOVE_EINVAL, "topic '%s' has partitions 0 to %d, not %d",
-                               topic, (int)out->partitions - 1, (int)partition);
+        return shove_error_set(error, SHOVE_ENOPARTITION,
+                               "topic '%s' has partitions 0 to %d, not %d", topic,
+                               (int)out->partitions - 1, (int)partition);
     return 0;
 }
 

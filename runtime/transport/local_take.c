@@ -252,8 +252,9 @@ long shove_local_read(struct shove_transport *transport, const char *topic, int3
     if (rc < 0)
         return rc;
     if (partition < 0 || partition >= found->info.partitions)
-        return shove_error_set(error, SHOVE_EINVAL, "topic '%s' has partitions 0 to %d, not %d",
-                               topic, (int)found->info.partitions - 1, (int)partition);
+        return shove_error_set(error, SHOVE_ENOPARTITION,
+                               "topic '%s' has partitions 0 to %d, not %d", topic,
+                               (int)found->info.partitions - 1, (int)partition);
     struct source source = {.local = local,
                             .topic = topic,
                             .topic_id = found->info.id,

@@ -268,7 +268,8 @@ struct shove_transport_ops {
     int (*scan)(struct shove_transport *transport, const char *topic, int32_t partition,
                 int64_t offset, void *opaque);
 
-    /* ---- operator table: blocking ---- */
+    /* ---- operator table: blocking ----
+     * ENOTOPIC for a topic, ENOPARTITION for a partition that is not there. */
 
     /* Appends the names of the topics that exist, can be seen and begin with `prefix`, each with
      * its zero byte, in any order. 0, ENOMEM, EUNREACHABLE, ETIMEOUT ... Creates none. */
