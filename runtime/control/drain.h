@@ -1,9 +1,10 @@
 /* drain.h: the end of a run: stop feeding, wait for what is in flight, commit, leave, stop. Control
  * only.
  *
- *   RUNNING  --signal, or nothing left to run-->  DRAINING  --all settled, or --drain is over-->
- * LEAVING
- *   --last commits answered, groups left-->  STOPPING  --workers gone-->  DONE
+ *   RUNNING   --signal, or nothing left to run-->      DRAINING
+ *   DRAINING  --all settled, or --drain is over-->     LEAVING
+ *   LEAVING   --last commits answered, groups left-->  STOPPING
+ *   STOPPING  --workers gone-->                        DONE
  *
  * A second signal goes to STOPPING at once: what was in flight is redelivered by the next run.
  */

@@ -3,14 +3,11 @@
  * Everything here lives on the loop's thread. The picture:
  *
  *   shove_control
- *     +- clusters[]                    one per broker of the app: a transport each
- *     +- workers[]                     processes; each with a channel, an arena and a table of
- * slots
- *     +- flows[]                       one per group of the app: a subscription and its partitions
- *          +- partitions               one per claim (= epoch): ledger, the batch being fed, what
- * waits
- *               +- deliveries          one per open message: ledger entry, where its bytes are,
- * where it stands
+ *     +- clusters[]            one per broker of the app: a transport each
+ *     +- workers[]             processes; each with a channel, an arena and a table of slots
+ *     +- flows[]               one per group of the app: a subscription and its partitions
+ *          +- partitions       one per claim (= epoch): ledger, the batch being fed, what waits
+ *               +- deliveries  one per open message: ledger entry, where its bytes are, its state
  *
  * A delivery belongs to its partition while the epoch lasts. When the epoch ends before the
  * delivery does, it becomes an orphan (`partition` is NULL): whatever is said of it later completes
@@ -110,10 +107,10 @@ struct shove_delivery {
     int64_t first_seen_ms; /* wall */
     int64_t due_ms; /* loop time. WAITING, HOPPING after a failure, and until it is submitted, when
                        it comes from a hold or from WAITING; 0: at once */
-    uint64_t
-        commit_sequence;  /* RECORDING: released when a commit of at least this number succeeded */
-    struct shove_hop hop; /* HOPPING */
-    char *error;          /* what the handler said, owned; NULL: nothing */
+    uint64_t commit_sequence;    /* RECORDING: released when a commit of at least this number
+                                 succeeded */
+    struct shove_hop hop;        /* HOPPING */
+    char *error;                 /* what the handler said, owned; NULL: nothing */
     struct shove_delivery *next; /* in the list its state names */
 };
 
@@ -235,8 +232,7 @@ struct shove_flow { /* a group that is consumed */
     int64_t full_since_ms;   /* loop time since when they are too many; 0: they are not */
     int64_t backlog_line_ms; /* loop time before which no other line says so */
     struct shove_delivery_list again;
-    struct shove_delivery_list
-        suspects; /* the same, each of them alone in a worker (isolation.h) */
+    struct shove_delivery_list suspects; /* the same, each alone in a worker (isolation.h) */
     struct shove_delivery_list recording;
     struct shove_sequence sequence;      /* of a sequenced topic */
     uint64_t pending_full;               /* times a message found max_pending_per_key before it */
@@ -299,8 +295,7 @@ struct shove_worker {
     bool has_suspect;       /* a suspected message runs there, alone */
     bool was_fresh;         /* it is the first that this process was given */
     bool is_reserved;       /* nothing is given to it but a suspect */
-    struct shove_publish_request
-        *answers_first; /* acknowledged publishes the submit ring had no room for */
+    struct shove_publish_request *answers_first; /* the submit ring had no room for them */
     struct shove_publish_request *answers_last;
 };
 

@@ -1,15 +1,19 @@
 /* status.h: what a running shove says of itself, as JSON. Control only.
  *
- * { "pid":, "app": real path, "broker": the registry's, "brokers": [{ "broker":,
- * "reached": }], "phase": "starting" | "running" | "draining" | "leaving",
+ * { "pid":, "app": real path,
+ *   "broker": the registry's, "brokers": [{ "broker":, "reached": }],
+ *   "phase": "starting" | "running" | "draining" | "leaving",
  *   "error": why no message is handled at all, null while there is a worker,
  *   "generation":, "uptime_ms":,
  *   "workers": [{ "worker":, "pid": null while there is none, "state":, "in_flight": }],
- *   "groups": [{ "group":, "topic":, "state": "joined" | "resting" | "leaving" | "failed" | "left",
- * "error": what it failed with, null while it has not, "paused":, "consumers":, "min":, "max":,
- * "capacity":, "in_flight":, "partitions":, "ready": null while not known, "lag": the same,
- * "waiting": retries that wait in place, "storing": retries and dead letters on their way to the
- * broker, "acked":, "delayed":, "dead_letters":, "discarded": }] }
+ *   "groups": [{ "group":, "topic":,
+ *       "state": "joined" | "resting" | "leaving" | "failed" | "left",
+ *       "error": what it failed with, null while it has not,
+ *       "paused":, "consumers":, "min":, "max":, "capacity":, "in_flight":, "partitions":,
+ *       "ready": null while not known, "lag": the same,
+ *       "waiting": retries that wait in place,
+ *       "storing": retries and dead letters on their way to the broker,
+ *       "acked":, "delayed":, "dead_letters":, "discarded": }] }
  */
 #ifndef SHOVE_CONTROL_STATUS_H
 #define SHOVE_CONTROL_STATUS_H

@@ -23,9 +23,8 @@ extern const struct shove_histogram_scale shove_duration_scale;
 /* Bytes: 64 B to 1 GiB, each four times the one before. */
 extern const struct shove_histogram_scale shove_size_scale;
 
-struct shove_histogram { /* zeroed: empty */
-    uint64_t
-        counts[SHOVE_HISTOGRAM_BOUNDS_MAX + 1]; /* not cumulative; the last: above all bounds */
+struct shove_histogram {                             /* zeroed: empty */
+    uint64_t counts[SHOVE_HISTOGRAM_BOUNDS_MAX + 1]; /* not cumulative; last: above all bounds */
     uint64_t sum;
 };
 

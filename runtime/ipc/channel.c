@@ -293,8 +293,7 @@ int shove_channel_attach(const int fds[SHOVE_CHANNEL_FD_COUNT], struct shove_cha
         fcntl(fds[i], F_SETFD, FD_CLOEXEC);
     }
     /* A script that forks gets a child in which all of the worker goes on. Without the segments it
-     * ends at its first step into the runtime, instead of being a second writer of the same ring.
-     */
+     * ends at its first step into the runtime, instead of being a second writer of the ring. */
     madvise(channel->inbound, channel->inbound_bytes, MADV_DONTFORK);
     madvise(channel->outbound, channel->outbound_bytes, MADV_DONTFORK);
     *out = channel;

@@ -3,9 +3,10 @@
  *
  * Two memfd segments, each written by one side only:
  *
- *   inbound   control writes; sealed so that the worker can only map it read-only: header, submit
- * ring, arena. outbound  worker writes; control maps it read-only: header (running word,
- * heartbeat), outbound byte ring.
+ *   inbound    control writes; sealed so that the worker can only map it read-only: header, submit
+ *              ring, arena
+ *   outbound   worker writes; control maps it read-only: header (running word, heartbeat), outbound
+ *              byte ring
  *
  * So whatever a worker scribbles, the messages control still answers for are out of its reach, and
  * everything control reads from `outbound` is copied first and checked before use.
@@ -39,8 +40,7 @@ enum shove_submit_type {
                             resumed again) */
     SHOVE_SUBMIT_GROUPS, /* generation = bytes of JSON at arena_offset: the answer to
                             SHOVE_NOTE_GROUPS; they are there until the next one is asked for */
-    SHOVE_SUBMIT_ADVISE, /* generation = number of the consultation: ask the autoscaler's strategy
-                          */
+    SHOVE_SUBMIT_ADVISE, /* generation = number of the consultation: ask the strategy */
     SHOVE_SUBMIT_KEYS, /* generation = number of bodies at arena_offset, each a uint32_t and so many
                           bytes: their keys are wanted */
     SHOVE_SUBMIT_STOP  /* exit 0 when nothing is running any more */
@@ -48,8 +48,7 @@ enum shove_submit_type {
 
 /* Stands for app:on_start, in the running word and to cancel it: no message has this slot. */
 #define SHOVE_START_SLOT (UINT32_MAX - 1)
-/* Stands for the strategy of app:autoscale in the same way; the generation is the consultation's.
- */
+/* Stands for the strategy of app:autoscale in the same way; generation: of the consultation. */
 #define SHOVE_STRATEGY_SLOT (UINT32_MAX - 2)
 
 struct shove_submit {
@@ -103,15 +102,14 @@ enum shove_note_type {
                            why there is none; one for each, in order */
     SHOVE_NOTE_STOPPING /* exiting by itself: nothing runs any more, or memory is used up */
 };
-#define SHOVE_NOTE_MORE                                                                            \
-    0x80u /* or'ed into type: the payload goes on in the next record of this type */
+/* Or'ed into type: the payload goes on in the next record of this type. */
+#define SHOVE_NOTE_MORE 0x80u
 
 struct shove_note {
     uint32_t size; /* payload bytes in this record */
     uint8_t type;
     uint8_t outcome;
-    uint16_t duration; /* of SETTLED, while control measures: shove_duration_pack (core/histogram.h)
-                        */
+    uint16_t duration; /* of SETTLED, while control measures: shove_duration_pack */
     uint32_t slot;
     uint32_t generation;
 };
@@ -215,8 +213,8 @@ void shove_channel_control_wakes(struct shove_channel *channel);
  * *out. */
 int shove_channel_attach(const int fds[SHOVE_CHANNEL_FD_COUNT], struct shove_channel **out,
                          struct shove_error *error);
-int shove_channel_worker_wake_fd(
-    const struct shove_channel *channel); /* the listen end of the worker's bell */
+/* The listen end of the worker's bell. */
+int shove_channel_worker_wake_fd(const struct shove_channel *channel);
 
 /* Copies the next submit entry; false when there is none. */
 bool shove_channel_next_submit(struct shove_channel *channel, struct shove_submit *entry);
@@ -235,10 +233,11 @@ struct shove_part {
 };
 void shove_channel_note(struct shove_channel *channel, const struct shove_note *head,
                         const struct shove_part *parts, unsigned part_count);
-void shove_channel_publish_notes(
-    struct shove_channel *channel); /* and wakes control if it sleeps */
+/* And wakes control if it sleeps. */
+void shove_channel_publish_notes(struct shove_channel *channel);
 
-void shove_channel_set_begun(struct shove_channel *channel, int64_t mono_ms); /* before the next: */
+/* When the handler was called, told before set_running. */
+void shove_channel_set_begun(struct shove_channel *channel, int64_t mono_ms);
 void shove_channel_set_running(struct shove_channel *channel, uint32_t slot, uint32_t generation,
                                int64_t since_mono_ms);
 void shove_channel_clear_running(struct shove_channel *channel);

@@ -43,8 +43,7 @@ struct channel_outbound { /* written by the worker */
     alignas(CHANNEL_LINE_BYTES) _Atomic uint64_t submits_released;
     alignas(CHANNEL_LINE_BYTES) _Atomic uint32_t worker_asleep;
     _Atomic int64_t heartbeat_mono_ms;
-    /* What control looks at only when it watches or mourns, so the worker may write it per message.
-     */
+    /* What control looks at only when it watches or mourns: written per message. */
     alignas(CHANNEL_LINE_BYTES) _Atomic uint64_t running; /* slot << 32 | generation */
     _Atomic int64_t running_since_mono_ms;
     _Atomic int64_t begun_mono_ms;
@@ -66,8 +65,8 @@ struct shove_channel {
     uint64_t submit_at;   /* control: appended so far. worker: read so far */
     uint64_t submit_seen; /* control: published so far. worker: end of what is known to be there */
     uint64_t note_at;     /* control: read so far. worker: written so far */
-    uint64_t
-        note_seen; /* control: end of what is known to be there. worker: what control released */
+    uint64_t note_seen;   /* control: end of what is known to be there. worker: what control
+                             released */
     uint64_t note_published;  /* worker */
     uint64_t submit_released; /* control: the worker's last sane word */
 

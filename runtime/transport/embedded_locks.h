@@ -2,11 +2,15 @@
  * other.
  *
  * Control and cli. Its bytes mean nothing; they are locked and touched (POSIX record locks, which
- * the kernel drops when their process ends, however it ends): byte 0          touched after every
- * commit, so that whoever watches the file wakes up byte 1          shared by every process that
- * has the broker open; exclusive while one creates or checks the file 2^20 + group    exclusive for
- * the group's only consumer A process loses all its locks on a file when it closes any descriptor
- * of it, so a process has one descriptor, and one transport, per broker.
+ * the kernel drops when their process ends, however it ends):
+ *
+ *   byte 0         touched after every commit, so that whoever watches the file wakes up
+ *   byte 1         shared by every process that has the broker open; exclusive while one creates or
+ *                  checks the file
+ *   2^20 + group   exclusive for the group's only consumer
+ *
+ * A process loses all its locks on a file when it closes any descriptor of it, so a process has one
+ * descriptor, and one transport, per broker.
  */
 #ifndef SHOVE_TRANSPORT_EMBEDDED_LOCKS_H
 #define SHOVE_TRANSPORT_EMBEDDED_LOCKS_H

@@ -284,8 +284,7 @@ int shove_embedded_pages_check(int fd, const char *path, int64_t budget_ms,
 /* ---- one value ---- */
 
 bool shove_embedded_value_is_sound(const MDB_val *value, size_t page_bytes) {
-    /* LMDB keeps a value inside its leaf up to about half a page; beyond, it has a page to itself.
-     */
+    /* LMDB keeps a value inside its leaf up to about half a page; beyond, it has its own page. */
     struct page_head head;
     if (value->mv_size <= page_bytes / 2)
         return true;

@@ -6,13 +6,18 @@
  * began.
  *
  * Three files: PATH (one LMDB environment), PATH-lock (LMDB's own), PATH-groups (embedded_locks.h).
- * Databases in PATH: meta     "format" -> magic, version; "topology", "topic_id", "group_id" -> u64
- *   topics   name -> struct shove_embedded_topic
- *   groups   name -> u32 id
- *   members  topic, group -> nothing           groups that subscribed to a topic
- *   log      topic, partition, base offset -> block;  the same and part number -> the next bytes of
- * a large block ends     topic, partition -> low, high commits  topic, partition, group -> offset,
- * metadata Keys are big endian, so that order is numerical; values are little endian.
+ * Databases in PATH:
+ *
+ *   meta      "format" -> magic, version; "topology", "topic_id", "group_id" -> u64
+ *   topics    name -> struct shove_embedded_topic
+ *   groups    name -> u32 id
+ *   members   topic, group -> nothing: groups that subscribed to a topic
+ *   log       topic, partition, base offset -> block
+ *             the same and part number -> the next bytes of a large block
+ *   ends      topic, partition -> low, high
+ *   commits   topic, partition, group -> offset, metadata
+ *
+ * Keys are big endian, so that order is numerical; values are little endian.
  *
  * A block (local_block.h) is cut into parts that fill one overflow page each. All pages are
  * therefore allocated one by one, and whatever retention frees fits whatever comes next: the file

@@ -57,8 +57,7 @@ struct shove_store_write {
     size_t run_count;
     struct shove_store_commit *commits; /* later ones win */
     size_t commit_count;
-    bool wants_retention; /* afterwards, delete a bounded number of records that are no longer kept
-                           */
+    bool wants_retention; /* afterwards, delete a bounded number of records no longer kept */
     int64_t now_ms;       /* wall clock, for retention */
     bool has_more;        /* out: retention left some for the next time */
     int code;             /* out: 0, ENOSPACE, EIO ... */

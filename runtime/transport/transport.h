@@ -9,8 +9,10 @@
  *   topic, partition, offset, consumer group   as in Kafka
  *   subscription   membership of this process in one consumer group, over a list of topics
  *   claim          one partition, for one assignment of one subscription: from `assigned` to
- * `release`. A partition that leaves and returns is a new claim, so a claim is the epoch. batch
- * records taken from a claim in one call; their bytes stay valid until batch_release
+ *                  `release`. A partition that leaves and returns is a new claim, so a claim is
+ *                  the epoch.
+ *   batch          records taken from a claim in one call; their bytes stay valid until
+ *                  batch_release
  *
  * Order of things: subscribe -> assigned(claims) -> take* / commit* -> revoking(claims) -> [commit]
  * -> release(claims). `lost` claims went away without warning: nothing may be committed for them;
@@ -78,8 +80,8 @@ struct shove_claim {
     int32_t partition;
     int64_t start_offset; /* the committed frontier, or what the reset policy resolved to: taking
                              begins here */
-    bool
-        has_committed; /* false: start_offset came from the reset policy, and should be committed */
+    bool has_committed;   /* false: start_offset came from the reset policy, and should be
+                             committed */
     const char *metadata; /* committed with start_offset; "" when none */
     void *user;
 };
@@ -118,9 +120,9 @@ struct shove_commit {
 struct shove_scanned {
     void *opaque;
     int code; /* 0, or why not: ENOTOPIC, ENOPARTITION, EUNREACHABLE, ETIMEOUT, EDENIED ... */
-    const char *detail; /* words on failure, borrowed for the call; may be NULL */
-    const struct shove_record
-        *records; /* ascending offsets, holes possible; borrowed for the call */
+    const char *detail;                 /* words on failure, borrowed for the call; may be NULL */
+    const struct shove_record *records; /* ascending offsets, holes possible; borrowed for the
+                                           call */
     size_t count;
     int64_t next_offset; /* where a further scan begins */
     bool is_end;         /* nothing was behind the last record when it was read */
@@ -149,9 +151,8 @@ struct shove_transport_events {
     /* What declare would have returned, and its words; "" with 0. */
     void (*declared)(void *ctx, void *opaque, int code, const char *text);
     /* The subscription ended: after unsubscribe (code 0), or because it cannot go on (EAUTH,
-     * EDENIED, ENOTOPIC, EOFFSET,
-     * ...; `text` says it all). Its claims are already lost or released. It is freed after the
-     * call. */
+     * EDENIED, ENOTOPIC, EOFFSET, ...; `text` says it all). Its claims are already lost or
+     * released. It is freed after the call. */
     void (*ended)(void *ctx, struct shove_subscription *subscription, int code, const char *text);
     /* No host of the broker can be reached, or one can again. Not told of at the start. */
     void (*reached)(void *ctx, bool is_reached);
@@ -164,9 +165,9 @@ struct shove_transport_config { /* borrowed for the call */
     const char *address; /* what follows the scheme: "host1:9092,host2:9092", "./orders.db", "" */
     const struct shove_property *properties;
     uint32_t property_count;
-    struct uv_loop_s *loop; /* outlives the transport */
-    const struct shove_transport_events
-        *events; /* outlives the transport; NULL functions are not called */
+    struct uv_loop_s *loop;                      /* outlives the transport */
+    const struct shove_transport_events *events; /* outlives the transport; NULL functions are not
+                                                    called */
     void *ctx;
     int64_t timeout_ms;             /* for reaching the broker in open, declare and declare_start */
     int64_t max_message_size_bytes; /* largest record that must pass; hops may be larger */
@@ -187,9 +188,8 @@ struct shove_subscribe { /* borrowed for the call */
 struct shove_transport_ops {
     const char *scheme; /* "kafka", "embedded", "memory" */
     unsigned capabilities;
-    size_t
-        metadata_max; /* characters that a commit may carry; a broker may refuse fewer (ETOOLARGE)
-                       */
+    size_t metadata_max; /* characters that a commit may carry; a broker may refuse fewer
+                            (ETOOLARGE) */
 
     /* Whether these properties can be set, as far as can be said without a broker: 0, or ECONFIG
      * that names the property. NULL where none apply. */
@@ -233,9 +233,8 @@ struct shove_transport_ops {
     void (*batch_release)(struct shove_transport *transport, struct shove_batch *batch);
 
     /* Queues one record; the result comes as `produced`, exactly once for each call that returned
-     * 0. EAGAIN: queue full (readable will tell). ENOTOPIC, ENOPARTITION,
-     * ETOOLARGE, ECLOSED at once where known.
-     * Never creates a topic. */
+     * 0. EAGAIN: queue full (readable will tell). ENOTOPIC, ENOPARTITION, ETOOLARGE, ECLOSED at
+     * once where known. Never creates a topic. */
     int (*produce)(struct shove_transport *transport, const struct shove_produce *what);
 
     /* Starts a commit for claims of one subscription; the result comes as `committed`, exactly once

@@ -1,10 +1,10 @@
 /* host.h: what a worker process keeps: its loop, its Lua state, its tasks. Worker only, one thread.
  *
  * A *task* is a coroutine and the message that it handles, or app:on_start or the autoscaler's
- * strategy, which run beside the messages. The task owns the coroutine and both are
- * used again for later messages; the serial number tells one message from the next. Lua code never
- * sees a task, only an *id* (serial and index in one number), so whatever it keeps from an earlier
- * message is noticed and reaches nothing.
+ * strategy, which run beside the messages. The task owns the coroutine and both are used again for
+ * later messages; the serial number tells one message from the next. Lua code never sees a task,
+ * only an *id* (serial and index in one number), so whatever it keeps from an earlier message is
+ * noticed and reaches nothing.
  *
  * A task is FREE, or ON_CPU (between lua_resume and its return), or WAITING (its coroutine has
  * yielded). What it waits for says who may resume it: the runtime after a sleep or a publication,
