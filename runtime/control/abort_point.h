@@ -1,5 +1,5 @@
-/* abort_point.h: places where a crash spec can have control killed, one per numbered step of design
- * section 3.
+/* abort_point.h: places where a crash spec can have control killed: the steps of a message's life
+ * (runtime/README.md), by their numbers there; and one of a poisoned key.
  *
  * Compiled in only with SHOVE_ABORT_POINTS (presets dev, asan, tsan). The environment variable
  * SHOVE_ABORT_AT=STEP:COUNT makes control SIGKILL itself when it passes STEP for the COUNT-th time;

@@ -1,5 +1,4 @@
-/* age.h: warns before retention takes away a message that is still open. Control only. Design
- * section 4. */
+/* age.h: warns before retention takes away a message that is still open. Control only. */
 #ifndef SHOVE_CONTROL_AGE_H
 #define SHOVE_CONTROL_AGE_H
 

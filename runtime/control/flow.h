@@ -1,8 +1,8 @@
 /* flow.h: a group being consumed, and how much of it each worker may have in flight. Control only.
  *
- * A consumer of a group is a lane of `prefetch` in-flight slots (design section 2). Lane i of group
- * g lives on the (i + g)-th of the workers that are ready, so that groups with few lanes do not all
- * land on the first worker.
+ * A consumer of a group is a lane of `prefetch` in-flight slots. Lane i of group g lives on the
+ * (i + g)-th of the workers that are ready, so that groups with few lanes do not all land on the
+ * first worker.
  */
 #ifndef SHOVE_CONTROL_FLOW_H
 #define SHOVE_CONTROL_FLOW_H

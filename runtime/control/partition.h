@@ -1,5 +1,4 @@
-/* partition.h: a partition from its assignment until it is given up: one epoch. Control only.
- * Design section 4. */
+/* partition.h: a partition from its assignment until it is given up: one epoch. Control only. */
 #ifndef SHOVE_CONTROL_PARTITION_H
 #define SHOVE_CONTROL_PARTITION_H
 

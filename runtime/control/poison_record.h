@@ -1,4 +1,4 @@
-/* poison_record.h: what is kept of a poisoned key. Control and cli. Design section 6.
+/* poison_record.h: what is kept of a poisoned key. Control and cli.
  *
  * A record of the poison topic has the key of the messages as its key, and lies in the partition
  * that has the number of theirs. Its payload says which message poisoned the key; a null payload

@@ -1,5 +1,5 @@
 /* poisoning.h: keys of a fail_all topic whose messages are dead letters, because one before them
- * was. Control only. Design section 6.
+ * was. Control only.
  *
  * A partition is handled only once its poisoned keys were read. From then on they are known here:
  * what this process adds it knows by itself, and what `shove poison clear` takes away is looked

@@ -1,5 +1,4 @@
-/* pool.h: the worker processes: started, listened to, watched, replaced. Control only. Design
- * section 1. */
+/* pool.h: the worker processes: started, listened to, watched, replaced. Control only. */
 #ifndef SHOVE_CONTROL_POOL_H
 #define SHOVE_CONTROL_POOL_H
 

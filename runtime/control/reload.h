@@ -1,4 +1,4 @@
-/* reload.h: new code for a running app, without losing a message. Control only. Design section 8.
+/* reload.h: new code for a running app, without losing a message. Control only.
  *
  * A second set of workers loads the script as it is now. When all of them have, and say the same of
  * an app that may take the place of the one that runs (core/topology_change.h), new messages go to

@@ -1,5 +1,4 @@
-/* revocation.h: how long partitions that are taken away are waited for. Control only. Design
- * section 4.
+/* revocation.h: how long partitions that are taken away are waited for. Control only.
  *
  * Of an ordinary group a few seconds: what takes longer may be handled twice. Of a sequenced one as
  * long as a handler may take until it is ended, so that whoever comes next begins no message of a

@@ -1,5 +1,5 @@
 /* sequencing.h: messages of a sequenced topic wait for those of their key that came before. Control
- * only. Design section 6.
+ * only.
  *
  * A message keeps its turn from before it is given to a worker until it is settled: through
  * retries, which wait in place, deaths of workers, and until its dead letter is stored. It keeps

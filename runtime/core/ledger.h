@@ -1,6 +1,6 @@
 /* ledger.h: which messages of one partition are finished, and what may therefore be committed.
  *
- * Control, one per partition and assignment (epoch). Pure: no clock, no I/O. Design section 4.
+ * Control, one per partition and assignment (epoch). Pure: no clock, no I/O.
  *
  * Records are delivered in offset order; each delivered record that is not finished is an *open*
  * entry in an intrusive, doubly linked list in delivery order. Everything delivered and not in the

@@ -1,5 +1,5 @@
-/* outcome.h: what becomes of a message. The one decision function that every settle path uses.
- * Pure; control only. Design section 3 step 4; behaviours.md "Outcomes".
+/* outcome.h: what becomes of a message. The one decision function that every settle path uses; its
+ * table is in outcome.c. Pure; control only.
  */
 #ifndef SHOVE_CORE_OUTCOME_H
 #define SHOVE_CORE_OUTCOME_H

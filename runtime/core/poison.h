@@ -1,4 +1,4 @@
-/* poison.h: the keys of one partition that are poisoned. Design section 6.
+/* poison.h: the keys of one partition that are poisoned.
  *
  * Control, one per assigned partition of a fail_all topic. Pure: no clock, no I/O. What is known
  * comes from the records of the poison topic, in their order or twice: of each key the one with

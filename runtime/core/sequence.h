@@ -1,4 +1,4 @@
-/* sequence.h: which message of each key is handled, and which wait behind it. Design section 6.
+/* sequence.h: which message of each key is handled, and which wait behind it.
  *
  * Control, one per group that consumes a sequenced topic. Pure: no clock, no I/O. A key is known
  * from the first of its messages that enters to the last that leaves: idle keys cost nothing. What

@@ -1,5 +1,4 @@
-/* transport.h: the one table of operations through which shove speaks to a broker. Design
- * section 7.
+/* transport.h: the one table of operations through which shove speaks to a broker.
  *
  * Control (and cli commands). Everything here is called on the loop's thread; a transport may own
  * other threads, but its events are delivered on the loop's thread only, never from inside an

@@ -7,7 +7,7 @@ local refusals = require "spec.support.refusals"
 
 local CONFIG = 78
 
--- Those that behaviours.md lists, by the name they have in spec/support/refusals.lua: run as well as checked.
+-- Rows of spec/support/refusals.lua that are run as well as checked.
 local LISTED = {
     "more consumers at least than at most", "no consumers at most", "a prefetch of zero", "a handler timeout of zero",
     "a negative handler timeout", "a hold of zero", "a negative hold", "a replication factor of zero",
