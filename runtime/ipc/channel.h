@@ -5,8 +5,7 @@
  *
  *   inbound    control writes; sealed so that the worker can only map it read-only: header, submit
  *              ring, arena
- *   outbound   worker writes; control maps it read-only: header (running word, heartbeat), outbound
- *              byte ring
+ *   outbound   worker writes; control maps it read-only: header with the running word, byte ring
  *
  * So whatever a worker scribbles, the messages control still answers for are out of its reach, and
  * everything control reads from `outbound` is copied first and checked before use.
@@ -193,11 +192,6 @@ bool shove_channel_running(const struct shove_channel *channel, uint32_t *slot,
 /* When the handler that is running was called, as the worker says: before its waits. */
 int64_t shove_channel_begun(const struct shove_channel *channel);
 
-/* When the worker last passed through its loop, as it says; 0 before it did. Tells a worker that is
- * stuck outside of any handler (a luv callback, a require) only while submits wait: an idle worker
- * passes as seldom as it likes. */
-int64_t shove_channel_heartbeat(const struct shove_channel *channel);
-
 /* Once the worker is dead: next_note goes on to what it had appended but not published, so that
  * what was settled before the death is not handled again. */
 void shove_channel_reveal(struct shove_channel *channel);
@@ -241,8 +235,6 @@ void shove_channel_set_begun(struct shove_channel *channel, int64_t mono_ms);
 void shove_channel_set_running(struct shove_channel *channel, uint32_t slot, uint32_t generation,
                                int64_t since_mono_ms);
 void shove_channel_clear_running(struct shove_channel *channel);
-void shove_channel_beat(struct shove_channel *channel,
-                        int64_t mono_ms); /* once per turn of the loop */
 
 /* Before the worker blocks: true when an entry is already there (do not block). */
 bool shove_channel_worker_sleeps(struct shove_channel *channel);

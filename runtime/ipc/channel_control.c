@@ -235,10 +235,6 @@ int64_t shove_channel_begun(const struct shove_channel *channel) {
     return atomic_load_explicit(&channel->outbound->begun_mono_ms, memory_order_relaxed);
 }
 
-int64_t shove_channel_heartbeat(const struct shove_channel *channel) {
-    return atomic_load_explicit(&channel->outbound->heartbeat_mono_ms, memory_order_relaxed);
-}
-
 bool shove_channel_control_sleeps(struct shove_channel *channel) {
     channel->nap = channel->nap == UINT32_MAX ? 1 : channel->nap + 1;
     atomic_store_explicit(&channel->inbound->control_asleep, channel->nap, memory_order_seq_cst);

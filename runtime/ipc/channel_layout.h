@@ -42,7 +42,6 @@ struct channel_outbound { /* written by the worker */
     alignas(CHANNEL_LINE_BYTES) _Atomic uint64_t notes_published;
     alignas(CHANNEL_LINE_BYTES) _Atomic uint64_t submits_released;
     alignas(CHANNEL_LINE_BYTES) _Atomic uint32_t worker_asleep;
-    _Atomic int64_t heartbeat_mono_ms;
     /* What control looks at only when it watches or mourns: written per message. */
     alignas(CHANNEL_LINE_BYTES) _Atomic uint64_t running; /* slot << 32 | generation */
     _Atomic int64_t running_since_mono_ms;

@@ -167,10 +167,6 @@ void shove_channel_clear_running(struct shove_channel *channel) {
                           memory_order_release);
 }
 
-void shove_channel_beat(struct shove_channel *channel, int64_t mono_ms) {
-    atomic_store_explicit(&channel->outbound->heartbeat_mono_ms, mono_ms, memory_order_relaxed);
-}
-
 bool shove_channel_worker_sleeps(struct shove_channel *channel) {
     channel->nap = channel->nap == UINT32_MAX ? 1 : channel->nap + 1;
     atomic_store_explicit(&channel->outbound->worker_asleep, channel->nap, memory_order_seq_cst);

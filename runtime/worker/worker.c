@@ -149,7 +149,6 @@ static void block(struct shove_host *host) {
 static void turn(struct shove_host *host) {
     int64_t begun_ms = shove_host_coarse_ms();
     host->now_mono_ms = begun_ms;
-    shove_channel_beat(host->channel, begun_ms);
     bool had_work = shove_scheduler_portion(host);
     for (int i = 1; had_work && i < PORTIONS_PER_TURN && host->now_mono_ms == begun_ms; i++) {
         had_work = shove_scheduler_portion(host);

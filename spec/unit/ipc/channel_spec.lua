@@ -319,8 +319,6 @@ describe("ipc channel", function()
         assert.are.same({ 12, 4000000000, 123456789012 }, { slot[0], generation[0], tonumber(since[0]) })
         C.shove_channel_clear_running(pair.worker)
         assert.is_false(C.shove_channel_running(pair.control, slot, generation, since))
-        C.shove_channel_beat(pair.worker, 77)
-        assert.are.equal(77, tonumber(C.shove_channel_heartbeat(pair.control)))
     end)
 
     describe("protection", function()
