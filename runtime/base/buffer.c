@@ -79,11 +79,6 @@ void shove_buffer_printf(struct shove_buffer *buffer, const char *format, ...) {
     buffer->size += (size_t)wanted;
 }
 
-void shove_buffer_append_varint(struct shove_buffer *buffer, uint64_t value) {
-    uint8_t bytes[SHOVE_VARINT_MAX];
-    shove_buffer_append(buffer, bytes, shove_varint_write(bytes, value));
-}
-
 size_t shove_varint_write(uint8_t out[SHOVE_VARINT_MAX], uint64_t value) {
     size_t size = 0;
     while (value >= 0x80) {

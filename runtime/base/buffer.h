@@ -29,7 +29,6 @@ void shove_buffer_append(struct shove_buffer *buffer, const void *data, size_t s
 void shove_buffer_append_text(struct shove_buffer *buffer, const char *text);
 void shove_buffer_printf(struct shove_buffer *buffer, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-void shove_buffer_append_varint(struct shove_buffer *buffer, uint64_t value);
 
 /* Varints are LEB128, as in Protocol Buffers: seven bits a byte, lowest first. Returns the bytes
  * written. */

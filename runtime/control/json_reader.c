@@ -41,7 +41,7 @@ void shove_json_fail_at_line(struct shove_json_reader *reader) {
         shove_error_prefix(reader->error, "%s", reader->at);
 }
 
-void shove_json_fail_memory(struct shove_json_reader *reader) {
+static void fail_memory(struct shove_json_reader *reader) {
     if (reader->rc == 0)
         reader->rc = shove_error_set(reader->error, SHOVE_ENOMEM, "out of memory while reading %s",
                                      reader->what);
@@ -84,7 +84,7 @@ json_t *shove_json_get(struct shove_json_reader *reader, const json_t *object, c
 char *shove_json_copy_text(struct shove_json_reader *reader, const char *text) {
     char *copy = strdup(text);
     if (copy == NULL)
-        shove_json_fail_memory(reader);
+        fail_memory(reader);
     return copy;
 }
 
@@ -197,7 +197,7 @@ size_t shove_json_get_list(struct shove_json_reader *reader, const json_t *objec
 void *shove_json_new_array(struct shove_json_reader *reader, size_t count, size_t element_size) {
     void *array = reader->rc == 0 && count > 0 ? calloc(count, element_size) : NULL;
     if (array == NULL && reader->rc == 0 && count > 0)
-        shove_json_fail_memory(reader);
+        fail_memory(reader);
     return array;
 }
 

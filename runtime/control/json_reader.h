@@ -26,7 +26,6 @@ void shove_json_fail(struct shove_json_reader *reader, const char *key, const ch
     __attribute__((format(printf, 3, 4)));
 /* Fails with SHOVE_ECONFIG and the text that is in the error already, behind the user's line. */
 void shove_json_fail_at_line(struct shove_json_reader *reader);
-void shove_json_fail_memory(struct shove_json_reader *reader);
 
 /* "an object", "a string", ... */
 const char *shove_json_type_name(const json_t *value);

@@ -139,7 +139,6 @@ static void apply(struct shove_control *control, struct shove_delivery *delivery
         break;
     case SHOVE_HOP_AGAIN:
         delivery->is_redelivered = true;
-        tally->redelivered_after_crash++;
         shove_commit_record_crash(delivery);
         break;
     case SHOVE_HOP_DISCARD:

@@ -14,8 +14,7 @@ struct shove_tally {                         /* per group */
     uint64_t delayed;                        /* waits in a hold, acknowledged, or in place */
     uint64_t dead;                           /* acknowledged dead letters */
     uint64_t discarded;                      /* gone: no DLQ has a copy */
-    uint64_t redelivered_after_crash;
-    bool is_failed; /* the consumer stopped with an error */
+    bool is_failed;                          /* the consumer stopped with an error */
 };
 
 /* X(code, text): why worker processes died, as in the metric label. */

@@ -76,9 +76,8 @@ struct shove_task {
     uint64_t handler_ns; /* how long it took */
     struct shove_buffer verdict_text;
 
-    uint32_t publishing; /* answers that are still to come */
-    uint32_t published;  /* messages asked for in this call */
-    bool is_batch;
+    uint32_t publishing;        /* answers that are still to come */
+    uint32_t published;         /* messages asked for in this call */
     uint32_t groups_question;   /* GROUPS: the answer to which it waits for */
     struct shove_buffer failed; /* struct shove_publish_failure of each refused message */
 };
@@ -176,7 +175,6 @@ struct shove_host {
     bool is_exhausted; /* not even enough for what runs: end at once */
     bool has_hook;     /* set by the script while it was loaded (debug.sethook) */
     bool is_stopping;
-    bool is_describing;
 };
 
 /* The kernel's tick (1 to 4 ms old): read for every message, where the exact clock would cost a

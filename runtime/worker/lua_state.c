@@ -22,7 +22,6 @@
 
 #include "base/log.h"
 #include "worker/bindings.h"
-#include "worker/json.h"
 #include "worker/memory.h"
 
 /* Lets garbage grow to twice what is in use before a cycle begins, and makes the cycle short. */
@@ -175,17 +174,6 @@ int shove_lua_open(struct shove_host *host, struct shove_error *error) {
     lua_gc(host->L, LUA_GCSETPAUSE, GC_PAUSE_PERCENT);
     lua_gc(host->L, LUA_GCSETSTEPMUL, GC_STEP_PERCENT);
     return 0;
-}
-
-void shove_lua_close(struct shove_host *host) {
-    for (uint32_t i = 0; i < host->group_count; i++) {
-        free(host->groups[i].topic);
-    }
-    free(host->groups);
-    if (host->L != NULL) {
-        lua_close(host->L);
-    }
-    shove_json_free(host->json);
 }
 
 /* What the interpreter would report less clearly. */

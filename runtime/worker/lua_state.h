@@ -7,7 +7,6 @@
 /* Makes host->L: standard libraries, luv on the worker's loop, shove.host, module paths. 0 or a
  * negative SHOVE_E*. */
 int shove_lua_open(struct shove_host *host, struct shove_error *error);
-void shove_lua_close(struct shove_host *host);
 
 /* Loads the script. 1: *text is the app's description, which stays on the stack. SHOVE_ECONFIG:
  * *text says why not. */

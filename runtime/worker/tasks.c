@@ -156,15 +156,3 @@ void shove_task_give(struct shove_task *task, bool is_coroutine_spent) {
     host->free_tasks = task;
     host->busy_count--;
 }
-
-void shove_tasks_release(struct shove_host *host) {
-    for (uint32_t i = 0; i < host->task_count; i++) {
-        shove_buffer_release(&host->tasks[i]->failed);
-        shove_buffer_release(&host->tasks[i]->verdict_text);
-        free(host->tasks[i]);
-    }
-    free(host->tasks);
-    free(host->requests);
-    shove_buffer_release(&host->scratch);
-    shove_buffer_release(&host->groups_text);
-}

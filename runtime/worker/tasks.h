@@ -24,6 +24,4 @@ struct shove_task *shove_task_find(struct shove_host *host, double id);
  * coroutine that the handler made, the script while it is loaded). */
 struct shove_task *shove_task_of_thread(struct shove_host *host, lua_State *L);
 
-void shove_tasks_release(struct shove_host *host);
-
 #endif

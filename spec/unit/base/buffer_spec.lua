@@ -1,5 +1,5 @@
 local ffi = require "ffi"
-local C = require("spec.support.c").include("base/buffer.h", "base/error.h")
+local C, constants = require("spec.support.c").include("base/buffer.h", "base/error.h")
 
 local function new_buffer()
     local buffer = ffi.gc(ffi.new "struct shove_buffer", C.shove_buffer_release)
@@ -12,9 +12,8 @@ local function bytes_of(buffer)
 end
 
 local function varint(value)
-    local buffer = new_buffer()
-    C.shove_buffer_append_varint(buffer, value)
-    return bytes_of(buffer)
+    local bytes = ffi.new("uint8_t[?]", constants.SHOVE_VARINT_MAX)
+    return ffi.string(bytes, C.shove_varint_write(bytes, value))
 end
 
 -- The value and how many bytes it took, or nil.
