@@ -31,29 +31,6 @@ static void set_consumers(struct shove_flow *flow, uint32_t consumers) {
     shove_flows_spread(flow->control);
 }
 
-int shove_scaling_add(struct shove_flow *flow, struct shove_error *error) {
-    const uint32_t max = flow->group->consumers_max;
-    if (flow->consumers >= max)
-        return shove_error_set(error, SHOVE_EINVAL,
-                               "group '%s' has %" PRIu32 " consumers: consumers.max is %" PRIu32,
-                               flow->group->group_id, flow->consumers, max);
-    set_consumers(flow, flow->consumers + 1);
-    return 0;
-}
-
-int shove_scaling_remove(struct shove_flow *flow, struct shove_error *error) {
-    const uint32_t min = flow->group->consumers_min;
-    if (flow->consumers <= min)
-        return shove_error_set(error, SHOVE_EINVAL,
-                               "group '%s' has %" PRIu32 " consumers: consumers.min is %" PRIu32,
-                               flow->group->group_id, flow->consumers, min);
-    if (flow->in_flight_total > shove_group_capacity(flow->group, flow->consumers - 1))
-        return shove_error_set(error, SHOVE_EBUSY, "no consumer of group '%s' is idle",
-                               flow->group->group_id);
-    set_consumers(flow, flow->consumers - 1);
-    return 0;
-}
-
 int shove_scaling_set(struct shove_flow *flow, int64_t consumers, struct shove_error *error) {
     const struct shove_group *group = flow->group;
     if (consumers < group->consumers_min || consumers > group->consumers_max)
@@ -146,15 +123,28 @@ static enum shove_scale by_rule(struct shove_flow *flow, int64_t ready) {
                                   control->now_ms);
 }
 
-static int step(struct shove_flow *flow, enum shove_scale direction) {
-    if (direction == SHOVE_SCALE_NONE)
-        return 0;
-    return direction == SHOVE_SCALE_UP ? shove_scaling_add(flow, NULL)
-                                       : shove_scaling_remove(flow, NULL);
+/* One consumer more, below consumers.max. */
+static void add(struct shove_flow *flow) {
+    if (flow->consumers < flow->group->consumers_max)
+        set_consumers(flow, flow->consumers + 1);
+}
+
+/* One idle consumer less, above consumers.min. */
+static void remove_idle(struct shove_flow *flow) {
+    if (flow->consumers > flow->group->consumers_min &&
+        flow->in_flight_total <= shove_group_capacity(flow->group, flow->consumers - 1))
+        set_consumers(flow, flow->consumers - 1);
+}
+
+static void step(struct shove_flow *flow, enum shove_scale direction) {
+    if (direction == SHOVE_SCALE_UP)
+        add(flow);
+    else if (direction == SHOVE_SCALE_DOWN)
+        remove_idle(flow);
 }
 
 /* As with 'shove scale', a number takes those that are busy away when they have finished. */
-static int heed(struct shove_flow *flow, const struct shove_advice *advice) {
+static void heed(struct shove_flow *flow, const struct shove_advice *advice) {
     const struct shove_control *control = flow->control;
     const struct shove_consumers consumers = {.now = flow->consumers,
                                               .min = flow->group->consumers_min,
@@ -162,10 +152,9 @@ static int heed(struct shove_flow *flow, const struct shove_advice *advice) {
     const uint32_t wanted = shove_autoscale_heed(&flow->autoscale, &control->topology.autoscale,
                                                  advice, &consumers, control->now_ms);
     if (wanted < flow->consumers && advice->kind == SHOVE_ADVICE_DOWN)
-        return shove_scaling_remove(flow, NULL);
-    if (wanted != flow->consumers)
+        remove_idle(flow);
+    else if (wanted != flow->consumers)
         set_consumers(flow, wanted);
-    return 0;
 }
 
 static void explain(const struct shove_advice *advice, int64_t ready, char *why, size_t size) {
@@ -192,8 +181,11 @@ void shove_scaling_decide(struct shove_flow *flow, const struct shove_advice *ad
     const uint32_t before = flow->consumers;
     /* The rule sees every reading, whoever decides: it knows for how long it has been so. */
     const enum shove_scale rule = by_rule(flow, ready);
-    const int rc = shove_advice_decides(advice) ? heed(flow, advice) : step(flow, rule);
-    if (rc != 0 || flow->consumers == before)
+    if (shove_advice_decides(advice))
+        heed(flow, advice);
+    else
+        step(flow, rule);
+    if (flow->consumers == before)
         return;
     shove_autoscale_changed(&flow->autoscale, flow->control->now_ms);
     if (flow->consumers > before)

@@ -8,12 +8,6 @@
 
 #include "control/state.h"
 
-/* One consumer more. SHOVE_EINVAL at consumers.max. */
-int shove_scaling_add(struct shove_flow *flow, struct shove_error *error);
-
-/* One idle consumer less. SHOVE_EINVAL at consumers.min, SHOVE_EBUSY while all are busy. */
-int shove_scaling_remove(struct shove_flow *flow, struct shove_error *error);
-
 /* So many consumers, at once: those too many take nothing more and are gone when they are idle.
  * SHOVE_EINVAL outside of consumers.min and consumers.max. */
 int shove_scaling_set(struct shove_flow *flow, int64_t consumers, struct shove_error *error);
