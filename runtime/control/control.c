@@ -294,9 +294,9 @@ static int init_loop(struct shove_control *control, struct shove_error *error) {
     uv_timer_init(&control->loop, &control->due_timer);
     uv_timer_init(&control->loop, &control->commit_timer);
     uv_timer_init(&control->loop, &control->watch_timer);
-    uv_timer_init(&control->loop, &control->drain_timer);
+    uv_timer_init(&control->loop, &control->report_timer);
     uv_timer_init(&control->loop, &control->scale_timer);
-    uv_timer_init(&control->loop, &control->settle_timer);
+    uv_timer_init(&control->loop, &control->file_timer);
     uv_signal_init(&control->loop, &control->sigint);
     uv_signal_init(&control->loop, &control->sigterm);
     uv_signal_init(&control->loop, &control->sighup);
@@ -304,8 +304,8 @@ static int init_loop(struct shove_control *control, struct shove_error *error) {
     control->wake_poll.data = control->prepare.data = control->check.data = control->idle.data =
         control;
     control->due_timer.data = control->commit_timer.data = control->watch_timer.data = control;
-    control->settle_timer.data = control->scale_timer.data = control;
-    control->drain_timer.data = control->sigint.data = control->sigterm.data = control;
+    control->file_timer.data = control->scale_timer.data = control;
+    control->report_timer.data = control->sigint.data = control->sigterm.data = control;
     return 0;
 }
 
@@ -319,7 +319,7 @@ static void start_handles(struct shove_control *control) {
                    SHOVE_COMMIT_INTERVAL_MS);
     uv_timer_start(&control->watch_timer, on_watch_timer, SHOVE_WATCH_INTERVAL_MS,
                    SHOVE_WATCH_INTERVAL_MS);
-    uv_timer_start(&control->drain_timer, on_report_timer, REPORT_INTERVAL_MS, REPORT_INTERVAL_MS);
+    uv_timer_start(&control->report_timer, on_report_timer, REPORT_INTERVAL_MS, REPORT_INTERVAL_MS);
     uv_signal_start(&control->sigint, on_signal, SIGINT);
     uv_signal_start(&control->sigterm, on_signal, SIGTERM);
     uv_signal_start(&control->sighup, on_hangup, SIGHUP);

@@ -66,7 +66,7 @@ static void on_changed(uv_fs_event_t *event, const char *name, int events, int s
     if (status < 0 || name == NULL || control->phase != SHOVE_PHASE_RUNNING)
         return;
     if (has_name(watch, name) || (control->reload.has_failed && is_lua(name)))
-        uv_timer_start(&control->settle_timer, on_settled, SETTLE_MS, 0);
+        uv_timer_start(&control->file_timer, on_settled, SETTLE_MS, 0);
 }
 
 static void free_watch(struct shove_folder_watch *watch) {

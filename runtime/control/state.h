@@ -214,7 +214,7 @@ struct shove_flow { /* a group that is consumed */
     uint32_t consumers;                     /* lanes it has now */
     struct shove_autoscale autoscale;
     bool awaits_advice; /* of the strategy, which was asked */
-    uint64_t scaled_up; /* by it */
+    uint64_t scaled_up; /* by the autoscaler */
     uint64_t scaled_down;
     uint64_t strategy_failures;
     uint32_t *capacity; /* per worker: lanes there x effective prefetch */
@@ -437,9 +437,9 @@ struct shove_control {
     uv_timer_t due_timer;
     uv_timer_t commit_timer;
     uv_timer_t watch_timer;
-    uv_timer_t drain_timer;
+    uv_timer_t report_timer;
     uv_timer_t scale_timer;
-    uv_timer_t settle_timer; /* file_watch.h */
+    uv_timer_t file_timer; /* file_watch.h */
     struct shove_folder_watch *folder_watches;
     uv_pipe_t remote;
     char remote_path[SHOVE_SOCKET_PATH_SIZE]; /* "": none */
