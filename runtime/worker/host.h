@@ -105,8 +105,8 @@ struct shove_handler_group { /* one registration of the script, under control's 
     bool is_audited;
 };
 
-struct shove_publish_request { /* one message control was asked to publish */
-    uint32_t task;             /* index */
+struct shove_publishing_entry { /* one message control was asked to publish */
+    uint32_t task;              /* index */
     uint32_t serial;
     uint32_t ordinal;
     uint32_t next_free;
@@ -154,7 +154,7 @@ struct shove_host {
     uint32_t groups_wanted;          /* the highest that a task waits for */
     struct shove_buffer groups_text; /* the last answer */
 
-    struct shove_publish_request *requests;
+    struct shove_publishing_entry *requests;
     uint32_t request_count;
     uint32_t request_capacity;
     uint32_t free_request; /* UINT32_MAX: none */

@@ -34,7 +34,7 @@ static uint32_t take_request(struct shove_host *host) {
     }
     if (host->request_count == host->request_capacity) {
         uint32_t capacity = host->request_capacity == 0 ? 64 : host->request_capacity * 2;
-        struct shove_publish_request *requests =
+        struct shove_publishing_entry *requests =
             realloc(host->requests, capacity * sizeof(*requests));
         if (requests == NULL) {
             return NO_REQUEST;
@@ -75,7 +75,7 @@ void shove_publishing_ask(struct shove_task *task, const char *topic, size_t top
         fail(task, ordinal, SHOVE_ENOMEM);
         return;
     }
-    host->requests[index] = (struct shove_publish_request){
+    host->requests[index] = (struct shove_publishing_entry){
         .task = task->index, .serial = task->serial, .ordinal = ordinal};
     struct shove_publish_note head = {
         .topic_size = (uint32_t)topic_size,
@@ -99,7 +99,7 @@ void shove_publishing_ask(struct shove_task *task, const char *topic, size_t top
 }
 
 void shove_publishing_answered(struct shove_host *host, uint32_t request, int code) {
-    struct shove_publish_request *entry = &host->requests[request];
+    struct shove_publishing_entry *entry = &host->requests[request];
     struct shove_task *task = host->tasks[entry->task];
     bool is_wanted = task->state != SHOVE_TASK_FREE && task->serial == entry->serial;
     uint32_t ordinal = entry->ordinal;
