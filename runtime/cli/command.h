@@ -1,7 +1,8 @@
 /* command.h: the commands of the program. Cli.
  *
- * One table in commands.c; one file per command. A command gets argv from its own last word on and
- * returns the program's exit code; whatever fails has been said on standard error by then.
+ * One table in commands.c. A command has a file of its own, but for reload, scale, pause and
+ * resume, which share remote_commands.c. It gets argv from its own last word on and returns the
+ * program's exit code; whatever fails has been said on standard error by then.
  */
 #ifndef SHOVE_CLI_COMMAND_H
 #define SHOVE_CLI_COMMAND_H

@@ -1,5 +1,5 @@
-/* memory.c: the broker "memory:", which lives and dies with one transport: for tests,
- * demonstrations and `shove test`.
+/* memory.c: the broker "memory:", which lives and dies with one transport: for tests and
+ * demonstrations.
  *
  * Control, the loop's thread. Everything but keeping is shared with the embedded broker (local.h):
  * the same blocks, in one double-ended array per partition. Records that all groups of their topic
