@@ -156,9 +156,8 @@ local OPTIONS = { "url", "kafka", "replication_factor" } -- in the order they ar
 local function unknown_key(value)
     for name in next, value do
         if not CHECKERS[name] then
-            local near = suggest.nearest(name, OPTIONS)
-            return ("unknown key %s%s; allowed: kafka, replication_factor, url"):format(show.value(name),
-                near and (' (did you mean "%s"?)'):format(near) or "")
+            return ("unknown key %s%s; allowed: kafka, replication_factor, url"):format(
+                show.value(name), suggest.hint(name, OPTIONS))
         end
     end
     return nil

@@ -29,8 +29,10 @@ function M.refuse_key(noun, kind, key, known, absent)
     elseif absent and absent[key] then
         validate.raise(("%s has no %s %s in this release"):format(noun, kind, show.value(key)))
     end
-    local near = suggest.nearest(key, known)
-    local hint = near and (' (did you mean "%s"?)'):format(near) or ("; it has: " .. table.concat(known, ", "))
+    local hint = suggest.hint(key, known)
+    if hint == "" then
+        hint = "; it has: " .. table.concat(known, ", ")
+    end
     validate.raise(("%s has no %s %s%s"):format(noun, kind, show.value(key), hint))
 end
 

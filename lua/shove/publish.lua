@@ -144,9 +144,9 @@ end
 local function check_names(where, options, is_known, known_names)
     for name in next, options do
         if not is_known[name] then
-            local near = suggest.nearest(name, known_names)
+            local hint = suggest.hint(name, known_names)
             validate.fail(where, "unknown option %s%s", show.value(name),
-                near and (' (did you mean "%s"?)'):format(near) or "; allowed: " .. table.concat(known_names, ", "))
+                hint ~= "" and hint or "; allowed: " .. table.concat(known_names, ", "))
         end
     end
 end

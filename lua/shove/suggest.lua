@@ -54,4 +54,10 @@ function M.nearest(word, words)
     return nearest
 end
 
+-- ' (did you mean "x"?)', or "" when none of `words` is near.
+function M.hint(word, words)
+    local near = M.nearest(word, words)
+    return near and (' (did you mean "%s"?)'):format(near) or ""
+end
+
 return M

@@ -76,9 +76,7 @@ local function unknown_key_text(key, schema, absent)
         return ("unknown key %s: %s"):format(M.show(key), absent[key])
     end
     local names = names_of(schema)
-    local near = suggest.nearest(key, names)
-    local hint = near and (' (did you mean "%s"?)'):format(near) or ""
-    return ("unknown key %s%s; allowed: %s"):format(M.show(key), hint, table.concat(names, ", "))
+    return ("unknown key %s%s; allowed: %s"):format(M.show(key), suggest.hint(key, names), table.concat(names, ", "))
 end
 
 -- The keys of a table in an order that does not depend on hashing, so that of several mistakes the same is
@@ -174,9 +172,8 @@ function M.one_of(words)
                 return value
             end
         end
-        local near = suggest.nearest(value, words)
-        local hint = near and (' (did you mean "%s"?)'):format(near) or ""
-        return nil, ("%s is not allowed%s; write %s"):format(M.show(value), hint, quoted_list(words))
+        return nil, ("%s is not allowed%s; write %s"):format(
+            M.show(value), suggest.hint(value, words), quoted_list(words))
     end
 end
 

@@ -98,6 +98,12 @@ describe("The word that was meant", function()
         assert.is_nil(suggest.nearest(1, WORDS))
         assert.is_nil(suggest.nearest({}, WORDS))
     end)
+
+    it("is told as a hint, which is empty where none is guessed", function()
+        assert.equal(' (did you mean "prefetch"?)', suggest.hint("prefecth", WORDS))
+        assert.equal("", suggest.hint("zzz", WORDS))
+        assert.equal("", suggest.hint(1, WORDS))
+    end)
 end)
 
 describe("Text for JSON", function()
