@@ -33,6 +33,7 @@
 #include "control/feed.h"
 #include "control/file_watch.h"
 #include "control/flow.h"
+#include "control/former_holds.h"
 #include "control/groups.h"
 #include "control/hop.h"
 #include "control/load.h"
@@ -400,7 +401,7 @@ static int start(struct shove_control *control, struct shove_error *error) {
         (rc = shove_flows_init(control, error)) != 0 ||
         (rc = listen_if_asked(control, error)) != 0 ||
         (rc = shove_clusters_open(control, error)) != 0 ||
-        (rc = shove_flows_add_former_holds(control, error)) != 0)
+        (rc = shove_former_holds_add_all(control, error)) != 0)
         return rc;
     start_handles(control);
     if ((rc = run_until_ready(control, error)) != 0 || control->exit_code != 0 ||

@@ -13,15 +13,11 @@
 int shove_flows_init(struct shove_control *control, struct shove_error *error);
 void shove_flows_release(struct shove_control *control);
 
-/* Adds the holds that exist and are not declared any more: what waits there is the group's still.
- * They are only read. Asks the broker, waiting for it: before joining. */
-int shove_flows_add_former_holds(struct shove_control *control, struct shove_error *error);
-
 /* A group of control->topology that is new; shove_flows_join_added joins it. There must be a place
  * for it. 0, or SHOVE_ENOMEM: then nothing has changed. */
 int shove_flow_add(struct shove_control *control, uint32_t number);
-/* Joins those that were added, and asks their brokers for holds of earlier runs, waiting for each
- * once; a broker that is away is not asked, which a line says. */
+/* Joins those that were added, with their holds of earlier runs (former_holds.h): waits for each
+ * broker once. */
 void shove_flows_join_added(struct shove_control *control);
 /* For how many groups more. Those that have left, and came again as another flow, make room. */
 uint32_t shove_flow_free_places(const struct shove_control *control);

@@ -191,7 +191,7 @@ struct shove_flow { /* a group that is consumed */
     const struct shove_group *group;
     const struct shove_topic *topic;
     const char *source;  /* the topic its group consumes */
-    const char **topics; /* source and holds, borrowed names; then holds of earlier runs, owned */
+    const char **topics; /* source and holds, borrowed names; then former_holds.h, owned */
     size_t topic_count;
     uint32_t index;
     uint32_t group_number;                  /* of its group in the topology that workers have now */
