@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "transport/kafka.h"
 #include "transport/kafka_errors.h"
@@ -57,12 +58,12 @@ static int ask(struct shove_kafka_begun *begun, size_t i) {
 
 static void begun_run(struct shove_kafka_job *job) {
     struct shove_kafka_begun *begun = (struct shove_kafka_begun *)job;
-    int64_t until_ms = (int64_t)(uv_hrtime() / 1000000) + ASK_PATIENCE_MS;
+    int64_t until_ms = shove_clock_mono_ms() + ASK_PATIENCE_MS;
     for (size_t i = 0; i < begun->topic_count; i++) {
         int answer;
         while ((answer = ask(begun, i)) < 0) {
             bool is_final = answer == SHOVE_EDENIED || answer == SHOVE_EAUTH ||
-                            answer == SHOVE_ECLOSED || (int64_t)(uv_hrtime() / 1000000) > until_ms;
+                            answer == SHOVE_ECLOSED || shove_clock_mono_ms() > until_ms;
             if (is_final || atomic_load(&begun->is_cancelled) ||
                 shove_kafka_mailbox_is_closed(job->mailbox)) {
                 begun->code = answer;

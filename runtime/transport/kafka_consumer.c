@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "transport/kafka.h"
 #include "transport/kafka_errors.h"
@@ -59,13 +60,13 @@ struct check { /* asks for each topic of a new subscription: librdkafka would wa
 
 /* A topic that was just created may not have reached every broker. */
 static int check_topic(struct check *check, const char *topic) {
-    int64_t began_ms = (int64_t)(uv_hrtime() / 1000000);
+    int64_t began_ms = shove_clock_mono_ms();
     for (;;) {
         long count = shove_kafka_ask_partition_count(check->client->rk, topic, 1000, NULL, NULL,
                                                      &check->error);
         if (count >= 0)
             return 0;
-        int64_t spent_ms = (int64_t)(uv_hrtime() / 1000000) - began_ms;
+        int64_t spent_ms = shove_clock_mono_ms() - began_ms;
         bool may_change = count == SHOVE_EUNREACHABLE || count == SHOVE_ETIMEOUT
                               ? spent_ms < EXIST_TIMEOUT_MS
                           : count == SHOVE_ENOTOPIC ? spent_ms < EXIST_PATIENCE_MS

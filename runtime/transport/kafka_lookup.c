@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "transport/kafka.h"
 #include "transport/kafka_errors.h"
@@ -87,14 +88,14 @@ static rd_kafka_resp_err_t ask(struct shove_kafka_lookup *lookup) {
 
 static void lookup_run(struct shove_kafka_job *job) {
     struct shove_kafka_lookup *lookup = (struct shove_kafka_lookup *)job;
-    int64_t until_ms = (int64_t)(uv_hrtime() / 1000000) + ASK_PATIENCE_MS;
+    int64_t until_ms = shove_clock_mono_ms() + ASK_PATIENCE_MS;
     while (!atomic_load(&lookup->is_cancelled) && !shove_kafka_mailbox_is_closed(job->mailbox)) {
         rd_kafka_resp_err_t err = ask(lookup);
         if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
             return;
         int code = shove_kafka_code(err);
         bool is_final = code == SHOVE_EDENIED || code == SHOVE_EAUTH || code == SHOVE_ECLOSED;
-        if (!shove_kafka_is_temporary(err) && (int64_t)(uv_hrtime() / 1000000) > until_ms)
+        if (!shove_kafka_is_temporary(err) && shove_clock_mono_ms() > until_ms)
             is_final = true;
         if (is_final) {
             lookup->code =

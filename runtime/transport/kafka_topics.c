@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "transport/kafka.h"
 #include "transport/kafka_errors.h"
@@ -88,14 +89,13 @@ struct question {
 
 static void question_run(struct shove_kafka_job *job) {
     struct question *question = (struct question *)job;
-    int64_t until_ms = (int64_t)(uv_hrtime() / 1000000) + ASK_TIMEOUT_MS;
+    int64_t until_ms = shove_clock_mono_ms() + ASK_TIMEOUT_MS;
     do {
         long count = shove_kafka_ask_partition_count(question->client->rk, question->topic, 1000,
                                                      NULL, NULL, &question->error);
         question->code = count < 0 ? (int)count : 0;
     } while ((question->code == SHOVE_EUNREACHABLE || question->code == SHOVE_ETIMEOUT) &&
-             !shove_kafka_mailbox_is_closed(job->mailbox) &&
-             (int64_t)(uv_hrtime() / 1000000) < until_ms);
+             !shove_kafka_mailbox_is_closed(job->mailbox) && shove_clock_mono_ms() < until_ms);
 }
 
 static void question_discard(struct shove_kafka_job *job) {
