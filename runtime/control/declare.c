@@ -23,6 +23,8 @@ static void widen(struct shove_topic_spec *spec, const struct shove_topic_spec *
         spec->partitions = other->partitions;
     if (other->replication_factor > spec->replication_factor)
         spec->replication_factor = other->replication_factor;
+    if (other->hold_ms > spec->hold_ms)
+        spec->hold_ms = other->hold_ms;
     spec->is_keyed = spec->is_keyed || other->is_keyed;
     spec->is_external = spec->is_external || other->is_external;
     if (spec->as_wide_as == NULL)
@@ -59,8 +61,10 @@ static void add_topic(struct shove_topic_spec *specs, size_t *count,
     /* A sequenced topic's retries wait in place. */
     for (uint32_t i = 0; topic->sequencing == SHOVE_UNSEQUENCED && i < topic->hold_count; i++) {
         spec.name = topic->holds[i];
+        spec.hold_ms = topic->holds_ms[i];
         add(specs, count, &spec);
     }
+    spec.hold_ms = 0;
     if (topic->dlq != NULL) {
         spec.name = topic->dlq;
         spec.role = SHOVE_ROLE_DLQ;

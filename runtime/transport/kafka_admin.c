@@ -39,20 +39,6 @@ static const char *where(const struct shove_topic_spec *spec) {
     return spec->at != NULL ? spec->at : "topic";
 }
 
-/* The delay a hold topic's name ends in, -hold-{N}s or -hold-{N}ms; 0 when it has none. */
-static int64_t hold_delay_ms(const char *name) {
-    const char *tail = NULL;
-    for (const char *at = name; (at = strstr(at, "-hold-")) != NULL; at++)
-        tail = at + strlen("-hold-");
-    if (tail == NULL)
-        return 0;
-    char *unit;
-    long long number = strtoll(tail, &unit, 10);
-    if (number <= 0 || number > INT64_MAX / 1000 / 2)
-        return 0;
-    return strcmp(unit, "s") == 0 ? number * 1000 : strcmp(unit, "ms") == 0 ? number : 0;
-}
-
 /* 0: the broker's default. A held message must outlive its delay with room to spare, a dead letter
  * until somebody looks; what is compacted is kept whatever its age. */
 static int64_t retention_ms(const struct shove_topic_spec *spec) {
@@ -64,7 +50,7 @@ static int64_t retention_ms(const struct shove_topic_spec *spec) {
         return -1;
     if (spec->role != SHOVE_ROLE_HOLD)
         return 0;
-    int64_t wanted = 2 * hold_delay_ms(spec->name) + DAY_MS;
+    int64_t wanted = 2 * spec->hold_ms + DAY_MS;
     return wanted > 7 * DAY_MS ? wanted : 7 * DAY_MS;
 }
 

@@ -64,6 +64,7 @@ struct shove_topic_spec { /* borrowed for the call */
     int32_t partitions;
     int32_t replication_factor;
     int64_t retention_ms;   /* 0: the role's default; -1: for ever */
+    int64_t hold_ms;        /* HOLD: how long a record waits there */
     bool is_keyed;          /* never re-partitioned */
     bool is_external;       /* verify only */
     const char *at;         /* the user's line, for errors; may be NULL */

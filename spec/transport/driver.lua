@@ -186,6 +186,7 @@ local function specs_of(topics)
         specs[i - 1] = {
             name = topic.name, role = ROLES[topic.role or "main"], partitions = topic.partitions or 1,
             replication_factor = topic.replication_factor or 1, retention_ms = topic.retention_ms or 0,
+            hold_ms = topic.hold_ms or 0,
             is_keyed = topic.is_keyed or false, is_external = topic.is_external or false, at = topic.at,
             as_wide_as = topic.as_wide_as,
         }
@@ -193,7 +194,7 @@ local function specs_of(topics)
     return specs
 end
 
--- topics: { name, partitions, role, retention_ms, is_keyed, is_external, replication_factor, at, as_wide_as }
+-- topics: { name, partitions, role, retention_ms, hold_ms, is_keyed, is_external, replication_factor, at, as_wide_as }
 function Transport:declare(topics)
     local err = ffi.new "struct shove_error"
     local rc = self:call("declare", specs_of(topics), #topics, err)

@@ -38,9 +38,10 @@ local function specs_of(topics, broker)
     local lines = {}
     for i = 0, tonumber(count[0]) - 1 do
         local spec = out[0][i]
-        lines[#lines + 1] = ("%s %s %d x%d%s%s%s%s %s"):format(ffi.string(spec.name), ROLES[tonumber(spec.role)], spec.partitions,
-            spec.replication_factor, spec.is_keyed and " keyed" or "", spec.is_external and " external" or "",
+        lines[#lines + 1] = ("%s %s %d x%d%s%s%s%s%s %s"):format(ffi.string(spec.name), ROLES[tonumber(spec.role)],
+            spec.partitions, spec.replication_factor, spec.is_keyed and " keyed" or "", spec.is_external and " external" or "",
             spec.retention_ms ~= 0 and " " .. tostring(tonumber(spec.retention_ms)) .. "ms" or "",
+            spec.hold_ms ~= 0 and " for " .. tostring(tonumber(spec.hold_ms)) .. "ms" or "",
             spec.as_wide_as ~= nil and " as wide as " .. ffi.string(spec.as_wide_as) or "", ffi.string(spec.at))
     end
     ffi.C.free(out[0])
@@ -50,8 +51,8 @@ end
 describe("the topics of an app", function()
     it("are queue, holds and DLQ, in the order of the script, with the queue's partitions", function()
         assert.are.same({
-            "orders main 4 x3 60000ms app.lua:1", "orders-hold-1s hold 4 x3 app.lua:1",
-            "orders-hold-5s hold 4 x3 app.lua:1", "orders-dlq dlq 4 x3 app.lua:1", "audit main 8 x1 app.lua:2",
+            "orders main 4 x3 60000ms app.lua:1", "orders-hold-1s hold 4 x3 for 1000ms app.lua:1",
+            "orders-hold-5s hold 4 x3 for 5000ms app.lua:1", "orders-dlq dlq 4 x3 app.lua:1", "audit main 8 x1 app.lua:2",
         }, specs_of {
             { holds_ms = { 1000, 5000 }, dlq = true, partitions = 4, replication_factor = 3, retention_ms = 60000 },
             { name = "audit" },
