@@ -9,10 +9,12 @@
  * is set on every kind of handle; librdkafka itself knows which are for producers and which for
  * consumers, and ignores the others.
  */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/suggest.h"
@@ -424,6 +426,20 @@ static void watch_queue(struct shove_kafka_client *client, rd_kafka_queue_t *que
                                    sizeof one);
 }
 
+/* Of a file that cannot be read librdkafka says only which property names it. */
+static int tell_refused(const struct shove_kafka *kafka, const char *words,
+                        struct shove_error *error) {
+    for (uint32_t i = 0; i < kafka->property_count; i++) {
+        const struct shove_property *property = &kafka->properties[i];
+        const char *end = strrchr(property->name, '.');
+        if (end != NULL && strcmp(end, ".location") == 0 && strstr(words, property->name) != NULL &&
+            access(property->value, R_OK) != 0)
+            return shove_error_set(error, SHOVE_ECONFIG, "kafka[\"%s\"]: %s: %s", property->name,
+                                   property->value, strerror(errno));
+    }
+    return shove_error_set(error, SHOVE_ECONFIG, "librdkafka refuses the configuration: %s", words);
+}
+
 int shove_kafka_client_new(struct shove_kafka *kafka, enum shove_kafka_role role,
                            const char *group_id, enum shove_reset reset,
                            struct shove_kafka_client **out, struct shove_error *error) {
@@ -448,8 +464,7 @@ int shove_kafka_client_new(struct shove_kafka *kafka, enum shove_kafka_role role
         rd_kafka_conf_destroy(conf);
         shove_kafka_mailbox_release(client->mailbox);
         free(client);
-        return shove_error_set(error, SHOVE_ECONFIG, "librdkafka refuses the configuration: %s",
-                               text);
+        return tell_refused(kafka, text, error);
     }
     atomic_init(&client->references, 1);
     rd_kafka_set_log_queue(client->rk, NULL);

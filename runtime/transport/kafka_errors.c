@@ -8,6 +8,7 @@
 #include "transport/kafka_errors.h"
 
 #include <stddef.h>
+#include <string.h>
 
 #include "base/error.h"
 
@@ -125,6 +126,18 @@ int shove_kafka_code(rd_kafka_resp_err_t err) {
         return 0;
     const struct translation *found = find(err);
     return found != NULL ? found->to : SHOVE_EBROKER;
+}
+
+int shove_kafka_told_code(rd_kafka_resp_err_t err, const char *words) {
+    bool names_certificate =
+        strstr(words, "certificate") != NULL || strstr(words, "unknown ca") != NULL;
+    bool is_alert = strstr(words, " alert ") != NULL;
+    if (err == RD_KAFKA_RESP_ERR__SSL)
+        return names_certificate || is_alert ? SHOVE_EAUTH : SHOVE_EUNREACHABLE;
+    /* In TLS 1.3 a client's certificate is judged when the client has finished the handshake. */
+    if (err == RD_KAFKA_RESP_ERR__TRANSPORT && names_certificate && is_alert)
+        return SHOVE_EAUTH;
+    return shove_kafka_code(err);
 }
 
 bool shove_kafka_is_temporary(rd_kafka_resp_err_t err) {

@@ -222,7 +222,7 @@ static void take_error(struct shove_kafka *kafka, struct shove_kafka_subscriptio
                        rd_kafka_event_t *event) {
     rd_kafka_resp_err_t err = rd_kafka_event_error(event);
     const char *words = rd_kafka_event_error_string(event);
-    int code = shove_kafka_code(err);
+    int code = shove_kafka_told_code(err, words);
     bool is_fatal = rd_kafka_event_error_is_fatal(event) != 0;
     if (err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
         all_down(kafka, words);

@@ -103,7 +103,8 @@ struct reach { /* what was heard while waiting for the cluster */
 static void hear(struct reach *reach, rd_kafka_event_t *event) {
     if (rd_kafka_event_type(event) != RD_KAFKA_EVENT_ERROR)
         return;
-    int code = shove_kafka_code(rd_kafka_event_error(event));
+    const char *words = rd_kafka_event_error_string(event);
+    int code = shove_kafka_told_code(rd_kafka_event_error(event), words);
     if (reach->code == SHOVE_EAUTH ||
         rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
         return;
@@ -111,7 +112,22 @@ static void hear(struct reach *reach, rd_kafka_event_t *event) {
     if (strstr(reach->words, "security.protocol") != NULL && code != SHOVE_EAUTH)
         return;
     reach->code = code;
-    snprintf(reach->words, sizeof reach->words, "%s", rd_kafka_event_error_string(event));
+    snprintf(reach->words, sizeof reach->words, "%s", words);
+}
+
+static int tell_refusal(const struct shove_kafka *kafka, const struct reach *reach,
+                        struct shove_error *error) {
+    const char *verb = "refuses this client";
+    const char *advice = "";
+    if (strstr(reach->words, "could not be verified") != NULL) {
+        /* librdkafka names one reason of three. */
+        verb = "is not trusted";
+        advice = "; or the certificate is not made out to that host, or is out of date";
+    } else if (strstr(reach->words, "SSL") != NULL && strstr(reach->words, " alert ") != NULL) {
+        advice = "; ssl.certificate.location and ssl.key.location give the client's certificate";
+    }
+    return shove_error_set(error, SHOVE_EAUTH, "Kafka at %s %s: %s%s", kafka->address, verb,
+                           reach->words, advice);
 }
 
 /* Asks for metadata in slices, and listens in between for a refusal that waiting would not change.
@@ -134,8 +150,7 @@ static int reach_cluster(struct shove_kafka *kafka, struct shove_error *error) {
             rd_kafka_event_destroy(event);
         }
         if (reach.code == SHOVE_EAUTH)
-            return shove_error_set(error, SHOVE_EAUTH, "Kafka at %s refuses this client: %s",
-                                   kafka->address, reach.words);
+            return tell_refusal(kafka, &reach, error);
         if (shove_kafka_now_ms(kafka) >= until_ms)
             return shove_error_set(error, SHOVE_EUNREACHABLE,
                                    "no broker of %s answered within %.1f s%s%s", kafka->address,

@@ -126,13 +126,15 @@ return app
 ]], "app.lua:2: registry: ", 'kafka["security.protocol"]', "SASL_TLS")
     end)
 
+    local LIBRDKAFKA = "librdkafka refuses the configuration: "
     for what, row in pairs {
         ["a session longer than the poll interval"] = {
-            "`max.poll.interval.ms`", '["max.poll.interval.ms"] = "1000", ["session.timeout.ms"] = "6000"' },
+            LIBRDKAFKA, "`max.poll.interval.ms`", '["max.poll.interval.ms"] = "1000", ["session.timeout.ms"] = "6000"' },
         ["a producer that waits for longer than a message lives"] = {
-            "`linger.ms`", '["linger.ms"] = "5000", ["delivery.timeout.ms"] = "1000"' },
+            LIBRDKAFKA, "`linger.ms`", '["linger.ms"] = "5000", ["delivery.timeout.ms"] = "1000"' },
         ["certificates that are not there"] = {
-            "ssl.ca.location", '["security.protocol"] = "SSL", ["ssl.ca.location"] = "/nowhere"' },
+            'kafka["ssl.ca.location"]: ', "/nowhere: No such file",
+            '["security.protocol"] = "SSL", ["ssl.ca.location"] = "/nowhere"' },
     } do
         it("refuses properties that do not go together as run does, on the registry's line: " .. what, function()
             assert_refused(([[
@@ -140,7 +142,7 @@ local shove = require "shove"
 local app = shove.registry { broker = "kafka://127.0.0.1:1", kafka = { %s } }
 app:register(app:topic "a", {}, function() end)
 return app
-]]):format(row[2]), "app.lua:2: registry: librdkafka refuses the configuration: ", row[1])
+]]):format(row[3]), "app.lua:2: registry: " .. row[1], row[2])
         end)
     end
 

@@ -3,6 +3,7 @@
 --     local broker = kafka.shared()        the run's broker ($SHOVE_TEST_KAFKA, else started on first use)
 --     local broker = kafka.private()       one for this spec alone, which may be killed: broker:kill(), :restart()
 --     kafka.private "offset.metadata.max.bytes=60"   the same, with lines added to its configuration
+--     kafka.private { tls = true }         the same, with a listener for TLS: broker.tls, and broker.certificate (a file)
 --     broker.url, broker.bootstrap, broker.sasl
 --     local topic = broker:topic "orders"  a name nobody else uses
 --     broker:create_topic(topic, { partitions = 8, config = { ["cleanup.policy"] = "compact" } })
@@ -86,8 +87,8 @@ local function new_broker(bootstrap, sasl, dir)
     }, Broker)
 end
 
-local function script(command, dir, properties)
-    local env = { SHOVE_KAFKA_PROPERTIES = properties }
+local function script(command, dir, options)
+    local env = options and { SHOVE_KAFKA_PROPERTIES = options.properties, SHOVE_KAFKA_TLS = options.tls and "1" }
     local result = process.run({ "scripts/kafka", command, dir, env = env }, START_MS)
     if result.code ~= 0 then error(("scripts/kafka %s failed:\n%s"):format(command, result.stderr), 3) end
     local pid = result.stdout:match "pid (%d+)"
@@ -95,9 +96,11 @@ local function script(command, dir, properties)
     return result.stdout
 end
 
-local function start(dir, properties)
-    local told = script("start", dir, properties)
-    return new_broker(told:match "bootstrap (%S+)", told:match "sasl (%S+)", dir)
+local function start(dir, options)
+    local told = script("start", dir, options)
+    local broker = new_broker(told:match "bootstrap (%S+)", told:match "sasl (%S+)", dir)
+    broker.tls, broker.certificate = told:match "tls (%S+)", dir .. "/tls.pem"
+    return broker
 end
 
 local shared
@@ -129,10 +132,10 @@ function M.is_client_ours()
     return not is_of_system
 end
 
--- Stopped and removed when the spec ends.
-function M.private(properties)
+-- Stopped and removed when the spec ends. options: lines of its configuration, or a table of these (properties) and tls.
+function M.private(options)
     local dir = tmp.dir()
-    local broker = start(dir, properties)
+    local broker = start(dir, type(options) == "table" and options or { properties = options })
     cleanup.defer(function()
         broker:close_clients()
         script("kill", dir)

@@ -43,7 +43,7 @@ local shove = {}
 ---librdkafka properties, passed through: TLS, SASL, timeouts. Those that shove decides itself are refused by name. Only
 ---with a kafka:// broker, and for this one only: a topic's own `broker` has properties of its own.
 ---```lua
----kafka = { ["security.protocol"] = "SASL_SSL", ["sasl.mechanism"] = "PLAIN",
+---kafka = { ["security.protocol"] = "SASL_SSL", ["ssl.ca.location"] = "ca.pem", ["sasl.mechanism"] = "PLAIN",
 ---          ["sasl.username"] = shove.env "KAFKA_USER", ["sasl.password"] = shove.env "KAFKA_PASSWORD" }
 ---```
 ---@field kafka? table<string, string|number|boolean>

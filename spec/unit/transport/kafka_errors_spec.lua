@@ -5,6 +5,7 @@ local C = driver.C
 
 ffi.cdef [[
 int shove_kafka_code(int err);
+int shove_kafka_told_code(int err, const char *words);
 bool shove_kafka_is_temporary(int err);
 ]]
 
@@ -41,6 +42,23 @@ describe("An error of Kafka's", function()
     for _, row in ipairs(EXPECTED) do
         local what, from, to = unpack(row)
         it("has one meaning: " .. what, function() assert.equal(to, code(from)) end)
+    end
+
+    for _, row in ipairs {
+        { "the broker's certificate is not trusted", -181, C.SHOVE_EAUTH,
+          "SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker certificate could not be" },
+        { "the broker ends the handshake", -181, C.SHOVE_EAUTH, "error:0A000410:SSL routines::sslv3 alert handshake failure" },
+        { "the client's certificate is not trusted", -195, C.SHOVE_EAUTH,
+          "Receive failed: error:0A000418:SSL routines::tlsv1 alert unknown ca: SSL alert number 48" },
+        { "the client shows no certificate", -195, C.SHOVE_EAUTH,
+          "Receive failed: error:0A00045C:SSL routines::tlsv13 alert certificate required: SSL alert number 116" },
+        { "the other side speaks no TLS", -181, C.SHOVE_EUNREACHABLE, "error:0A00010B:SSL routines::wrong version number" },
+        { "the handshake broke off", -181, C.SHOVE_EUNREACHABLE, "SSL transport error: Broken pipe" },
+        { "the connection broke off", -195, C.SHOVE_EUNREACHABLE, "Receive failed: Connection reset by peer" },
+        { "the password is wrong", -169, C.SHOVE_EAUTH, "Invalid username or password" },
+    } do
+        local what, err, expected, words = unpack(row)
+        it("is told by its words: " .. what, function() assert.equal(expected, C.shove_kafka_told_code(err, words)) end)
     end
 
     it("is temporary when asking again may help, and only then", function()
