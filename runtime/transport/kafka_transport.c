@@ -8,6 +8,7 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "core/ledger.h"
 #include "transport/kafka.h"
@@ -15,7 +16,7 @@
 
 int64_t shove_kafka_now_ms(const struct shove_kafka *kafka) {
     (void)kafka;
-    return (int64_t)(uv_hrtime() / 1000000);
+    return shove_clock_mono_ms();
 }
 
 void shove_kafka_poke(struct shove_kafka *kafka) {
@@ -320,7 +321,7 @@ static void kafka_close(struct shove_transport *transport, int64_t timeout_ms) {
 const struct shove_transport_ops shove_kafka_ops = {
     .scheme = "kafka",
     .capabilities = SHOVE_CAN_PERSIST | SHOVE_CAN_SHARE | SHOVE_CAN_PUBLISH_OUTSIDE |
-                    SHOVE_CAN_EXPAND | SHOVE_CAN_REPLICATE | SHOVE_HAS_PROPERTIES,
+                    SHOVE_CAN_EXPAND | SHOVE_HAS_PROPERTIES,
     .metadata_max = SHOVE_LEDGER_METADATA_MAX,
     .check_properties = kafka_check_properties,
     .rebalance_ms = shove_kafka_rebalance_ms,

@@ -44,8 +44,7 @@ enum shove_capability {
     SHOVE_CAN_SHARE = 1u << 1,           /* several processes may consume one group at once */
     SHOVE_CAN_PUBLISH_OUTSIDE = 1u << 2, /* another process can publish */
     SHOVE_CAN_EXPAND = 1u << 3,          /* partitions can be added to a topic */
-    SHOVE_CAN_REPLICATE = 1u << 4,       /* replication factor means something */
-    SHOVE_HAS_PROPERTIES = 1u << 5       /* librdkafka properties apply */
+    SHOVE_HAS_PROPERTIES = 1u << 4       /* librdkafka properties apply */
 };
 
 enum shove_topic_role {
