@@ -11,7 +11,7 @@ local KILLS = 2
 describe("a broker that goes away under load", function()
     it("for less than the members' session is waited for and announced; nothing is lost, little is repeated", function()
         local broker = kafka.private()
-        local s = scene.new { url = broker.url, work_seconds = WORK_SECONDS, session_ms = 45000 }
+        local s = scene.new { url = broker.url, broker = broker, work_seconds = WORK_SECONDS, session_ms = 45000 }
         s:publish(1)
         local p = s:run()
         for _ = 1, KILLS do
@@ -31,7 +31,7 @@ describe("a broker that goes away under load", function()
 
     it("may stay away while shove drains: the exit is bounded and not 0, and the next run finishes", function()
         local broker = kafka.private()
-        local s = scene.new { url = broker.url, work_seconds = WORK_SECONDS, drain = "3s" }
+        local s = scene.new { url = broker.url, broker = broker, work_seconds = WORK_SECONDS, drain = "3s" }
         s:publish(500)
         local p = s:run()
         s:go_on(350)

@@ -15,6 +15,9 @@ local STEPS = {
 local MESSAGES = 540
 -- When nothing is committed yet, and when a good deal more was handled than may be handled again.
 local KILLS = { "%d:1", "%d:1:450" }
+-- With messages that kill their workers: when nothing is committed yet, and when some of their dead letters are done with.
+local CULPRIT_MESSAGES = 420
+local CULPRIT_KILLS = { "6:1", "6:1:300" }
 
 for name, url in pairs(scene.brokers) do
     describe("control killed, on " .. name, function()
@@ -35,5 +38,18 @@ for name, url in pairs(scene.brokers) do
                     s:judge(repeated_at_most)
                 end)
         end
+
+        it("loses no dead letter of messages that kill their workers", function()
+            local s = scene.new { url = url, culprits = true }
+            s:publish(CULPRIT_MESSAGES)
+            for _, kill in ipairs(CULPRIT_KILLS) do
+                local p = s:run { SHOVE_ABORT_AT = kill }
+                local _, signal = p:wait_exit(60000)
+                assert.equal(9, signal, p:transcript())
+            end
+            local code, p = s:finish()
+            assert.equal(2, code, p:transcript())
+            s:judge(math.huge) -- each death of a worker repeats what was beside its culprit
+        end)
     end)
 end

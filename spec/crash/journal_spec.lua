@@ -6,7 +6,7 @@ local tmp = require "spec.support.tmp"
 local HOLD = journal.HOLD_MS
 
 -- lines: { id, retry_count, verb, at_ms }.
-local function judge(lines, expected)
+local function journal_of(lines, expected)
     local dir = tmp.dir()
     local text = {}
     for _, line in ipairs(lines) do
@@ -15,7 +15,7 @@ local function judge(lines, expected)
     tmp.write(dir .. "/journal", table.concat(text))
     local j = journal.new(dir)
     j:expect(expected or { "a" })
-    return j:verdict(), j:missing()
+    return j
 end
 
 -- First attempt at 0 ms, retried at 10; a retry at `at_ms`.
@@ -53,21 +53,83 @@ local CASES = {
     { "knows what nobody published", {
         { "b", 0, "began", 0 }, { "b", 0, "acked", 0 },
     }, { strangers = { "b/0", "b/0" } } },
+    { "sees a retry after the last that there may be", {
+        { "a", 0, "began", 0 }, { "a", 0, "retried", 0 }, { "a", 1, "began", HOLD }, { "a", 1, "retried", HOLD },
+        { "a", 2, "began", 2 * HOLD }, { "a", 2, "retried", 2 * HOLD }, { "a", 3, "began", 3 * HOLD },
+    }, { unasked = { "a/3" } } },
+}
+
+local ACKED = { { "a", 0, "began", 0 }, { "a", 0, "acked", 1 } }
+local REJECTED = { { "a", 0, "began", 0 }, { "a", 0, "rejected", 1 } }
+local CRASHED = { { "a", 0, "began", 0 }, { "a", 0, "crashed", 1 } }
+local REJECTED_TWICE = { { "a", 0, "rejected", 0 }, { "a", 0, "rejected", 1 } }
+local EXHAUSTED = { { "a", 0, "retried", 0 }, { "a", 1, "retried", HOLD }, { "a", 2, "retried", 2 * HOLD } }
+local IS_REJECTED, IS_CRASHED = { "a", 0, "rejected" }, { "a", 0, "crashed" }
+local IS_EXHAUSTED = { "a", 2, "max_retries_exceeded" }
+
+-- sentence | lines | letters: { id, retry_count, reason } | lost | surplus
+local LETTERS = {
+    { "is content with a letter for each death", REJECTED, { IS_REJECTED } },
+    { "is content without letters where nothing died", ACKED, {} },
+    { "is content when two handlings leave two letters", REJECTED_TWICE, { IS_REJECTED, IS_REJECTED } },
+    { "is content when two handlings leave one letter", REJECTED_TWICE, { IS_REJECTED } },
+    { "is content with the letter of one that ran out of retries", EXHAUSTED, { IS_EXHAUSTED } },
+    { "is content with the letter of one that killed its worker", CRASHED, { IS_CRASHED } },
+    { "asks for none when the last handling was acked", { { "a", 0, "rejected", 0 }, { "a", 0, "acked", 1 } }, {} },
+    { "asks for none of a message that is to be retried", { { "a", 1, "retried", 0 } }, {} },
+    { "misses the letter of one that was rejected", REJECTED, {}, { "a/0 rejected" } },
+    { "misses the letter of one that was rejected twice", REJECTED_TWICE, {}, { "a/0 rejected" } },
+    { "misses the letter of one that ran out of retries", EXHAUSTED, {}, { "a/2 max_retries_exceeded" } },
+    { "misses the letter of one that killed its worker", CRASHED, {}, { "a/0 crashed" } },
+    { "misses a letter when the last handling was not acked", { { "a", 0, "acked", 0 }, { "a", 0, "rejected", 1 } }, {},
+        { "a/0 rejected" } },
+    { "takes no other message's letter for it", REJECTED, { { "b", 0, "rejected" } }, { "a/0 rejected" },
+        { "b/0 rejected" } },
+    { "takes no letter for another reason for it", REJECTED, { { "a", 0, "timeout" } }, { "a/0 rejected" },
+        { "a/0 timeout" } },
+    { "takes no letter without a reason for it", REJECTED, { { "a", 0 } }, { "a/0 rejected" }, { "a/0 nil" } },
+    { "takes no letter of another attempt for it", EXHAUSTED, { { "a", 1, "max_retries_exceeded" } },
+        { "a/2 max_retries_exceeded" }, { "a/1 max_retries_exceeded" } },
+    { "sees the letter of one that was acked", ACKED, { IS_REJECTED }, {}, { "a/0 rejected" } },
+    { "sees the letter of one that nobody handled", {}, { IS_CRASHED }, {}, { "a/0 crashed" } },
+    { "sees a second letter from one handling", REJECTED, { IS_REJECTED, IS_REJECTED }, {}, { "a/0 rejected" } },
+    { "sees a third letter from two handlings", REJECTED_TWICE, { IS_REJECTED, IS_REJECTED, IS_REJECTED }, {},
+        { "a/0 rejected" } },
+    { "sees a letter for another reason beside the right one", REJECTED, { IS_REJECTED, IS_CRASHED }, {}, { "a/0 crashed" } },
 }
 
 describe("the judge of the crash specs", function()
     for _, case in ipairs(CASES) do
         it(case[1], function()
-            local verdict = judge(case[2])
+            local verdict = journal_of(case[2]):verdict()
             for name, fine in pairs(FINE) do assert.same(case[3][name] or fine, verdict[name], name) end
             assert.equal(case[3].repeated or 0, verdict.repeated)
         end)
     end
 
     it("misses a message that began and did not end, and none that another scene's ended", function()
-        local _, missing = judge({ { "a", 0, "began", 0 }, { "b", 0, "acked", 0 } }, { "a" })
-        assert.same({ "a" }, missing)
+        local j = journal_of({ { "a", 0, "began", 0 }, { "b", 0, "acked", 0 } }, { "a" })
+        assert.same({ "a" }, j:missing())
     end)
+
+    it("takes a message for ended that was acked, rejected, has killed its worker or has no retry left", function()
+        for _, lines in ipairs { ACKED, REJECTED, CRASHED, EXHAUSTED } do
+            assert.same({}, journal_of(lines):missing())
+        end
+        assert.same({ "a" }, journal_of({ { "a", 1, "retried", 0 } }):missing())
+    end)
+end)
+
+describe("the judge of dead letters", function()
+    for _, case in ipairs(LETTERS) do
+        it(case[1], function()
+            local letters = {}
+            for i, letter in ipairs(case[3]) do
+                letters[i] = { id = letter[1], retry_count = letter[2], reason = letter[3] }
+            end
+            assert.same({ lost = case[4] or {}, surplus = case[5] or {} }, journal_of(case[2]):judge_letters(letters))
+        end)
+    end
 end)
 
 describe("a scene", function()

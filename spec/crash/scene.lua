@@ -2,6 +2,7 @@
 
 local assert = require "luassert"
 local app = require "spec.support.app"
+local driver = require "spec.transport.driver"
 local journal = require "spec.crash.journal"
 local kafka = require "spec.support.kafka"
 local unique = require "spec.support.unique"
@@ -12,6 +13,8 @@ local Scene = {}
 Scene.__index = Scene
 
 local RUN_MS = 90000
+local LETTERS_MS = 30000
+local LOOK_MS = 100
 local IN_FLIGHT = 20 -- two consumers of 10
 local WORK_SECONDS = 0.05
 -- A commit each half second, and as long again as a busy broker may take to store one and nothing else goes wrong.
@@ -25,11 +28,13 @@ M.brokers = {
     kafka = function() return kafka.shared().url end,
 }
 
--- options: url, drain (10s), and those of journal:app.
+-- options: url, broker (of spec/support/kafka.lua, when it is not the shared one), drain (10s), and those of journal:app.
 function M.new(options)
     local scene = setmetatable({ published = 0, processes = {} }, Scene)
     local holder = app.new { source = "" }
     local url = type(options.url) == "function" and options.url(holder.dir) or options.url
+    scene.url = url
+    scene.broker = options.broker or url:find "^kafka:" and kafka.shared() or nil
     scene.queue = unique "crash"
     scene.journal = journal.new(holder.dir)
     local settings = {
@@ -63,14 +68,37 @@ function Scene:run(env)
     return p
 end
 
--- Runs until every message has come to its end, then drains. Returns the exit code.
+-- Runs until every message has come to its end, then drains. Returns the exit code. A dead letter that a process was
+-- about to store when it died comes from another handling of its message, which nothing in the journal announces: so
+-- letters are waited for, and those that do not come are named by judge().
 function Scene:finish(p)
     p = p or self:run()
     wait.until_true(function()
         assert(not p.code, "shove ended by itself\n" .. p:transcript())
         return #self.journal:missing() == 0
     end, RUN_MS, "all messages to be handled")
+    wait.loop(function() return p.code or #self:judge_letters().lost == 0 end, LETTERS_MS, LOOK_MS)
     return app.drain(p), p
+end
+
+-- All records of the DLQ; on Kafka by a client that shares no code with shove. One without a payload is nobody's.
+function Scene:letters()
+    local topic = self.queue .. "-dlq"
+    local records = self.broker and self.broker:read(topic) or driver.records_of(self.url, topic)
+    local letters = {}
+    for i, record in ipairs(records) do
+        local headers = {}
+        for _, header in ipairs(record.headers) do headers[header[1]] = header[2] end
+        letters[i] = {
+            id = record.value or record.payload or "", reason = headers["Shove-Death-Reason"],
+            retry_count = tonumber(headers["Shove-Retry-Count"] or 0),
+        }
+    end
+    return letters
+end
+
+function Scene:judge_letters()
+    return self.journal:judge_letters(self:letters())
 end
 
 -- How many handlings have begun, in all or in the workers that process `p` has now.
@@ -102,7 +130,8 @@ function Scene:transcripts()
     return table.concat(texts, "\n")
 end
 
--- Nothing lost, nothing invented, no hold early, no retry that nobody asked for, and no more repeated than `allowed`.
+-- Nothing lost, nothing invented, no hold early, no retry that nobody asked for, no more repeated than `allowed`, and in the
+-- DLQ what handlers asked for and nothing else.
 function Scene:judge(allowed)
     assert.same({}, self.journal:missing())
     local verdict = self.journal:verdict()
@@ -112,6 +141,9 @@ function Scene:judge(allowed)
     assert.same({}, verdict.early, transcripts)
     assert.is_true(verdict.repeated <= allowed,
         ("%d handlings were repeated, at most %d were allowed"):format(verdict.repeated, allowed))
+    local letters = self:judge_letters()
+    assert.same({}, letters.lost, transcripts)
+    assert.same({}, letters.surplus, transcripts)
     return verdict
 end
 
