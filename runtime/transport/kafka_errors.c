@@ -8,6 +8,7 @@
 #include "transport/kafka_errors.h"
 
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -38,13 +39,14 @@ static const struct translation {
     {RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS, SHOVE_EUNREACHABLE, true},
     {RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND, SHOVE_EUNREACHABLE, true},
 
+    {RD_KAFKA_RESP_ERR__SSL, SHOVE_EUNREACHABLE, true}, /* its words may say more */
+
     {RD_KAFKA_RESP_ERR__TIMED_OUT, SHOVE_ETIMEOUT, true},
     {RD_KAFKA_RESP_ERR__TIMED_OUT_QUEUE, SHOVE_ETIMEOUT, true},
     {RD_KAFKA_RESP_ERR__MSG_TIMED_OUT, SHOVE_ETIMEOUT, false},
     {RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT, SHOVE_ETIMEOUT, true},
 
     {RD_KAFKA_RESP_ERR__AUTHENTICATION, SHOVE_EAUTH, false},
-    {RD_KAFKA_RESP_ERR__SSL, SHOVE_EAUTH, false},
     {RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED, SHOVE_EAUTH, false},
     {RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM, SHOVE_EAUTH, false},
     {RD_KAFKA_RESP_ERR_ILLEGAL_SASL_STATE, SHOVE_EAUTH, false},
@@ -128,14 +130,27 @@ int shove_kafka_code(rd_kafka_resp_err_t err) {
     return found != NULL ? found->to : SHOVE_EBROKER;
 }
 
+/* Whether the other side would say so again: an alert (RFC 8446, section 6.2) about how this side
+ * speaks TLS (40, 70, 71), its certificate (42 to 46, 48, 116), its rights (49) or its proof of who
+ * it is (51). Others may be of a moment, as one of a proxy whose backend is away. */
+static bool is_final_alert(const char *words) {
+    static const long final[] = {40, 42, 43, 44, 45, 46, 48, 49, 51, 70, 71, 116};
+    static const char before[] = "SSL alert number ";
+    const char *at = strstr(words, before);
+    long number = at != NULL ? strtol(at + sizeof before - 1, NULL, 10) : 0;
+    for (size_t i = 0; i < sizeof final / sizeof *final; i++) {
+        if (final[i] == number)
+            return true;
+    }
+    return false;
+}
+
 int shove_kafka_told_code(rd_kafka_resp_err_t err, const char *words) {
-    bool names_certificate =
-        strstr(words, "certificate") != NULL || strstr(words, "unknown ca") != NULL;
-    bool is_alert = strstr(words, " alert ") != NULL;
-    if (err == RD_KAFKA_RESP_ERR__SSL)
-        return names_certificate || is_alert ? SHOVE_EAUTH : SHOVE_EUNREACHABLE;
-    /* In TLS 1.3 a client's certificate is judged when the client has finished the handshake. */
-    if (err == RD_KAFKA_RESP_ERR__TRANSPORT && names_certificate && is_alert)
+    bool is_distrusted =
+        err == RD_KAFKA_RESP_ERR__SSL && strstr(words, "certificate verify failed") != NULL;
+    /* In TLS 1.3 a client is judged when it has finished the handshake, and has a connection. */
+    bool may_be_alert = err == RD_KAFKA_RESP_ERR__SSL || err == RD_KAFKA_RESP_ERR__TRANSPORT;
+    if (is_distrusted || (may_be_alert && is_final_alert(words)))
         return SHOVE_EAUTH;
     return shove_kafka_code(err);
 }

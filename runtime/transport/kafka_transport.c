@@ -124,7 +124,9 @@ static int tell_refusal(const struct shove_kafka *kafka, const struct reach *rea
         /* librdkafka names one reason of three. */
         verb = "is not trusted";
         advice = "; or the certificate is not made out to that host, or is out of date";
-    } else if (strstr(reach->words, "SSL") != NULL && strstr(reach->words, " alert ") != NULL) {
+    } else if (strstr(reach->words, "SSL alert number ") != NULL &&
+               (strstr(reach->words, "certificate") != NULL ||
+                strstr(reach->words, "unknown ca") != NULL)) {
         advice = "; ssl.certificate.location and ssl.key.location give the client's certificate";
     }
     return shove_error_set(error, SHOVE_EAUTH, "Kafka at %s %s: %s%s", kafka->address, verb,

@@ -3,6 +3,7 @@
 local cjson = require "cjson"
 local assert = require "luassert"
 local app = require "spec.support.app"
+local kafka = require "spec.support.kafka"
 local mocked = require "spec.support.mocked"
 
 local WAIT_MS = 20000
@@ -43,12 +44,13 @@ describe("A commit that Kafka refuses because of a rebalance", function()
         local m = mocked.start()
         m.s:publish { "a gate" }
         m.s:wait("began", { "a" })
-        m.mock:track()
+        local can_count = kafka.is_client_ours()
+        if can_count then m.mock:track() end
         m.mock:fail("OffsetCommit", "REBALANCE_IN_PROGRESS", "REBALANCE_IN_PROGRESS", "REBALANCE_IN_PROGRESS")
         m.s:open "gate"
         m.s:wait("ended", { "a" })
         assert.equal(0, (app.drain(m.p)), m.p:transcript())
-        assert.is_true(m.mock:count_requests "OffsetCommit" >= 4)
+        if can_count then assert.is_true(m.mock:count_requests "OffsetCommit" >= 4) end
         assert.equal(1, m:committed())
     end)
 end)

@@ -18,7 +18,7 @@ describe("An error of Kafka's", function()
         { "all brokers down", -187, C.SHOVE_EUNREACHABLE },
         { "a message that timed out", -192, C.SHOVE_ETIMEOUT },
         { "a refused password", -169, C.SHOVE_EAUTH },
-        { "a failed TLS handshake", -181, C.SHOVE_EAUTH },
+        { "a TLS handshake that failed", -181, C.SHOVE_EUNREACHABLE },
         { "a topic without permission", 29, C.SHOVE_EDENIED },
         { "a group without permission", 30, C.SHOVE_EDENIED },
         { "a topic that is not there", 3, C.SHOVE_ENOTOPIC },
@@ -47,7 +47,12 @@ describe("An error of Kafka's", function()
     for _, row in ipairs {
         { "the broker's certificate is not trusted", -181, C.SHOVE_EAUTH,
           "SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker certificate could not be" },
-        { "the broker ends the handshake", -181, C.SHOVE_EAUTH, "error:0A000410:SSL routines::sslv3 alert handshake failure" },
+        { "the broker refuses the handshake", -181, C.SHOVE_EAUTH,
+          "error:0A000410:SSL routines::sslv3 alert handshake failure: SSL alert number 40" },
+        { "what stands before the broker has trouble", -181, C.SHOVE_EUNREACHABLE,
+          "error:0A000438:SSL routines::tlsv1 alert internal error: SSL alert number 80" },
+        { "the broker is called by a name it does not know yet", -181, C.SHOVE_EUNREACHABLE,
+          "error:0A000458:SSL routines::tlsv1 unrecognized name: SSL alert number 112" },
         { "the client's certificate is not trusted", -195, C.SHOVE_EAUTH,
           "Receive failed: error:0A000418:SSL routines::tlsv1 alert unknown ca: SSL alert number 48" },
         { "the client shows no certificate", -195, C.SHOVE_EAUTH,
@@ -62,7 +67,7 @@ describe("An error of Kafka's", function()
     end
 
     it("is temporary when asking again may help, and only then", function()
-        for _, err in ipairs { -195, -187, -185, 5, 6, 14, 15, 16, 27, 88 } do
+        for _, err in ipairs { -195, -187, -185, -181, 5, 6, 14, 15, 16, 27, 88 } do
             assert.is_true(C.shove_kafka_is_temporary(err), tostring(err))
         end
         for _, err in ipairs { 0, 3, 10, 29, 30, -169, -140, 9999 } do

@@ -32,6 +32,9 @@ void rd_kafka_mock_clear_requests(rd_kafka_mock_cluster_t *mcluster);
 rd_kafka_mock_request_t **rd_kafka_mock_get_requests(rd_kafka_mock_cluster_t *mcluster, size_t *cntp);
 void rd_kafka_mock_request_destroy_array(rd_kafka_mock_request_t **mreqs, size_t mreq_cnt);
 int16_t rd_kafka_mock_request_api_key(rd_kafka_mock_request_t *mreq);
+typedef struct { unsigned char bits[128]; } mock_sigset_t;
+int sigfillset(mock_sigset_t *set);
+int pthread_sigmask(int how, const mock_sigset_t *set, mock_sigset_t *old);
 int rd_kafka_mock_broker_set_rtt(rd_kafka_mock_cluster_t *mcluster, int32_t broker_id, int rtt_ms);
 ]]
 
@@ -53,6 +56,18 @@ M.errors = {
 }
 
 local PRODUCER = 0
+local SIG_BLOCK, SIG_SETMASK = 0, 2
+
+-- The cluster's thread ends, and leaves what is waited for for ever, when a signal interrupts it: that of a child that
+-- has ended, while the one that is meant for it is held back. Threads have the mask of who makes them.
+local function without_signals(fn, ...)
+    local all, before = ffi.new "mock_sigset_t", ffi.new "mock_sigset_t"
+    ffi.C.sigfillset(all)
+    ffi.C.pthread_sigmask(SIG_BLOCK, all, before)
+    local result = fn(...)
+    ffi.C.pthread_sigmask(SIG_SETMASK, before, nil)
+    return result
+end
 
 function M.start(brokers)
     local conf = rdkafka.rd_kafka_conf_new()
@@ -60,7 +75,7 @@ function M.start(brokers)
     assert(rdkafka.rd_kafka_conf_set(conf, "test.mock.num.brokers", tostring(brokers or 1), text, 512) == 0,
         ffi.string(text))
     assert(rdkafka.rd_kafka_conf_set(conf, "log_level", "0", text, 512) == 0, ffi.string(text))
-    local client = rdkafka.rd_kafka_new(PRODUCER, conf, text, 512)
+    local client = without_signals(rdkafka.rd_kafka_new, PRODUCER, conf, text, 512)
     assert(client ~= nil, ffi.string(text))
     cleanup.defer(function() rdkafka.rd_kafka_destroy(client) end)
     local cluster = ffi.C.rd_kafka_handle_mock_cluster(client)
