@@ -51,9 +51,12 @@ void shove_supervision_failed(struct shove_flow *flow, int code, const char *tex
     report_rest(flow, code, text);
 }
 
+static int64_t rested_for_ms(const struct shove_flow *flow) {
+    return flow->control->now_ms - flow->rested_ms;
+}
+
 int64_t shove_supervision_left_s(const struct shove_flow *flow) {
-    int64_t rested_ms = flow->control->now_ms - flow->rested_ms;
-    return (shove_respawn_delay_ms(flow->failures) - rested_ms + 999) / 1000;
+    return (shove_respawn_delay_ms(flow->failures) - rested_for_ms(flow) + 999) / 1000;
 }
 
 static void join_again(struct shove_flow *flow) {
@@ -75,7 +78,7 @@ static void join_again(struct shove_flow *flow) {
 
 static bool has_rested(const struct shove_flow *flow) {
     int64_t delay_ms = shove_respawn_delay_ms(flow->failures);
-    return shove_hurried_ms(flow->control->now_ms - flow->rested_ms, delay_ms) >= delay_ms;
+    return shove_hurried_ms(rested_for_ms(flow), delay_ms) >= delay_ms;
 }
 
 void shove_supervision_watch(struct shove_control *control) {

@@ -141,25 +141,39 @@ static int refuse(struct shove_kafka_declaring *declaring, const rd_kafka_topic_
                            words != NULL ? words : rd_kafka_err2str(err));
 }
 
+static const rd_kafka_topic_result_t **results_of(rd_kafka_event_t *event, size_t *count) {
+    if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_CREATETOPICS_RESULT)
+        return rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event),
+                                                   count);
+    return rd_kafka_CreatePartitions_result_topics(rd_kafka_event_CreatePartitions_result(event),
+                                                   count);
+}
+
+/* Waits for the answer to what was asked there. `done`: the error that says it was done already. */
+static int hear_results(struct shove_kafka_declaring *declaring, rd_kafka_queue_t *queue,
+                        const char *what, const char *verb, rd_kafka_resp_err_t done) {
+    rd_kafka_event_t *event = wait_for(declaring, queue, what);
+    if (event == NULL)
+        return declaring->error.code;
+    int code = 0;
+    size_t count = 0;
+    const rd_kafka_topic_result_t **results = results_of(event, &count);
+    for (size_t i = 0; i < count && code == 0; i++) {
+        rd_kafka_resp_err_t err = rd_kafka_topic_result_error(results[i]);
+        if (err != RD_KAFKA_RESP_ERR_NO_ERROR && err != done)
+            code = refuse(declaring, results[i], verb);
+    }
+    rd_kafka_event_destroy(event);
+    return code;
+}
+
 static int send_creation(struct shove_kafka_declaring *declaring, rd_kafka_NewTopic_t **topics,
                          size_t topic_count) {
     rd_kafka_queue_t *queue = rd_kafka_queue_new(declaring->client->rk);
     rd_kafka_AdminOptions_t *options = options_for(declaring, RD_KAFKA_ADMIN_OP_CREATETOPICS);
     rd_kafka_CreateTopics(declaring->client->rk, topics, topic_count, options, queue);
-    rd_kafka_event_t *event = wait_for(declaring, queue, "creating topics");
-    int code = event == NULL ? declaring->error.code : 0;
-    size_t count = 0;
-    const rd_kafka_topic_result_t **results = NULL;
-    if (event != NULL)
-        results =
-            rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &count);
-    for (size_t i = 0; i < count && code == 0; i++) {
-        rd_kafka_resp_err_t err = rd_kafka_topic_result_error(results[i]);
-        if (err != RD_KAFKA_RESP_ERR_NO_ERROR && err != RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS)
-            code = refuse(declaring, results[i], "create");
-    }
-    if (event != NULL)
-        rd_kafka_event_destroy(event);
+    int code = hear_results(declaring, queue, "creating topics", "create",
+                            RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS);
     rd_kafka_AdminOptions_destroy(options);
     rd_kafka_queue_destroy(queue);
     return code;
@@ -202,21 +216,9 @@ static int expand(struct shove_kafka_declaring *declaring,
     rd_kafka_queue_t *queue = rd_kafka_queue_new(declaring->client->rk);
     rd_kafka_AdminOptions_t *options = options_for(declaring, RD_KAFKA_ADMIN_OP_CREATEPARTITIONS);
     rd_kafka_CreatePartitions(declaring->client->rk, &more, 1, options, queue);
-    rd_kafka_event_t *event = wait_for(declaring, queue, "adding partitions");
-    int code = event == NULL ? declaring->error.code : 0;
-    size_t count = 0;
-    const rd_kafka_topic_result_t **results = NULL;
-    if (event != NULL)
-        results = rd_kafka_CreatePartitions_result_topics(
-            rd_kafka_event_CreatePartitions_result(event), &count);
-    for (size_t i = 0; i < count && code == 0; i++) {
-        rd_kafka_resp_err_t err = rd_kafka_topic_result_error(results[i]);
-        /* Somebody else may have expanded it; the last look at it decides. */
-        if (err != RD_KAFKA_RESP_ERR_NO_ERROR && err != RD_KAFKA_RESP_ERR_INVALID_PARTITIONS)
-            code = refuse(declaring, results[i], "add partitions to");
-    }
-    if (event != NULL)
-        rd_kafka_event_destroy(event);
+    /* Somebody else may have expanded it; the last look at it decides. */
+    int code = hear_results(declaring, queue, "adding partitions", "add partitions to",
+                            RD_KAFKA_RESP_ERR_INVALID_PARTITIONS);
     rd_kafka_AdminOptions_destroy(options);
     rd_kafka_queue_destroy(queue);
     rd_kafka_NewPartitions_destroy(more);

@@ -3,6 +3,7 @@
 local assert = require "luassert"
 local acl = require "spec.support.acl"
 local app = require "spec.support.app"
+local driver = require "spec.transport.driver"
 local kafka = require "spec.support.kafka"
 local steered = require "spec.support.steered"
 
@@ -28,10 +29,8 @@ end
 -- "message: reason" of each, sorted.
 local function letters(s)
     local found = {}
-    for _, record in ipairs(s:letters()) do
-        for _, header in ipairs(record.headers) do
-            if header[1] == "Shove-Death-Reason" then table.insert(found, record.payload .. ": " .. header[2]) end
-        end
+    for i, record in ipairs(s:letters()) do
+        found[i] = record.payload .. ": " .. driver.header_of(record, "Shove-Death-Reason")
     end
     table.sort(found)
     return found

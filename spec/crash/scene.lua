@@ -87,11 +87,9 @@ function Scene:letters()
     local records = self.broker and self.broker:read(topic) or driver.records_of(self.url, topic)
     local letters = {}
     for i, record in ipairs(records) do
-        local headers = {}
-        for _, header in ipairs(record.headers) do headers[header[1]] = header[2] end
         letters[i] = {
-            id = record.value or record.payload or "", reason = headers["Shove-Death-Reason"],
-            retry_count = tonumber(headers["Shove-Retry-Count"] or 0),
+            id = record.value or record.payload or "", reason = driver.header_of(record, "Shove-Death-Reason"),
+            retry_count = tonumber(driver.header_of(record, "Shove-Retry-Count") or 0),
         }
     end
     return letters

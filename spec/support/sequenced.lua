@@ -137,11 +137,7 @@ end
 function M.letters(s)
     local texts = {}
     for i, record in ipairs(s:letters()) do
-        local reason
-        for _, header in ipairs(record.headers) do
-            if header[1] == "Shove-Death-Reason" then reason = header[2] end
-        end
-        texts[i] = record.payload:match "^%S+" .. " " .. reason
+        texts[i] = record.payload:match "^%S+" .. " " .. driver.header_of(record, "Shove-Death-Reason")
     end
     return table.concat(texts, ", ")
 end

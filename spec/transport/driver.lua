@@ -108,6 +108,15 @@ function M.open(broker, options)
     return t
 end
 
+-- The last value of that name among a record's headers, a list of { name, value }; nil when there is none.
+function M.header_of(record, name)
+    local value
+    for _, header in ipairs(record.headers) do
+        if header[1] == name then value = header[2] end
+    end
+    return value
+end
+
 -- What read_all gives of a topic; nil when it is not there.
 function M.records_of(broker, topic)
     local t = assert(M.open(broker, { must_exist = true }))
