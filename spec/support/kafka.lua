@@ -46,7 +46,7 @@ local function new_client(kind, bootstrap, properties)
     local conf = rdkafka.rd_kafka_conf_new()
     local text = ffi.new "char[512]"
     properties["bootstrap.servers"] = bootstrap
-    properties["allow.auto.create.topics"] = kind == CONSUMER and "false" or nil
+    properties["allow.auto.create.topics"] = "false" -- a producer asks again for a deleted topic, and would make it
     properties["log_level"] = "0"
     for name, value in pairs(properties) do
         assert(rdkafka.rd_kafka_conf_set(conf, name, value, text, 512) == 0, ffi.string(text))
