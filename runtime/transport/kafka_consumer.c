@@ -6,9 +6,11 @@
  *
  * After unsubscribe, librdkafka revokes what is owned, leaves the group and says it is closed. A
  * join under way or about to follow is waited for first, a while: librdkafka would not take its
- * answer any more, and the last commits would be refused for their old generation. Where the broker
- * does not answer it is dropped all the same, LEAVE_TIMEOUT_MS after the last release; the group
- * notices by its session timeout.
+ * answer any more, and the last commits would be refused for their old generation. What librdkafka
+ * has asked is answered first, too: it would ask for all partitions behind that, the answer to the
+ * first would give all of them up, and the second, where it came as the group ended, would be
+ * waited for without an end. Where the broker does not answer it is dropped all the same,
+ * LEAVE_TIMEOUT_MS after the last release; the group notices by its session timeout.
  *
  * After a failure (no permission, no offset, a fatal error), claims are declared lost, and then it
  * leaves in the same way, with less patience.
@@ -340,7 +342,7 @@ static void end(struct shove_kafka_subscription *subscription, int code, const c
 }
 
 static void close_in_time(struct shove_kafka_subscription *subscription) {
-    if (subscription->is_closing || !subscription->is_leaving)
+    if (subscription->is_closing || !subscription->is_leaving || subscription->rebalance != NULL)
         return;
     int membership = atomic_load(&subscription->client->membership);
     bool is_moving = membership == SHOVE_KAFKA_JOINING || membership == SHOVE_KAFKA_REJOINS;
@@ -356,7 +358,7 @@ static void step_end(struct shove_kafka_subscription *subscription) {
         shove_kafka_claims_lose(subscription);
     if (subscription->claims != NULL)
         return;
-    if (!subscription->is_closing)
+    if (!subscription->is_closing && subscription->rebalance == NULL)
         begin_close(subscription);
     int64_t now_ms = shove_kafka_now_ms(subscription->kafka);
     if (subscription->leave_deadline_ms == 0)

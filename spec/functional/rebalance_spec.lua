@@ -2,6 +2,7 @@
 
 local app = require "spec.support.app"
 local kafka = require "spec.support.kafka"
+local mocked = require "spec.support.mocked"
 local steered = require "spec.support.steered"
 local wait = require "spec.support.wait"
 
@@ -233,6 +234,20 @@ describe("a member that drains while the group is being joined", function()
         assert.equal("PreparingRebalance", kafka.shared():group(first.group_id).state)
         assert.equal(0, (app.drain(p)), p:text "stderr":gsub("[^\n]*librdkafka[^\n]*\n", ""))
         for i = 0, 1 do first:wait_position(i, 3) end
+    end)
+
+    it("leaves when it has been given partitions and does not know yet where to begin", function()
+        local m = mocked.start(nil, function(mock)
+            local busy = {}
+            for i = 1, 1000 do busy[i] = "COORDINATOR_LOAD_IN_PROGRESS" end
+            mock:fail("OffsetFetch", unpack(busy))
+            if kafka.is_client_ours() then mock:track() end
+        end)
+        m.p:wait_for("running", JOIN_MS)
+        if kafka.is_client_ours() then
+            wait.until_true(function() return m.mock:count_requests "OffsetFetch" >= 5 end, JOIN_MS, "the offset to be asked for")
+        end
+        assert.equal(0, (app.drain(m.p)), m.p:transcript())
     end)
 end)
 

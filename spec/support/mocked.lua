@@ -18,8 +18,8 @@ local M = {}
 local Mocked = {}
 Mocked.__index = Mocked
 
--- options: of Steered:run.
-function M.start(options)
+-- options: of Steered:run. before: given the Kafka before anything is run on it.
+function M.start(options, before)
     local mock = kafka_mock.start()
     mock:join_at_once()
     local queue = mock:create(unique "steered", 1)
@@ -33,6 +33,7 @@ function M.start(options)
         url = mock.url, queue = queue, broker = broker, partitions = false, topic = "external = true,",
         kafka = { ["group.instance.id"] = "one" },
     }
+    if before then before(mock) end
     return setmetatable({ mock = mock, s = s, client = client, p = s:run(options) }, Mocked)
 end
 

@@ -22,7 +22,6 @@ int rd_kafka_mock_topic_create(rd_kafka_mock_cluster_t *mcluster, const char *to
                                int replication_factor);
 void rd_kafka_mock_push_request_errors_array(rd_kafka_mock_cluster_t *mcluster, int16_t api_key, size_t cnt,
                                              const int *errors);
-void rd_kafka_mock_clear_request_errors(rd_kafka_mock_cluster_t *mcluster, int16_t api_key);
 void rd_kafka_mock_group_initial_rebalance_delay_ms(rd_kafka_mock_cluster_t *mcluster, int32_t delay_ms);
 int rd_kafka_mock_broker_set_down(rd_kafka_mock_cluster_t *mcluster, int32_t broker_id);
 int rd_kafka_mock_broker_set_up(rd_kafka_mock_cluster_t *mcluster, int32_t broker_id);
@@ -98,10 +97,6 @@ function Mock:fail(api, ...)
     local codes = ffi.new("int[?]", #names)
     for i, name in ipairs(names) do codes[i - 1] = assert(M.errors[name], name) end
     ffi.C.rd_kafka_mock_push_request_errors_array(self.cluster, assert(API_KEYS[api], api), #names, codes)
-end
-
-function Mock:mend(api)
-    ffi.C.rd_kafka_mock_clear_request_errors(self.cluster, assert(API_KEYS[api], api))
 end
 
 -- Not in librdkafka before 2.4.
