@@ -342,8 +342,12 @@ static void end(struct shove_kafka_subscription *subscription, int code, const c
 }
 
 static void close_in_time(struct shove_kafka_subscription *subscription) {
-    if (subscription->is_closing || !subscription->is_leaving || subscription->rebalance != NULL)
+    if (subscription->is_closing || !subscription->is_leaving)
         return;
+    if (subscription->rebalance != NULL) { /* the join that follows has its own time */
+        subscription->close_deadline_ms = shove_kafka_now_ms(subscription->kafka) + JOIN_PATIENCE_MS;
+        return;
+    }
     int membership = atomic_load(&subscription->client->membership);
     bool is_moving = membership == SHOVE_KAFKA_JOINING || membership == SHOVE_KAFKA_REJOINS;
     if (!is_moving || shove_kafka_now_ms(subscription->kafka) >= subscription->close_deadline_ms)

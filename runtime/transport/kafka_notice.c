@@ -226,11 +226,9 @@ static void take_error(struct shove_kafka *kafka, struct shove_kafka_subscriptio
     bool is_fatal = rd_kafka_event_error_is_fatal(event) != 0;
     if (err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
         all_down(kafka, words);
-    else if (subscription != NULL &&
-             (is_fatal || code == SHOVE_EDENIED || code == SHOVE_EOFFSET || code == SHOVE_ECONFIG))
+    else if (subscription != NULL && (is_fatal || code == SHOVE_EDENIED || code == SHOVE_EAUTH ||
+                                      code == SHOVE_EOFFSET || code == SHOVE_ECONFIG))
         shove_kafka_subscription_fail(subscription, is_fatal ? SHOVE_EFATAL : code, "%s", words);
-    else if (code == SHOVE_EAUTH && subscription != NULL)
-        shove_kafka_subscription_fail(subscription, code, "%s", words);
     else if (err == RD_KAFKA_RESP_ERR__MAX_POLL_EXCEEDED)
         shove_kafka_notice(kafka, SHOVE_EREVOKED, "%s", words);
     else if (code == SHOVE_ENOTOPIC)

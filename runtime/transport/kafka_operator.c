@@ -131,14 +131,6 @@ static int reader_start(struct shove_kafka *kafka, const char *topic, int32_t pa
     return 0;
 }
 
-static void read_reader_events(struct shove_kafka *kafka) {
-    rd_kafka_event_t *event;
-    while ((event = rd_kafka_queue_poll(kafka->reader->queue, 0)) != NULL) {
-        shove_kafka_notice_event(kafka, NULL, event);
-        rd_kafka_event_destroy(event);
-    }
-}
-
 /* Drops what is not a record, and all that follows an error: librdkafka goes on behind what it
  * could not read. Returns whether reading is over: the end of the partition, or an error in *err.
  */
@@ -174,7 +166,7 @@ static rd_kafka_resp_err_t read_into(struct shove_kafka *kafka, struct shove_kaf
         size_t from = shove_kafka_reading_take(kafka->reader_topic, kafka->reader_partition, batch,
                                                max, left_ms < 100 ? (int)left_ms : 100);
         is_over = sift(batch, from, offset, &err);
-        read_reader_events(kafka);
+        shove_kafka_notice_client(kafka, kafka->reader);
     }
     return err;
 }

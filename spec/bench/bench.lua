@@ -191,15 +191,15 @@ local function rate_of(command)
   return COUNT / ((uv.hrtime() - started_ns) / 1e9), text
 end
 
-local function declare(broker, topic)
-  sh(string.format("env BENCH_TOPIC=%s BENCH_BROKER=%s BENCH_DIR=/tmp BENCH_GROUP=x "
-    .. "%s/shove publish spec/bench/apps/bench.lua %s </dev/null", topic, broker, BUILD, topic))
+local function declare(dir, broker, topic)
+  sh(string.format("env BENCH_TOPIC=%s BENCH_BROKER=%s BENCH_DIR=%s BENCH_GROUP=x "
+    .. "%s/shove publish spec/bench/apps/bench.lua %s </dev/null", topic, broker, dir, BUILD, topic))
 end
 
 -- Keys that come once each: what is kept of one is to be gone with its message.
-local function run_distinct(bootstrap, broker_pid)
+local function run_distinct(dir, bootstrap, broker_pid)
   local topic = "distinct-" .. uv.os_getpid()
-  declare("kafka://" .. bootstrap, topic)
+  declare(dir, "kafka://" .. bootstrap, topic)
   local text, ok = sh(string.format("%s/bench_fill %s %s %d %d", BUILD, bootstrap, topic, DISTINCT.count, DISTINCT.count))
   assert(ok, text)
   return with_steal(run_shove, DISTINCT, "kafka://" .. bootstrap, topic, broker_pid)
@@ -210,7 +210,7 @@ local function bench_kafka()
   local bootstrap, broker_pid = start_kafka(dir)
   local ok, err = pcall(function()
     local topic = "bench-" .. uv.os_getpid()
-    declare("kafka://" .. bootstrap, topic)
+    declare(dir, "kafka://" .. bootstrap, topic)
     local fill_rate = rate_of(string.format("%s/bench_fill %s %s %d", BUILD, bootstrap, topic, COUNT))
     local bare, results = {}, {}
     -- Warms the page cache and the broker.
@@ -227,7 +227,7 @@ local function bench_kafka()
     bare = summarise(bare)
     print_bare(bare)
     for i, case in ipairs(CASES) do print_row(case.name, summarise(results[i])) end
-    print_row(DISTINCT.name, with_ratio(run_distinct(bootstrap, broker_pid), bare))
+    print_row(DISTINCT.name, with_ratio(run_distinct(dir, bootstrap, broker_pid), bare))
     return { bare = bare, fill_rate = fill_rate }
   end)
   sh("scripts/kafka stop " .. dir)
