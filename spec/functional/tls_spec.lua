@@ -14,12 +14,42 @@ local CONFIG = 78
 local WAIT_MS = 20000
 local REFUSED_WITHIN_MS = 15000
 
--- An app on that address, which believes whom the file names; nil: whom this machine does.
-local function new(broker, address, certificate)
+-- An app on that address, which believes whom the file names; nil: whom this machine does. own: its own certificate.
+local function new(broker, address, certificate, own)
     return steered.new {
         url = "kafka://" .. address, broker = broker, holds = { "100ms" },
-        kafka = { ["security.protocol"] = "ssl", ["ssl.ca.location"] = certificate },
+        kafka = {
+            ["security.protocol"] = "ssl", ["ssl.ca.location"] = certificate,
+            ["ssl.certificate.location"] = own and own.certificate, ["ssl.key.location"] = own and own.key,
+        },
     }
+end
+
+-- A certificate that is signed by itself and made out to `name`, and its key: two files.
+local function certify(name)
+    local dir = tmp.dir()
+    local made = process.run {
+        "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=spec", "-addext",
+        "subjectAltName=" .. name, "-keyout", dir .. "/key", "-out", dir .. "/cert",
+    }
+    assert.equal(0, made.code, made.stderr)
+    return { certificate = dir .. "/cert", key = dir .. "/key" }
+end
+
+-- One that was good until two days ago.
+local function certify_once(name)
+    local dir = tmp.dir()
+    local made = process.run {
+        "keytool", "-genkeypair", "-alias", "spec", "-keyalg", "EC", "-groupname", "secp256r1", "-startdate", "-3d",
+        "-validity", "1", "-dname", "CN=spec", "-ext", "SAN=" .. name, "-storetype", "PKCS12", "-keystore", dir .. "/store",
+        "-storepass", "spec-secret",
+    }
+    assert.equal(0, made.code, made.stdout .. made.stderr)
+    made = process.run {
+        "openssl", "pkcs12", "-in", dir .. "/store", "-nodes", "-passin", "pass:spec-secret", "-out", dir .. "/both",
+    }
+    assert.equal(0, made.code, made.stderr)
+    return { certificate = dir .. "/both", key = dir .. "/both" }
 end
 
 -- Each command that speaks to the broker ends with 78 and says all of that, and does not wait as for a broker that is away.
@@ -112,29 +142,54 @@ describe("Kafka over TLS", function()
 end)
 
 describe("A broker that speaks TLS", function()
-    -- It speaks nothing else. Its address, and its certificate, signed by itself and made out to `name`.
-    local function serve(name, ...)
-        local dir = tmp.dir()
-        local made = process.run {
-            "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=spec", "-addext",
-            "subjectAltName=" .. name, "-keyout", dir .. "/key", "-out", dir .. "/cert",
-        }
-        assert.equal(0, made.code, made.stderr)
+    -- It speaks nothing else. Its address, and what it has of certificate and key.
+    local function serve(own, ...)
         local server = process.spawn {
-            "openssl", "s_server", "-accept", "127.0.0.1:0", "-key", dir .. "/key", "-cert", dir .. "/cert", stdin = "pipe", ...
+            "openssl", "s_server", "-accept", "127.0.0.1:0", "-key", own.key, "-cert", own.certificate, stdin = "pipe", ...
         }
         local _, port = server:wait_for("ACCEPT [%d.]+:(%d+)", WAIT_MS)
-        return "127.0.0.1:" .. port, dir .. "/cert"
+        return "127.0.0.1:" .. port, own.certificate
     end
 
     it("is refused where its certificate is made out to another name, though trusted, with what may be wrong", function()
-        local address, certificate = serve "DNS:elsewhere"
+        local address, certificate = serve(certify "DNS:elsewhere")
         is_refused(new({}, address, certificate), address, "certificate verify failed", "not made out to that host")
     end)
 
     it("and wants a certificate of its clients refuses one that has none, which says how it is given", function()
-        local address, certificate = serve("IP:127.0.0.1", "-Verify", "1")
+        local address, certificate = serve(certify "IP:127.0.0.1", "-Verify", "1")
         is_refused(new({}, address, certificate), address, "refuses this client", "certificate required",
+            "ssl.certificate.location")
+    end)
+
+    it("is refused where its certificate is out of date, though trusted, with what may be wrong", function()
+        local address, certificate = serve(certify_once "IP:127.0.0.1")
+        is_refused(new({}, address, certificate), address, "certificate verify failed", "is out of date")
+    end)
+end)
+
+describe("Kafka that wants a certificate of its clients", function()
+    local broker, own
+
+    setup(function()
+        own = certify "DNS:client"
+        cleanup.for_block(function()
+            broker = kafka.private { tls = true, properties = [[
+super.users=User:ANONYMOUS;User:CN=spec
+listener.name.ssl.ssl.client.auth=required
+listener.name.ssl.ssl.truststore.type=PEM
+listener.name.ssl.ssl.truststore.location=]] .. own.certificate }
+        end)
+    end)
+
+    it("is published to and consumed by one that has it, and refuses one that shows another", function()
+        local s = new(broker, broker.tls, broker.certificate, own)
+        local published = s.app:command("publish", { s.queue, "--raw", "a" })
+        assert.equal(0, published.code, published.stderr)
+        local p = s:run()
+        s:wait("ended", { "a" })
+        assert.equal(0, (app.drain(p)), p:transcript())
+        is_refused(new(broker, broker.tls, broker.certificate, certify "DNS:client"), broker.tls, "refuses this client",
             "ssl.certificate.location")
     end)
 end)
