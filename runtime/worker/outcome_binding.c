@@ -49,13 +49,13 @@ static void tell(struct shove_task *task, enum shove_outcome outcome, const char
 
 /* Control writes the line, as for every error: it knows where the message goes now, and how many
  * such lines there were this second. */
-static void settle_nonsense(lua_State *L, struct shove_task *task, int index) {
+static void settle_nonsense(lua_State *L, struct shove_task *task, int index, const char *before) {
     shove_push_shown(L, index);
     const char *text =
         lua_pushfstring(L,
-                        "the handler returned %s: return shove.ack, shove.retry, shove.reject, "
+                        "the handler returned %s%s: return shove.ack, shove.retry, shove.reject, "
                         "shove.defer or nothing",
-                        lua_tostring(L, -1));
+                        before, lua_tostring(L, -1));
     tell(task, SHOVE_OUTCOME_ERROR, text, strlen(text));
 }
 
@@ -86,9 +86,22 @@ static bool settle_outcome(lua_State *L, struct shove_task *task, int index) {
     return true;
 }
 
+/* nil alone is nothing; nil and a text is how functions in Lua say that they have failed. */
+static void settle_nil(lua_State *L, struct shove_task *task, int index) {
+    int top = lua_gettop(L);
+    while (index <= top && lua_isnil(L, index)) {
+        index++;
+    }
+    if (index <= top) {
+        settle_nonsense(L, task, index, "nil and ");
+    } else {
+        tell(task, SHOVE_OUTCOME_ACK, NULL, 0);
+    }
+}
+
 static void settle_result(lua_State *L, struct shove_task *task, int index) {
     if (lua_isnoneornil(L, index)) {
-        tell(task, SHOVE_OUTCOME_ACK, NULL, 0);
+        settle_nil(L, task, index);
         return;
     }
     if (lua_istable(L, index)) {
@@ -103,7 +116,7 @@ static void settle_result(lua_State *L, struct shove_task *task, int index) {
             return;
         }
     }
-    settle_nonsense(L, task, index);
+    settle_nonsense(L, task, index, "");
 }
 
 static void settle_error(lua_State *L, struct shove_task *task, int index) {
@@ -142,7 +155,7 @@ static void settle_audit(lua_State *L, struct shove_task *task) {
     shove_audit_fail(task, text, size);
 }
 
-/* finish(id, is_ok, result): what the protected call of the handler gave, or, where its outcome is
+/* finish(id, is_ok, result...): what the protected call of the handler gave, or, where its outcome is
  * kept, that of the audit. Returns true when it is kept now, and the audit's turn; else nothing. */
 static int finish(lua_State *L) {
     struct shove_task *task = shove_task_find(shove_host_of(L), lua_tonumber(L, 1));

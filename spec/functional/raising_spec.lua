@@ -44,6 +44,8 @@ local RETURNING = {
     { "returns-cdata", "return ffi.new('int')", "the handler returned a cdata" },
     { "returns-message", "return msg", "the handler returned a table" },
     { "returns-forgery", "return setmetatable({ code = 99 }, getmetatable(shove.ack))", "the handler returned a table" },
+    { "returns-nil-and-text", "return nil, 'no money'", "the handler returned nil and a string (\"no money\")" },
+    { "returns-nil-and-more", "return nil, nil, 'EPIPE'", "the handler returned nil and a string (\"EPIPE\")" },
     { "returns-unknown", "return shove.akc", "shove has no field \"akc\" (did you mean \"ack\"?)" },
 }
 

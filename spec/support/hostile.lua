@@ -47,15 +47,18 @@ local function note(verb, msg, more)
   close(file)
 end
 
+local function returned(msg, ...)
+  note("returned", msg)
+  return ...
+end
+
 local bad = app:topic($BAD, { hold = { "100ms" }, dlq = true, partitions = 1, codec = "raw", $TOPIC })
 local good = app:topic($GOOD, { hold = { "100ms" }, dlq = true, partitions = 2, codec = "raw" })
 
 app:register(bad, shove.group { $GROUP }, function(msg)
   note("began", msg)
   local kind = match(msg.payload, "^%S+")
-  local outcome = (function() $HANDLER end)()
-  note("returned", msg)
-  return outcome
+  return returned(msg, (function() $HANDLER end)())
 end)
 
 app:dead_letters(bad, { prefetch = 4, concurrent = true, handler_timeout = "1s" }, function(dead)

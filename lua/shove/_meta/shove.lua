@@ -466,7 +466,8 @@ shove.empty_array = nil
 ---@field died_at integer
 
 ---A handler runs as a coroutine and may wait in `shove.sleep` and `shove.publish`; others run meanwhile. Returning nothing is
----`shove.ack`; an error is `shove.retry`; so is anything else that is no outcome, with a line in the log.
+---`shove.ack`; an error is `shove.retry`; so is anything else that is no outcome (nil and a text, too), with a line in
+---the log.
 ---@alias shove.Handler fun(msg: shove.Message): shove.Outcome?
 
 ---@alias shove.DeadLetterHandler fun(dead: shove.DeadLetter): shove.Outcome?
