@@ -111,12 +111,19 @@ static const char *parse_fraction(const char *text, int64_t *out_ms) {
     return text;
 }
 
+/* timegm takes the 31st of April for the 1st of May. */
+static bool is_in_calendar(struct tm when) {
+    int day = when.tm_mday;
+    timegm(&when);
+    return when.tm_mday == day;
+}
+
 static bool parse_rfc3339(const char *text, int64_t *out_ms) {
     struct tm when = {0};
     int64_t fraction_ms = 0;
     int64_t zone_ms = 0;
     const char *rest = strptime(text, "%Y-%m-%d", &when);
-    if (rest == NULL)
+    if (rest == NULL || !is_in_calendar(when))
         return false;
     if (*rest == 'T' || *rest == 't' || *rest == ' ') {
         rest = strptime(rest + 1, "%H:%M:%S", &when);

@@ -194,9 +194,11 @@ describe("shove dlq on Kafka", function()
             local result = dlq(a, "list", a.queue, "--reason", "rejcted")
             assert.are.equal(USAGE, result.code)
             assert.matches("did you mean 'rejected'?", result.stderr, 1, true)
-            result = dlq(a, "list", a.queue, "--since", "yesterday")
-            assert.are.equal(USAGE, result.code)
-            assert.matches("--since: 'yesterday'", result.stderr, 1, true)
+            for _, moment in ipairs { "yesterday", "2026-02-29", "2026-04-31T12:00:00Z" } do
+                result = dlq(a, "list", a.queue, "--since", moment)
+                assert.are.equal(USAGE, result.code)
+                assert.matches(("--since: '%s'"):format(moment), result.stderr, 1, true)
+            end
         end)
 
         it("shows what came from outside without obeying it", function()
