@@ -106,6 +106,7 @@ function M.registry(options)
         on_check_at = nil,
         on_start = nil,
         on_start_at = nil,
+        is_closed = false, -- the script is loaded
     }
     clusters.add(state.clusters, "registry",
         check_kafka_only(state, given, override or given.broker, override ~= nil))
@@ -121,6 +122,20 @@ local function state_for(app, method)
         validate.fail(method, "call it with a colon, on what shove.registry returned: app:%s(...)", method)
     end
     return state
+end
+
+-- What is declared later would be heard by nobody.
+local function open_state_for(app, method)
+    local state = state_for(app, method)
+    if state.is_closed then
+        validate.fail(method, "the app is loaded; what belongs to it is said while the script is, not later")
+    end
+    return state
+end
+
+-- Called once, when the script is loaded.
+function M.close(app)
+    class.state_of(app).is_closed = true
 end
 
 -- ---- topics
@@ -211,7 +226,7 @@ function M.partitions(state, name)
 end
 
 function methods:topic(name, options)
-    local state = state_for(self, "topic")
+    local state = open_state_for(self, "topic")
     local added = topic.build(name, options)
     added.cluster = added.broker and clusters.add(state.clusters, added.where, added.broker) or state.clusters[1]
     for _, other in ipairs(state.topics) do
@@ -314,7 +329,7 @@ local function add_group(state, where, kind, declared, built, handler, group_id)
 end
 
 function methods:register(registered, options, handler)
-    local state = state_for(self, "register")
+    local state = open_state_for(self, "register")
     local declared = topic_for(state, registered, "register")
     local where = "register " .. declared.where
     if declared.sequenced then
@@ -348,7 +363,7 @@ local function check_fifo_group(where, group_state)
 end
 
 function methods:register_fifo(registered, options, handler)
-    local state = state_for(self, "register_fifo")
+    local state = open_state_for(self, "register_fifo")
     local declared = topic_for(state, registered, "register_fifo")
     local where = "register_fifo " .. declared.where
     if not declared.sequenced then
@@ -365,7 +380,7 @@ function methods:register_fifo(registered, options, handler)
 end
 
 function methods:dead_letters(dead, options, handler)
-    local state = state_for(self, "dead_letters")
+    local state = open_state_for(self, "dead_letters")
     local declared = topic_for(state, dead, "dead_letters")
     local where = "dead_letters of " .. declared.where
     if handler == nil and type(options) == "function" then
@@ -385,7 +400,7 @@ function methods:dead_letters(dead, options, handler)
 end
 
 function methods:autoscale(options)
-    local state = state_for(self, "autoscale")
+    local state = open_state_for(self, "autoscale")
     if state.autoscale_at then
         validate.fail("autoscale", "it was given before, at %s", state.autoscale_at)
     end
@@ -395,7 +410,7 @@ end
 
 -- A function of which an app has one.
 local function keep_function(self, name, given)
-    local state = state_for(self, name)
+    local state = open_state_for(self, name)
     if type(given) ~= "function" then
         validate.fail(name, "%s is not a function", validate.show(given))
     elseif state[name] then

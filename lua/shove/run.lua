@@ -16,6 +16,7 @@ local key = require "shove.key"
 local message = require "shove.message"
 local outcome = require "shove.outcome"
 local publish = require "shove.publish"
+local registry = require "shove.registry"
 local shove = require "shove"
 local show = require "shove.show"
 local strategy = require "shove.strategy"
@@ -128,7 +129,7 @@ local function objection_of(app)
     local is_ok, verdict, text = xpcall(check, describe_load_error)
     if not is_ok then
         return ("%s: on_check: %s"):format(at, verdict)
-    elseif verdict == false then
+    elseif verdict == false or (verdict == nil and text ~= nil) then
         return ("%s: on_check: %s"):format(at, text == nil and "it returned false" or text_of(text))
     end
 end
@@ -189,6 +190,7 @@ function M.load(path)
         return nil, text_of(result)
     end
     configure(app)
+    registry.close(app)
     text = objection_of(app)
     if text then
         return nil, text

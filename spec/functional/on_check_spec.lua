@@ -19,6 +19,8 @@ describe("app:on_check", function()
     for what, row in pairs {
         ["returns false and a reason"] = { "return false, 'no billing'", "app.lua:5: on_check: no billing" },
         ["returns false"] = { "return false", "app.lua:5: on_check: it returned false" },
+        ["returns nil and a reason"] = { "return nil, 'no billing'", "app.lua:5: on_check: no billing" },
+        ["declares a topic"] = { "app:topic 'late'", "app.lua:5: topic: the app is loaded" },
         ["raises"] = { "error 'not today'", "app.lua:5: on_check: .*app.lua:5: not today" },
         ["raises what is no text"] = { "error {}", "app.lua:5: on_check: " },
         ["waits"] = { "shove.sleep '1s'", "app.lua:5: on_check: .*shove.sleep" },

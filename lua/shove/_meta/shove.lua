@@ -220,7 +220,7 @@ function App:register_fifo(topic, group, handler) end
 function App:dead_letters(topic, group, handler) end
 
 ---Is asked whether the app may run: by `shove check`, when `shove run` starts, and before a reload sends messages to the
----new code. An error, or `false` and a reason, refuses it. It cannot wait, and the load timeout bounds it.
+---new code. An error, or `false` or nil and a reason, refuses it. It cannot wait, and the load timeout bounds it.
 ---```lua
 ---app:on_check(function()
 ---    if not shove.env "BILLING_URL" then return false, "BILLING_URL is not set" end
