@@ -89,14 +89,12 @@ static bool settle_outcome(lua_State *L, struct shove_task *task, int index) {
 /* nil alone is nothing; nil and a text is how functions in Lua say that they have failed. */
 static void settle_nil(lua_State *L, struct shove_task *task, int index) {
     int top = lua_gettop(L);
-    while (index <= top && lua_isnil(L, index)) {
+    while (index <= top && lua_isnil(L, index))
         index++;
-    }
-    if (index <= top) {
+    if (index <= top)
         settle_nonsense(L, task, index, "nil and ");
-    } else {
+    else
         tell(task, SHOVE_OUTCOME_ACK, NULL, 0);
-    }
 }
 
 static void settle_result(lua_State *L, struct shove_task *task, int index) {
