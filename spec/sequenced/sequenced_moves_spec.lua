@@ -4,6 +4,7 @@ local assert = require "luassert"
 local app = require "spec.support.app"
 local sequenced = require "spec.support.sequenced"
 local steered = require "spec.support.steered"
+local wait = require "spec.support.wait"
 
 local WAIT_MS = 20000
 
@@ -125,5 +126,35 @@ describe("on kafka,", function()
         for _, key in ipairs(keys) do s:wait("ended", { key .. published }) end
         assert.equal(0, (app.drain(first)), first:transcript())
         for _, key in ipairs(keys) do sequenced.judge(s, key, published) end
+    end)
+
+    it("a message whose partition was lost and came back while it was handled is open for the next process, though it has waited "
+        .. "for its turn since", function()
+        local s = sequenced.new(steered.brokers[2], { kafka = { ["session.timeout.ms"] = "2000" } })
+        s:publish({ "a1 gate", "a2" }, { key = "a" })
+        local p = s:run()
+        s:wait("began", { "a1" })
+        p:mark()
+        p:kill "sigstop"
+        wait.until_true(function() return #s.broker:group(s.group_id).members == 0 end, WAIT_MS, "the member to be missed")
+        p:kill "sigcont"
+        p:wait_for("partitions lost without warning", WAIT_MS)
+        p:wait_for("partitions assigned", WAIT_MS)
+        s:publish({ "b1 gate", "b2" }, { key = "b" })
+        s:publish({ "c1" }, { key = "c" })
+        s:wait("began", { "b1" })
+        s:wait("ended", { "c1" })
+        wait.until_true(function()
+            local position = s:position(0)
+            return position and position.finished[#position.finished] == 4
+        end, WAIT_MS, "a commit that says that c1 is finished")
+        assert.equal(1, s:count("began", "a1"))
+        p:kill "sigkill"
+        p:wait_exit(WAIT_MS)
+        s:open "gate"
+        p = s:run()
+        s:wait("ended", { "a2", "b2" })
+        assert.equal("a1 a1 a1. a2 a2.", s:course "a")
+        assert.equal(0, (app.drain(p)), p:transcript())
     end)
 end)
