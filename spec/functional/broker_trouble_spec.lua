@@ -77,6 +77,23 @@ describe("a broker that stops answering", function()
         assert.equal(0, (app.drain(p)), p:transcript())
     end)
 
+    it("has a message that killed its worker wait until that is committed, and then handled again", function()
+        local s = steered.new { url = broker.url, broker = broker }
+        s:declare()
+        s:publish({ "a shut crash", "b shut 1s" })
+        local p = s:run { "--workers", "2" }
+        s:wait("began", { "a", "b" })
+        broker:signal "sigstop"
+        s:open "shut"
+        p:wait_for("a worker process died", 20000)
+        s:wait("ended", { "b" })
+        assert.equal(1, s:count("began", "a"), s:account())
+        broker:signal "sigcont"
+        s:wait("ended", { "a" })
+        s:wait_position(0, 2)
+        assert.equal(2, (app.drain(p)), p:transcript()) -- a worker died
+    end)
+
     it("holds up a drain with nothing in flight, and the second signal ends it cleanly", function()
         local s = steered.new { url = broker.url, broker = broker }
         s:declare()
