@@ -152,3 +152,25 @@ describe("a hole in offsets", function()
         assert.same({ "slow" }, s:names("began", lines + 1))
     end)
 end)
+
+it("what a commit says of offsets beyond the end of the log is forgotten: other records may come there, on kafka", function()
+    local broker = kafka.shared()
+    local before, s = steered.new { url = broker.url }, steered.new { url = broker.url }
+    before:declare()
+    before:publish { "slow shut", "a", "b", "c" }
+    local p = before:run()
+    before:wait("ended", { "a", "b", "c" })
+    local metadata = before:wait_position(0, 0, 3).metadata
+    before:open "shut"
+    assert.equal(0, (app.drain(p)), p:transcript())
+    -- As when the topic was cut or made anew, with fewer records.
+    s:declare()
+    s:publish { "d" }
+    broker:commit(s.group_id, s.queue, 0, 0, metadata)
+    p = s:run()
+    s:wait("ended", { "d" })
+    s:publish { "e", "f" }
+    s:wait("ended", { "e", "f" })
+    s:wait_position(0, 3)
+    assert.equal(0, (app.drain(p)), p:transcript())
+end)

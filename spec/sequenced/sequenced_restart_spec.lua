@@ -68,6 +68,17 @@ for _, broker in ipairs(steered.brokers) do
             assert.equal(0, #s:letters())
         end)
 
+        it("has each attempt committed at once, not with the next round", function()
+            local s = new(broker, { holds = { "20ms" }, group = "max_retries = 20" })
+            publish(s, { { "a", "a1 again" } })
+            local p = s:run { "--log-level", "debug" }
+            s:wait("ended", { "a1" }, 21)
+            -- In rounds there would be two a second.
+            local _, commits = p:text("stderr"):gsub("a position was committed +topic=%S+ +partition=0 +offset=0", "")
+            assert.is_true(commits >= 8, commits .. " commits\n" .. p:transcript())
+            assert.equal(0, (app.drain(p)), p:transcript())
+        end)
+
         it("has a retry wait no longer than the holds are now", function()
             local s = new(broker, { holds = { "1h" } })
             publish(s, { { "a", "a1 retry" }, { "b", "b1" } })
