@@ -17,6 +17,9 @@ function M.text(key)
     elseif type(key) == "string" then
         return key
     elseif type(key) == "number" and key == key and math.abs(key) ~= math.huge then
+        if key == 0 then
+            return "0" -- of -0, too
+        end
         return key % 1 == 0 and string.format("%.0f", key) or tostring(key)
     end
     return nil, string.format("the key is %s; a key is a string or a number", show.value(key))

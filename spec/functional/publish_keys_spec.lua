@@ -105,11 +105,12 @@ for _, broker in ipairs(stage.brokers) do
         before_each(function() s = stage.new(broker, SOURCE) end)
 
         it("gives each message of the command line the key of its body", function()
-            local result = publish(s, "keyed", '{"account":"a"}', '{"account":"b\\u0000c"}', '{"account":""}', "{}")
-            assert_ends(result, 0, 4)
+            local result = publish(s, "keyed", '{"account":"a"}', '{"account":"b\\u0000c"}', '{"account":""}', "{}",
+                '{"account":-0}')
+            assert_ends(result, 0, 5)
             assert.are.equal("", result.stderr)
             assert.are.same({ ['{"account":"a"}'] = "a", ['{"account":"b\\u0000c"}'] = "b\0c", ['{"account":""}'] = "",
-                ["{}"] = "(none)" }, keys_of(s, "keyed", 4))
+                ["{}"] = "(none)", ['{"account":-0}'] = "0" }, keys_of(s, "keyed", 5))
         end)
 
         it("gives each line of standard input the key of its body, and skips empty lines", function()
