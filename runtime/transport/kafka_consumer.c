@@ -345,7 +345,8 @@ static void close_in_time(struct shove_kafka_subscription *subscription) {
     if (subscription->is_closing || !subscription->is_leaving)
         return;
     if (subscription->rebalance != NULL) { /* the join that follows has its own time */
-        subscription->close_deadline_ms = shove_kafka_now_ms(subscription->kafka) + JOIN_PATIENCE_MS;
+        subscription->close_deadline_ms =
+            shove_kafka_now_ms(subscription->kafka) + JOIN_PATIENCE_MS;
         return;
     }
     int membership = atomic_load(&subscription->client->membership);
