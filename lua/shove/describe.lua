@@ -274,16 +274,18 @@ function M.audit(app)
     return state_of(app).audit
 end
 
--- On which broker the holds and DLQs are: topic name -> index from 0; false where the name is one on several.
-function M.derived_brokers(app)
-    local brokers = {}
+-- What is made besides the queues: topic name -> { what = "hold" | "dlq" | "poison topic", queue = the name of that it
+-- belongs to, broker = index from 0, or false where the name is one on several }.
+function M.derived(app)
+    local derived = {}
     for _, topic in ipairs(state_of(app).topics) do
         for _, one in ipairs(topic.derived) do
-            local known = brokers[one.name]
-            brokers[one.name] = (known == nil or known == topic.cluster.index) and topic.cluster.index
+            local known = derived[one.name]
+            local is_on_one = known == nil or known.broker == topic.cluster.index
+            derived[one.name] = { what = one.what, queue = topic.name, broker = is_on_one and topic.cluster.index }
         end
     end
-    return brokers
+    return derived
 end
 
 function M.on_check(app)

@@ -36,23 +36,28 @@ end
 
 local codecs = {} -- topic name -> { encode =, key =, broker = }, of the topics that the app declares
 local other_topics = { encode = codec.json.encode, broker = 0 }
-local derived_brokers = {} -- name of a hold or DLQ -> on which broker it is; false: one on several
+local derived = {} -- what describe.derived gives
 
 -- Called once, when the script is loaded.
-function M.configure(topic_codecs, brokers)
-    codecs, derived_brokers = topic_codecs, brokers
+function M.configure(topic_codecs, topics_besides)
+    codecs, derived = topic_codecs, topics_besides
 end
+
+local OURS = { hold = "holds retries", ["poison topic"] = "keeps the poisoned keys" }
 
 -- What is known of a topic, and which broker it is on: the registry's, when the app does not know the name.
 local function look_up(where, name)
-    local known = codecs[name] or other_topics
-    if known ~= other_topics or derived_brokers[name] == nil then
+    local known, one = codecs[name] or other_topics, derived[name]
+    if known ~= other_topics or not one then
         return known, known.broker
-    elseif derived_brokers[name] == false then
+    elseif OURS[one.what] then
+        validate.fail(where, "%s %s of %s, and only shove writes to it; name the queue %s", show.value(name),
+            OURS[one.what], show.value(one.queue), show.value(one.queue))
+    elseif not one.broker then
         validate.fail(where, "%s is a topic on several brokers; declare it with app:topic to say which is meant",
             show.value(name))
     end
-    return known, derived_brokers[name]
+    return known, one.broker
 end
 
 local function topic_name(where, topic)

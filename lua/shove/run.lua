@@ -155,7 +155,7 @@ local function configure(app)
         assert(shove[name])
     end
     local codecs = describe.topic_codecs(app)
-    publish.configure(codecs, describe.derived_brokers(app))
+    publish.configure(codecs, describe.derived(app))
     local audit = describe.audit(app)
     if audit then
         auditing.configure(audit, group_ids)

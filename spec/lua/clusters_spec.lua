@@ -87,6 +87,10 @@ describe("Names on different brokers", function()
         local describe_module = require "shove.describe"
         local codecs = describe_module.topic_codecs(app)
         assert.same({ 0, 1 }, { codecs.a.broker, codecs.b.broker })
-        assert.same({ dead = false, ["a-hold-1s"] = 0, ["b-hold-1s"] = 1 }, describe_module.derived_brokers(app))
+        assert.same({
+            dead = { what = "dlq", queue = "b", broker = false },
+            ["a-hold-1s"] = { what = "hold", queue = "a", broker = 0 },
+            ["b-hold-1s"] = { what = "hold", queue = "b", broker = 1 },
+        }, describe_module.derived(app))
     end)
 end)

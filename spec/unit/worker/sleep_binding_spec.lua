@@ -85,15 +85,16 @@ describe("shove.publish", function()
         assert.are_not.equal(one.headers[4][2], two.headers[4][2])
     end)
 
-    it("names the broker that the topic is on, a hold or DLQ with it; a name that is on several is refused", function()
+    it("names the broker that the topic is on, its DLQ with it; a name that is on several is refused", function()
         local worker = rig.start [[
-            app:topic("there", { broker = "embedded:there.db", dlq = "dead", hold = { 1 } })
+            app:topic("there", { broker = "embedded:there.db", dlq = "there-dead" })
+            app:topic("far", { broker = "embedded:there.db", dlq = "dead" })
             app:topic("here", { dlq = "dead" })
             app:register(orders, {}, function(msg)
                 shove.publish(msg.payload, 1)
             end)
         ]]
-        for name, broker in pairs { there = 1, ["there-hold-1s"] = 1, here = 0, elsewhere = 0 } do
+        for name, broker in pairs { there = 1, ["there-dead"] = 1, here = 0, elsewhere = 0 } do
             worker:send { payload = name }
             local one = worker:publication(#worker.published + 1)
             assert.are.same({ name, broker }, { one.topic, one.broker })
@@ -102,6 +103,24 @@ describe("shove.publish", function()
         local result = worker:handle { payload = "dead" }
         assert.are.equal("error", result[1])
         assert.matches('shove.publish: "dead" is a topic on several brokers; declare it', result[2], 1, true)
+    end)
+
+    it("is refused for what only shove writes to, with the queue to name", function()
+        local worker = rig.start [[
+            app:topic("seq", { sequenced = "fail_all", dlq = true, hold = { "1s" } })
+            app:register(orders, {}, function(msg)
+                shove.publish(msg.payload, 1)
+            end)
+        ]]
+        for name, what in pairs {
+            ["seq-hold-1s"] = '"seq-hold-1s" holds retries of "seq"',
+            ["seq-poison"] = '"seq-poison" keeps the poisoned keys of "seq"',
+        } do
+            local result = worker:handle { payload = name }
+            assert.are.equal("error", result[1])
+            assert.matches(("shove.publish: %s, and only shove writes to it; name the queue"):format(what), result[2], 1, true)
+        end
+        assert.are.equal(0, #worker.published)
     end)
 
     it("passes on the headers of a message, duplicates and order included", function()
