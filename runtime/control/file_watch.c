@@ -59,13 +59,20 @@ static void on_settled(uv_timer_t *timer) {
     shove_reload_ask(timer->data, "a file has changed", &error);
 }
 
+/* The folder itself was moved or deleted, of which libuv speaks by the folder's own name: what is
+ * there from now on is another one. */
+static bool is_folder_gone(const struct shove_folder_watch *watch, const char *name, int events) {
+    const char *slash = strrchr(watch->folder, '/');
+    return (events & UV_RENAME) != 0 && strcmp(slash ? slash + 1 : watch->folder, name) == 0;
+}
+
 static void on_changed(uv_fs_event_t *event, const char *name, int events, int status) {
     struct shove_folder_watch *watch = (struct shove_folder_watch *)(void *)event;
     struct shove_control *control = watch->control;
-    (void)events;
     if (status < 0 || name == NULL || control->phase != SHOVE_PHASE_RUNNING)
         return;
-    if (has_name(watch, name) || (control->reload.has_failed && is_lua(name)))
+    if (has_name(watch, name) || is_folder_gone(watch, name, events) ||
+        (control->reload.has_failed && is_lua(name)))
         uv_timer_start(&control->file_timer, on_settled, SETTLE_MS, 0);
 }
 

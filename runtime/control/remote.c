@@ -25,7 +25,7 @@
 struct shove_remote_client {
     uv_pipe_t pipe; /* first */
     struct shove_control *control;
-    int64_t since_ms;
+    int64_t since_ms; /* connected, or answered */
     uint32_t reload; /* the number of the one it waits for; 0: none */
     size_t size;
     char request[REQUEST_BYTES_MAX];
@@ -160,6 +160,7 @@ static void answer(struct shove_remote_client *client, int code, const char *tex
         hang_up(client);
         return;
     }
+    client->since_ms = (int64_t)uv_now(&client->control->loop);
     const size_t size = strlen(client->answer);
     client->answer[size] = '\n'; /* in place of the NUL, which nobody needs any more */
     const uv_buf_t buffer = uv_buf_init(client->answer, (unsigned)size + 1);

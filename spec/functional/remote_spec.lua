@@ -315,6 +315,50 @@ describe("The socket of a run", function()
         assert.equal(0, (app.drain(s.p)), s.p:transcript())
     end)
 
+    it("gives who has waited for a reload for longer than that the time to read a large answer, too", function()
+        local s = start { extra = [[
+          while uv.fs_stat(dir .. "/gate-slow") and not uv.fs_stat(dir .. "/gate-loaded") do uv.sleep(5) end
+          for i = 1, 400 do
+            local name = queue_name .. "-" .. i .. ("x"):rep(150)
+            app:register(app:topic(name, { partitions = 1, codec = "raw" }), { group_id = name .. ("y"):rep(60) }, handle)
+          end
+        ]] }
+        s:publish { "a gate" }
+        s:wait("began", { "a" })
+        s:open "slow"
+        local function connect(request)
+            local pipe, is_there = uv.new_pipe(false), false
+            pipe:connect(s.folder .. "/" .. s.p.pid .. ".sock", function(err)
+                assert(not err, err)
+                is_there = true
+                if request then pipe:write(request) end
+            end)
+            wait.until_true(function() return is_there end, WAIT_MS, "the connection")
+            return pipe
+        end
+        local function read(pipe) -- to its end
+            local text, is_over = "", false
+            pipe:read_start(function(_, chunk)
+                text, is_over = text .. (chunk or ""), not chunk
+            end)
+            wait.until_true(function() return is_over end, WAIT_MS, "the end of what is read")
+            pipe:close()
+            return text
+        end
+        local patient = connect '{"command":"reload"}\n'
+        s.p:wait_for("reloading the app", WAIT_MS)
+        assert.equal("", read(connect())) -- five seconds
+        s:open "loaded"
+        s.p:wait_for("reloaded: ", WAIT_MS)
+        s.p:kill "sigterm"
+        s.p:wait_for("still draining", WAIT_MS) -- it has looked at its connections meanwhile
+        local answer = read(patient)
+        assert.is_true(#answer > 212992, "it fits into the socket at once: " .. #answer)
+        assert.equal(401, #cjson.decode(answer).status.groups)
+        s:open "gate"
+        assert.equal(0, (s.p:wait_exit(WAIT_MS)), s.p:transcript())
+    end)
+
     it("hangs up on who says nothing for five seconds, and on more than 16 at once", function()
         local s = start()
         local over, pipes = 0, {}

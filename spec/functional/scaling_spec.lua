@@ -5,6 +5,7 @@ local assert = require "luassert"
 local app = require "spec.support.app"
 local kafka = require "spec.support.kafka"
 local steered = require "spec.support.steered"
+local tmp = require "spec.support.tmp"
 
 local QUICK = [[app:autoscale { poll = "100ms", hysteresis = "200ms", cooldown = "300ms" }]]
 local WAIT_MS = 20000
@@ -112,6 +113,87 @@ describe("A group of whose partitions it is not known yet what is in them", func
         p:wait_for("group=" .. plain(s.group_id) .. " .*before=2 +consumers=1", WAIT_MS)
         assert.equal(0, (app.drain(p)), p:transcript())
     end)
+end)
+
+-- What is seen of no change is that another group, looked at after the first and ready for less long, changes.
+describe("Of a group next to another that gets its first consumer,", function()
+    local function start(options)
+        options.url, options.partitions = embedded.url, 4
+        options.extra = options.extra .. [[
+            local other = app:topic(queue_name .. "-other", { partitions = 1, codec = "raw" })
+            app:register(other, shove.group { consumers = { min = 0, max = 1 } }, handle)
+        ]]
+        local s = steered.new(options)
+        s.p = s:run()
+        s.p:wait_for("partitions assigned.*" .. plain(s.queue .. "-other"), WAIT_MS)
+        return s
+    end
+
+    local function let_other_change(s)
+        assert.equal(0, s.app:command("publish", { s.queue .. "-other", "--raw", stdin = { text = "o end\n" } }).code)
+        s.p:wait_for("group=" .. plain(s.queue .. "-other-consumer") .. " .*before=0 +consumers=1", WAIT_MS)
+    end
+
+    it("a consumer that is busy is left, though less is ready than half of what it takes", function()
+        local s = start { group = "consumers = { min = 0, max = 2 }, prefetch = 10, concurrent = true",
+            extra = [[app:autoscale { poll = "100ms", hysteresis = "200ms", cooldown = "100ms" }]] }
+        s:publish { "a gate" }
+        s:wait("began", { "a" })
+        let_other_change(s)
+        assert.same({ "0 1" }, changes(s.p, s.group_id))
+        s:open "gate"
+        s.p:wait_for("group=" .. plain(s.group_id) .. " .*before=1 +consumers=0", WAIT_MS)
+        s:open "end"
+        assert.equal(0, (app.drain(s.p)), s.p:transcript())
+    end)
+
+    it("a change that is refused begins no cooldown", function()
+        local s = start { group = "consumers = { min = 1, max = 2 }",
+            extra = [[app:autoscale { poll = "100ms", hysteresis = "200ms", cooldown = "1h" }]] }
+        let_other_change(s) -- the first has nothing to do for longer
+        s:publish(gated(12))
+        s.p:wait_for("group=" .. plain(s.group_id) .. " .*before=1 +consumers=2", WAIT_MS)
+        for _, gate in ipairs { "gate", "end" } do s:open(gate) end
+        assert.equal(0, (app.drain(s.p)), s.p:transcript())
+    end)
+
+    it("consumers that an operator gave it stay for the cooldown, though nothing is ready", function()
+        local s = start { group = "consumers = { min = 1, max = 4 }",
+            extra = [[app:autoscale { poll = "100ms", hysteresis = "200ms", cooldown = "1h" }]] }
+        assert.equal(0, s.app:command("scale", { s.group_id, "3" }).code)
+        let_other_change(s)
+        assert.same({ "1 3" }, changes(s.p, s.group_id))
+        s:open "end"
+        assert.equal(0, (app.drain(s.p)), s.p:transcript())
+    end)
+
+    it("the consumers stay as they are while it is paused", function()
+        local s = start { group = "consumers = { min = 1, max = 4 }",
+            extra = [[app:autoscale { poll = "100ms", hysteresis = "200ms", cooldown = "100ms" }]] }
+        assert.equal(0, s.app:command("pause", { s.group_id }).code)
+        s:publish(gated(12))
+        let_other_change(s)
+        assert.same({}, changes(s.p, s.group_id))
+        assert.equal(0, s.app:command("resume", { s.group_id }).code)
+        s.p:wait_for("group=" .. plain(s.group_id) .. " .*before=3 +consumers=4", WAIT_MS)
+        for _, gate in ipairs { "gate", "end" } do s:open(gate) end
+        assert.equal(0, (app.drain(s.p)), s.p:transcript())
+    end)
+end)
+
+it("A group that may have more consumers since a reload gets them, by the new code's rule", function()
+    local s = steered.new { url = embedded.url, partitions = 4, group = "consumers = { min = 1, max = 1 }",
+        extra = [[app:autoscale { poll = "1h", hysteresis = "200ms", cooldown = "300ms" }]] }
+    s:declare()
+    s:publish(gated(12))
+    local p = s:run()
+    s:wait("began", 1)
+    tmp.write(s.app.path, (s.source:gsub('max = 1 }', 'max = 4 }'):gsub('poll = "1h"', 'poll = "100ms"')))
+    assert.equal(0, s.app:command("reload").code)
+    p:wait_for("before=3 +consumers=4", WAIT_MS)
+    assert.same({ "1 2", "2 3", "3 4" }, changes(p))
+    s:open "gate"
+    assert.equal(0, (app.drain(p)), p:transcript())
 end)
 
 -- What is seen of no change is that there was time for several: a line each second says what the drain waits for.

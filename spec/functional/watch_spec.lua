@@ -51,7 +51,7 @@ describe("--watch", function()
         assert.equal(0, (app.drain(s.p)), s.p:transcript())
     end)
 
-    it("goes on after a mistake, also one in a module that was never loaded", function()
+    it("goes on after a mistake, also one in a module that was never loaded; when it is mended other files are no matter", function()
         local s = watched()
         tmp.write(s.dir .. "/fresh.lua", "return =")
         rewrite(s, "-new", "local app =", 'require "fresh" local app =')
@@ -60,6 +60,12 @@ describe("--watch", function()
         s.p:wait_for("reloaded: .*generation=2", WAIT_MS)
         s:publish { "a" }
         s:wait("ended", { "a-new" })
+        tmp.write(s.dir .. "/other.lua", "return =")
+        for _ = 1, 5 do assert.equal(0, reloads.reload(s).code) end -- takes longer than a change is waited with
+        rewrite(s, "-newer")
+        s.p:wait_for("reloaded: .*generation=8 +why=\"a file has changed\"", WAIT_MS)
+        s:publish { "b" }
+        s:wait("ended", { "b-newer" })
         assert.equal(0, (app.drain(s.p)), s.p:transcript())
     end)
 
@@ -96,6 +102,35 @@ describe("--watch", function()
         s:publish { "d" }
         s:wait("ended", { "d-new" })
         assert.equal(4, status(s).generation)
+        assert.equal(0, (app.drain(s.p)), s.p:transcript())
+    end)
+
+    it("reloads when a folder is moved away and another put in its place, and when a file of that one is written", function()
+        local function folder(s, name, word)
+            assert(uv.fs_mkdir(s.dir .. "/" .. name, tonumber("755", 8)))
+            tmp.write(s.dir .. "/" .. name .. "/word.lua", ("return %q"):format(word))
+        end
+        local s = linked(function(s)
+            folder(s, "lib", "one")
+            tmp.write(s.dir .. "/mod.lua", "return require 'lib.word'")
+        end)
+        folder(s, "next", "two")
+        assert(uv.fs_rename(s.dir .. "/lib", s.dir .. "/former"))
+        assert(uv.fs_rename(s.dir .. "/next", s.dir .. "/lib"))
+        s.p:wait_for("reloaded: .*generation=2", WAIT_MS)
+        s:publish { "a say" }
+        s:wait("two", { "a" })
+        tmp.write(s.dir .. "/lib/word.lua", "return 'three'")
+        s.p:wait_for("reloaded: .*generation=3", WAIT_MS)
+        s:publish { "b say" }
+        s:wait("three", { "b" })
+        s.p:mark()
+        assert(uv.fs_rename(s.dir .. "/lib", s.dir .. "/gone"))
+        s.p:wait_for("the reload failed, .*lib.word", WAIT_MS)
+        assert(uv.fs_rename(s.dir .. "/former", s.dir .. "/lib"))
+        s.p:wait_for("reloaded: .*generation=4", WAIT_MS)
+        s:publish { "c say" }
+        s:wait("one", { "c" })
         assert.equal(0, (app.drain(s.p)), s.p:transcript())
     end)
 
