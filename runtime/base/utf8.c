@@ -8,6 +8,8 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <string.h>
 
 static bool is_continuation(uint8_t byte) {
     return (byte & 0xC0) == 0x80;
@@ -67,4 +69,22 @@ size_t shove_utf8_cut(const char *text, size_t size, size_t max_bytes) {
         return shove_utf8_character(text + at, size - at) > back ? at : max_bytes;
     }
     return max_bytes;
+}
+
+void shove_utf8_escape(const char *text, char *out, size_t size) {
+    const char *end = text + strlen(text);
+    size_t used = 0;
+    out[0] = '\0';
+    while (text < end) {
+        const size_t length = shove_utf8_character(text, (size_t)(end - text));
+        const size_t needed = length > 0 ? length : strlen("\\xNN");
+        if (needed >= size - used)
+            return;
+        if (length > 0)
+            snprintf(out + used, size - used, "%.*s", (int)length, text);
+        else
+            snprintf(out + used, size - used, "\\x%02x", (unsigned)(unsigned char)*text);
+        used += needed;
+        text += length > 0 ? length : 1;
+    }
 }

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/buffer.h"
+#include "base/utf8.h"
 
 #define ANSWER_BYTES_MAX ((size_t)16 << 20)
 
@@ -144,10 +145,13 @@ static json_t *look_at(const char *path, long pid) {
 json_t *shove_remote_find(const char *app, int64_t pid, struct shove_error *error) {
     char folder[SHOVE_SOCKET_PATH_SIZE];
     char real[PATH_MAX];
+    char name[SHOVE_UTF8_PATH_SIZE] = ""; /* as status says it */
     if (app != NULL && realpath(app, real) == NULL) {
         shove_error_set(error, SHOVE_ECONFIG, "cannot open %s: %s", app, strerror(errno));
         return NULL;
     }
+    if (app != NULL)
+        shove_utf8_escape(real, name, sizeof name);
     const int rc = shove_run_dir(false, folder, error);
     if (rc == SHOVE_EDENIED)
         return NULL;
@@ -160,7 +164,7 @@ json_t *shove_remote_find(const char *app, int64_t pid, struct shove_error *erro
             shove_run_socket_path(folder, pids[i], path, error) != 0)
             continue;
         json_t *status = look_at(path, pids[i]);
-        if (status != NULL && is_of(status, app != NULL ? real : NULL))
+        if (status != NULL && is_of(status, app != NULL ? name : NULL))
             json_array_append(found, status);
         json_decref(status);
     }

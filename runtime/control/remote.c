@@ -26,7 +26,7 @@ struct shove_remote_client {
     uv_pipe_t pipe; /* first */
     struct shove_control *control;
     int64_t since_ms; /* connected, or answered */
-    uint32_t reload; /* the number of the one it waits for; 0: none */
+    uint32_t reload;  /* the number of the one it waits for; 0: none */
     size_t size;
     char request[REQUEST_BYTES_MAX];
     char *answer; /* owned; set once */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/utf8.h"
 #include "control/poisoning.h"
 #include "control/pool.h"
 #include "control/replacement.h"
@@ -116,6 +117,7 @@ static const char *app_of(const struct shove_control *control, char path[PATH_MA
 
 json_t *shove_status(const struct shove_control *control) {
     char path[PATH_MAX];
+    char app[SHOVE_UTF8_PATH_SIZE]; /* JSON has no other bytes */
     json_t *workers = json_array();
     json_t *brokers = json_array();
     for (uint32_t i = 0; i < control->cluster_count; i++)
@@ -125,10 +127,11 @@ json_t *shove_status(const struct shove_control *control) {
         if (shove_pool_set_of(worker) == control->set || worker->has_child)
             json_array_append_new(workers, worker_status(worker));
     }
+    shove_utf8_escape(app_of(control, path), app, sizeof app);
     return json_pack("{s:i, s:s, s:s, s:o, s:s, s:o, s:i, s:I, s:o, s:o}", "pid", (int)getpid(),
-                     "app", app_of(control, path), "broker", control->clusters[0].url, "brokers",
-                     brokers, "phase", phase_name(control->phase), "error", plight_of(control),
-                     "generation", (int)control->generation, "uptime_ms",
+                     "app", app, "broker", control->clusters[0].url, "brokers", brokers, "phase",
+                     phase_name(control->phase), "error", plight_of(control), "generation",
+                     (int)control->generation, "uptime_ms",
                      (json_int_t)(control->now_ms - control->started_ms), "workers", workers,
                      "groups", shove_status_groups(control));
 }

@@ -80,6 +80,19 @@ describe("shove status", function()
         assert.equal(0, (app.drain(s.p)), s.p:transcript())
     end)
 
+    it("finds an app by its path, whatever bytes that has, and scales and reloads it", function()
+        local s = start { prepare = function(s)
+            local folder = s.dir .. "/caf\233 \195\169"
+            assert(uv.fs_mkdir(folder, tonumber("755", 8)))
+            s.app.path = tmp.write(folder .. "/app.lua", s.source)
+        end }
+        assert.equal(uv.fs_realpath(s.dir) .. "/caf\\xe9 \195\169/app.lua", status(s)[1].app)
+        assert.equal(0, ask(s, "scale", s.group_id, "2").code)
+        assert.equal(0, ask(s, "reload").code)
+        assert.same({ 2, 2 }, { status(s)[1].generation, group(s).consumers })
+        assert.equal(0, (app.drain(s.p)), s.p:transcript())
+    end)
+
     it("says of a run that drains that it does", function()
         local s = start()
         s:publish { "a gate" }

@@ -51,7 +51,7 @@ describe("--watch", function()
         assert.equal(0, (app.drain(s.p)), s.p:transcript())
     end)
 
-    it("goes on after a mistake, also one in a module that was never loaded; when it is mended other files are no matter", function()
+    it("goes on after a mistake, also one in a module that was never loaded; once mended, other files do not matter", function()
         local s = watched()
         tmp.write(s.dir .. "/fresh.lua", "return =")
         rewrite(s, "-new", "local app =", 'require "fresh" local app =')

@@ -1,3 +1,4 @@
+local ffi = require "ffi"
 local C = require("spec.support.c").include "base/utf8.h"
 
 local function character(text)
@@ -55,5 +56,19 @@ describe("UTF-8", function()
         assert.are.equal("\255\255", cut("\255\255\255", 2))
         assert.are.equal("\128\128\128\128", cut(("\128"):rep(9), 4))
         assert.are.equal("a\226", cut("a\226bc", 2))
+    end)
+
+    it("escapes what is not UTF-8, and cuts no character where there is no room", function()
+        local function escape(text, size)
+            local out = ffi.new("char[?]", size or 64)
+            C.shove_utf8_escape(text, out, size or 64)
+            return ffi.string(out)
+        end
+        assert.are.equal("", escape "")
+        assert.are.equal("a\\xe9\\x80€", escape "a\233\128€")
+        assert.are.equal("a€", escape("a€b", 5))
+        assert.are.equal("a", escape("a€", 4))
+        assert.are.equal("a", escape("a\255", 5))
+        assert.are.equal("a\\xff", escape("a\255", 6))
     end)
 end)
