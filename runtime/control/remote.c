@@ -36,6 +36,21 @@ struct shove_remote_client {
 
 /* ---- what is asked for ---- */
 
+/* It finishes what it has, and what is said of it will hold for the one that joins in its place. */
+static bool is_coming_back(const struct shove_flow *flow) {
+    const struct shove_topology *topology = &flow->control->topology;
+    if (!flow->is_removed || flow->state == SHOVE_FLOW_ENDED)
+        return false;
+    for (uint32_t i = 0; i < topology->group_count; i++) {
+        const struct shove_group *group = &topology->groups[i];
+        if (strcmp(group->group_id, flow->group->group_id) == 0 &&
+            strcmp(shove_topology_source(topology, group), flow->source) == 0 &&
+            shove_cluster_of(flow->control, group) == flow->cluster)
+            return true;
+    }
+    return false;
+}
+
 /* NULL: `error` says why. */
 static struct shove_flow *find_flow(struct shove_control *control, const json_t *request,
                                     struct shove_error *error) {
@@ -46,7 +61,8 @@ static struct shove_flow *find_flow(struct shove_control *control, const json_t 
     for (uint32_t i = 0; name != NULL && i < control->flow_count; i++) {
         struct shove_flow *flow = &control->flows[i];
         const char *id = flow->group->group_id;
-        if (!flow->is_removed && strcmp(id, name) == 0) {
+        const bool is_there = !flow->is_removed || is_coming_back(flow);
+        if (is_there && strcmp(id, name) == 0) {
             if (found != NULL) {
                 shove_error_set(error, SHOVE_EINVAL,
                                 "there is a group '%s' on '%s' and another on '%s': give one of "
@@ -56,10 +72,10 @@ static struct shove_flow *find_flow(struct shove_control *control, const json_t 
             }
             found = flow;
         }
-        if (!flow->is_removed && count < sizeof names / sizeof *names)
+        if (is_there && count < sizeof names / sizeof *names)
             names[count++] = id;
     }
-    if (found != NULL && found->state == SHOVE_FLOW_JOINED)
+    if (found != NULL && (found->state == SHOVE_FLOW_JOINED || found->is_removed))
         return found;
     if (found != NULL) {
         shove_error_set(error, SHOVE_ECLOSED, "group '%s' is not consuming", name);

@@ -5,6 +5,7 @@ local uv = require "luv"
 local assert = require "luassert"
 local app = require "spec.support.app"
 local process = require "spec.support.process"
+local reloads = require "spec.support.reloads"
 local steered = require "spec.support.steered"
 local tmp = require "spec.support.tmp"
 local wait = require "spec.support.wait"
@@ -242,6 +243,29 @@ describe("shove pause", function()
         assert.equal(0, ask(s, "resume", s.group_id).code)
         s:wait("ended", { "a" })
         assert.equal(2, (app.drain(s.p)), s.p:transcript()) -- a worker process died
+    end)
+
+    it("and scale are for a group, too, that finishes what it has to join again, and not for one that is gone", function()
+        local s = start()
+        s:publish { "a gate" }
+        s:wait("began", { "a" })
+        reloads.rewrite(s, "-new", 'codec = "raw" }', 'codec = "raw", hold = { "50ms" } }')
+        assert.equal(0, reloads.reload(s).code)
+        assert.equal("leaving", group(s).state)
+        assert.equal(s.group_id .. ": paused, 1 consumers\n", ask(s, "pause", s.group_id).stdout)
+        assert.equal(s.group_id .. ": paused, 3 consumers\n", ask(s, "scale", s.group_id, "3").stdout)
+        s:open "gate"
+        wait.until_true(function() return (group(s) or {}).state == "joined" end, WAIT_MS, "the group to be back")
+        assert.same({ true, 3 }, { group(s).paused, group(s).consumers })
+        assert.equal(0, ask(s, "resume", s.group_id).code)
+        s:publish { "b last" }
+        s:wait("began", { "b-new" })
+        reloads.rewrite(s, "", "app:register(queue,", "local function gone() end gone(queue,")
+        assert.equal(0, reloads.reload(s).code)
+        assert.equal("leaving", group(s).state)
+        assert.matches("there is no group", ask(s, "pause", s.group_id).stderr)
+        s:open "last"
+        assert.equal(0, (app.drain(s.p)), s.p:transcript())
     end)
 
     it("does not keep the app from draining", function()

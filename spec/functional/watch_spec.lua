@@ -66,6 +66,7 @@ describe("--watch", function()
         s.p:wait_for("reloaded: .*generation=8 +why=\"a file has changed\"", WAIT_MS)
         s:publish { "b" }
         s:wait("ended", { "b-newer" })
+        assert.equal(8, status(s).generation)
         assert.equal(0, (app.drain(s.p)), s.p:transcript())
     end)
 
