@@ -55,6 +55,29 @@ describe("/readyz", function()
         assert.equal(0, (p:wait_exit(WAIT_MS)), p:transcript())
     end)
 
+    it("says 503 and why while a reload has a group join anew, and 200 of one that leaves alone", function()
+        local s = steered.new { url = embedded.url, extra = [[
+            app:register(app:topic(queue_name .. "-other", { codec = "raw" }), {}, handle)]] }
+        local p, port = run(s)
+        until_ready(port, "^200 ready\n$")
+        s:publish { "a gate" }
+        s:wait("began", { "a" })
+        tmp.write(s.app.path, (s.source:gsub("codec = ", 'hold = { "50ms" }, codec = ', 1)))
+        p:kill "sighup"
+        until_ready(port, "^503 a group of the reloaded app has not joined yet\n$")
+        s:open "gate"
+        until_ready(port, "^200 ready\n$")
+        s:publish { "b last" }
+        s:wait("began", { "b" })
+        p:mark()
+        tmp.write(s.app.path, (s.source:gsub("app:register%(queue,", "local function gone() end gone(queue,")))
+        p:kill "sighup"
+        p:wait_for("reloaded: ", WAIT_MS)
+        assert.equal("200 ready\n", ready(port))
+        s:open "last"
+        assert.equal(0, (app.drain(p)), p:transcript())
+    end)
+
     it("says 200 of a member that stands by, because others have all partitions", function()
         local s = steered.new { url = kafka.url, partitions = 1 }
         local p, port = run(s)
