@@ -81,8 +81,8 @@ static int env_open(struct shove_store *store, const char *path, size_t map_byte
         rc = mdb_env_set_maxreaders(store->env, READERS_MAX);
     if (rc == 0)
         rc = mdb_env_set_maxdbs(store->env, DATABASES_MAX);
-    if (rc ==
-        0) /* NOTLS: a reader's slot belongs to its transaction, not to a thread of the pool */
+    /* NOTLS: a reader's slot belongs to its transaction, not to a thread of the pool */
+    if (rc == 0)
         rc = mdb_env_open(store->env, path, MDB_NOSUBDIR | MDB_NOTLS | flags, 0644);
     if (rc != 0) {
         mdb_env_close(store->env);

@@ -9,7 +9,7 @@ local kafka = require "spec.support.kafka"
 local process = require "spec.support.process"
 local wait = require "spec.support.wait"
 
-local USAGE, UNAVAILABLE, CONFIG = 64, 69, 78
+local USAGE = 64
 local DIED_MS = 1700000000000 -- 2023-11-14T22:13:20Z
 
 local SOURCE = [[
@@ -525,31 +525,6 @@ describe("a DLQ that several queues share", function()
         assert.are.equal(USAGE, result.code)
         assert.matches("'" .. names.NONE .. "' has no DLQ", result.stderr, 1, true)
         assert.matches("dlq = true", result.stderr, 1, true)
-    end)
-end)
-
-describe("shove dlq without a broker", function()
-    it("exits 69 when Kafka is not there", function()
-        local a = app.new { source = fill(SOURCE, { BROKER = "kafka://127.0.0.1:1", QUEUE = "orders" }) }
-        assert.are.equal(UNAVAILABLE, dlq(a, "list", "orders", "--connect-timeout", "1s").code)
-    end)
-
-    it("exits 69 when the embedded file is not there, and makes none", function()
-        local a = app.new { source = fill(SOURCE, { BROKER = "embedded:./shove.db", QUEUE = "orders" }) }
-        for _, line in ipairs {
-            { "list", "orders" }, { "show", "orders", "0:0" }, { "replay", "orders" }, { "replay", "orders", "--dry-run" },
-            { "purge", "orders", "--yes" },
-        } do
-            local result = dlq(a, unpack(line))
-            assert.are.equal(UNAVAILABLE, result.code, line[1])
-            assert.matches("./shove.db", result.stderr, 1, true)
-            assert.is_nil(io.open(a:file "shove.db"))
-        end
-    end)
-
-    it("refuses a memory broker", function()
-        local a = app.new { source = fill(SOURCE, { BROKER = "memory:", QUEUE = "orders" }) }
-        assert.are.equal(CONFIG, dlq(a, "list", "orders").code)
     end)
 end)
 
