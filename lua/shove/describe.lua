@@ -282,7 +282,8 @@ function M.derived(app)
         for _, one in ipairs(topic.derived) do
             local known = derived[one.name]
             local is_on_one = known == nil or known.broker == topic.cluster.index
-            derived[one.name] = { what = one.what, queue = topic.name, broker = is_on_one and topic.cluster.index }
+            local what = known and known.what == "dlq" and "dlq" or one.what -- that may be published to
+            derived[one.name] = { what = what, queue = topic.name, broker = is_on_one and topic.cluster.index }
         end
     end
     return derived

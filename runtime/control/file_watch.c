@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -25,6 +26,8 @@ struct shove_folder_watch {
     struct shove_folder_watch *next;
     struct watched_name *names; /* of files there, and of links on the way to one; owned */
     bool is_old;                /* of what was loaded, or where links led, before */
+    dev_t device;               /* of the folder, as it is watched */
+    ino_t inode;
     char folder[PATH_MAX];
 };
 
@@ -59,11 +62,15 @@ static void on_settled(uv_timer_t *timer) {
     shove_reload_ask(timer->data, "a file has changed", &error);
 }
 
-/* The folder itself was moved or deleted, of which libuv speaks by the folder's own name: what is
- * there from now on is another one. */
+/* The folder itself was moved or deleted, of which libuv speaks by the folder's own name, as of what
+ * is called the same in it. */
 static bool is_folder_gone(const struct shove_folder_watch *watch, const char *name, int events) {
+    struct stat info;
     const char *slash = strrchr(watch->folder, '/');
-    return (events & UV_RENAME) != 0 && strcmp(slash ? slash + 1 : watch->folder, name) == 0;
+    if ((events & UV_RENAME) == 0 || strcmp(slash ? slash + 1 : watch->folder, name) != 0)
+        return false;
+    return stat(watch->folder, &info) < 0 || info.st_dev != watch->device ||
+           info.st_ino != watch->inode;
 }
 
 static void on_changed(uv_fs_event_t *event, const char *name, int events, int status) {
@@ -121,6 +128,11 @@ static struct shove_folder_watch *watch_folder(struct shove_control *control, co
     watch->next = control->folder_watches;
     control->folder_watches = watch;
     const int status = uv_fs_event_start(&watch->event, on_changed, folder, 0);
+    struct stat info;
+    if (stat(folder, &info) == 0) {
+        watch->device = info.st_dev;
+        watch->inode = info.st_ino;
+    }
     if (status < 0)
         shove_log(SHOVE_LOG_WARN,
                   "cannot watch %s (%s): changes of files there are not noticed, 'shove reload' "

@@ -157,6 +157,8 @@ static void succeed(struct shove_flow *flow) {
             continue;
         before->is_succeeded = true;
         flow->is_paused = before->is_paused;
+        flow->autoscale = before->autoscale;
+        flow->autoscale.leaning = SHOVE_SCALE_NONE;
         set_consumers_within(flow, before->consumers);
         flow->tally = before->tally;
         flow->tally.is_failed = false;

@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/suggest.h"
+#include "base/utf8.h"
 #include "control/cluster.h"
 #include "control/reload.h"
 #include "control/run_dir.h"
@@ -36,19 +37,20 @@ struct shove_remote_client {
 
 /* ---- what is asked for ---- */
 
-/* It finishes what it has, and what is said of it will hold for the one that joins in its place. */
-static bool is_coming_back(const struct shove_flow *flow) {
+/* What the script says of the group: of one that is removed, what it says of that which joins in its
+ * place, and takes over what is said of this one meanwhile. NULL: it is gone for good. */
+static const struct shove_group *group_of(const struct shove_flow *flow) {
     const struct shove_topology *topology = &flow->control->topology;
-    if (!flow->is_removed || flow->state == SHOVE_FLOW_ENDED)
-        return false;
-    for (uint32_t i = 0; i < topology->group_count; i++) {
+    if (!flow->is_removed)
+        return flow->group;
+    for (uint32_t i = 0; !flow->is_succeeded && i < topology->group_count; i++) {
         const struct shove_group *group = &topology->groups[i];
         if (strcmp(group->group_id, flow->group->group_id) == 0 &&
             strcmp(shove_topology_source(topology, group), flow->source) == 0 &&
             shove_cluster_of(flow->control, group) == flow->cluster)
-            return true;
+            return group;
     }
-    return false;
+    return NULL;
 }
 
 /* NULL: `error` says why. */
@@ -61,7 +63,7 @@ static struct shove_flow *find_flow(struct shove_control *control, const json_t 
     for (uint32_t i = 0; name != NULL && i < control->flow_count; i++) {
         struct shove_flow *flow = &control->flows[i];
         const char *id = flow->group->group_id;
-        const bool is_there = !flow->is_removed || is_coming_back(flow);
+        const bool is_there = group_of(flow) != NULL;
         if (is_there && strcmp(id, name) == 0) {
             if (found != NULL) {
                 shove_error_set(error, SHOVE_EINVAL,
@@ -98,7 +100,7 @@ static int scale(struct shove_control *control, const json_t *request, struct sh
     const json_t *consumers = json_object_get(request, "consumers");
     if (!json_is_integer(consumers))
         return shove_error_set(error, SHOVE_EINVAL, "\"consumers\" is not a whole number");
-    return shove_scaling_set(flow, json_integer_value(consumers), error);
+    return shove_scaling_set(flow, group_of(flow), json_integer_value(consumers), error);
 }
 
 static int set_paused(struct shove_control *control, const json_t *request, bool is_paused,
@@ -139,9 +141,12 @@ static int obey(struct shove_control *control, const json_t *request, struct sho
 
 /* gives a line; NULL when out of memory. */
 static char *answer_line(const struct shove_control *control, int code, const char *text) {
+    char safe[4 * SHOVE_ERROR_TEXT_SIZE] = ""; /* a script, and its path, may have other bytes */
+    if (code != 0)
+        shove_utf8_escape(text, safe, sizeof safe);
     json_t *answer = code == 0 ? json_pack("{s:b, s:o}", "ok", 1, "status", shove_status(control))
                                : json_pack("{s:b, s:s, s:s}", "ok", 0, "code",
-                                           shove_error_name(code), "error", text);
+                                           shove_error_name(code), "error", safe);
     char *line = answer != NULL ? json_dumps(answer, JSON_COMPACT) : NULL;
     json_decref(answer);
     return line;

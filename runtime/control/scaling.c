@@ -31,8 +31,8 @@ static void set_consumers(struct shove_flow *flow, uint32_t consumers) {
     shove_flows_spread(flow->control);
 }
 
-int shove_scaling_set(struct shove_flow *flow, int64_t consumers, struct shove_error *error) {
-    const struct shove_group *group = flow->group;
+int shove_scaling_set(struct shove_flow *flow, const struct shove_group *group, int64_t consumers,
+                      struct shove_error *error) {
     if (consumers < group->consumers_min || consumers > group->consumers_max)
         return shove_error_set(
             error, SHOVE_EINVAL,

@@ -9,8 +9,10 @@
 #include "control/state.h"
 
 /* So many consumers, at once: those too many take nothing more and are gone when they are idle.
- * SHOVE_EINVAL outside of consumers.min and consumers.max. */
-int shove_scaling_set(struct shove_flow *flow, int64_t consumers, struct shove_error *error);
+ * SHOVE_EINVAL outside of consumers.min and consumers.max of `group`: that of the flow, or of the
+ * one that takes its place. */
+int shove_scaling_set(struct shove_flow *flow, const struct shove_group *group, int64_t consumers,
+                      struct shove_error *error);
 
 /* Messages behind the committed offset that are not finished, on the partitions of this process.
  * Negative: not known now. */

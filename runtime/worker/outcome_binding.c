@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "worker/audit.h"
 #include "worker/bindings.h"
 #include "worker/memory.h"
@@ -21,7 +22,7 @@ void shove_push_shown(lua_State *L, int index) {
         size_t size;
         const char *text = lua_tolstring(L, index, &size);
         if (size > SHOWN_BYTES_MAX) {
-            lua_pushlstring(L, text, SHOWN_BYTES_MAX);
+            lua_pushlstring(L, text, shove_utf8_cut(text, size, SHOWN_BYTES_MAX));
             lua_pushfstring(L, "a string (\"%s...\")", lua_tostring(L, -1));
         } else {
             lua_pushfstring(L, "a string (\"%s\")", text);
@@ -91,10 +92,18 @@ static void settle_nil(lua_State *L, struct shove_task *task, int index) {
     int top = lua_gettop(L);
     while (index <= top && lua_isnil(L, index))
         index++;
-    if (index <= top)
-        settle_nonsense(L, task, index, "nil and ");
-    else
+    if (index > top) {
         tell(task, SHOVE_OUTCOME_ACK, NULL, 0);
+    } else if (lua_type(L, index) == LUA_TSTRING) {
+        lua_pushliteral(L, "the handler returned nil and: ");
+        lua_pushvalue(L, index);
+        lua_concat(L, 2);
+        size_t size;
+        const char *text = lua_tolstring(L, -1, &size);
+        tell(task, SHOVE_OUTCOME_ERROR, text, size);
+    } else {
+        settle_nonsense(L, task, index, "nil and ");
+    }
 }
 
 static void settle_result(lua_State *L, struct shove_task *task, int index) {

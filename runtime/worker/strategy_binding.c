@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "core/autoscale.h"
 #include "worker/bindings.h"
 #include "worker/memory.h"
@@ -75,7 +76,7 @@ static int advise(lua_State *L) {
     }
     advice.group_size = (uint32_t)group_size;
     advice.broker_size = (uint32_t)broker_size;
-    size = size < SHOVE_OUTCOME_TEXT_MAX ? size : SHOVE_OUTCOME_TEXT_MAX;
+    size = shove_utf8_cut(text, size, SHOVE_OUTCOME_TEXT_MAX);
     struct shove_note note = {.type = SHOVE_NOTE_ADVICE, .generation = task->generation};
     struct shove_part parts[] = {
         {&advice, sizeof advice}, {group, group_size}, {broker, broker_size}, {text, size}};

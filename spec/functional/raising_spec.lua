@@ -44,8 +44,11 @@ local RETURNING = {
     { "returns-cdata", "return ffi.new('int')", "the handler returned a cdata" },
     { "returns-message", "return msg", "the handler returned a table" },
     { "returns-forgery", "return setmetatable({ code = 99 }, getmetatable(shove.ack))", "the handler returned a table" },
-    { "returns-nil-and-text", "return nil, 'no money'", "the handler returned nil and a string (\"no money\")" },
-    { "returns-nil-and-more", "return nil, nil, 'EPIPE'", "the handler returned nil and a string (\"EPIPE\")" },
+    { "returns-nil-and-text", "return nil, 'no money'", "the handler returned nil and: no money" },
+    { "returns-nil-and-more", "return nil, nil, 'EPIPE'", "the handler returned nil and: EPIPE" },
+    { "returns-nil-and-much", "return nil, ('ü'):rep(100)", "the handler returned nil and: " .. ("ü"):rep(100) },
+    { "returns-nil-and-nonsense", "return nil, false", "the handler returned nil and a boolean (false)" },
+    { "returns-odd-cut", "return ('x'):rep(59) .. 'ü'", ("x"):rep(59) .. "...\")" },
     { "returns-unknown", "return shove.akc", "shove has no field \"akc\" (did you mean \"ack\"?)" },
 }
 

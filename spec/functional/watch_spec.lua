@@ -139,6 +139,21 @@ describe("--watch", function()
         assert.equal(0, (app.drain(s.p)), s.p:transcript())
     end)
 
+    it("does not take what is called like its folder for the folder", function()
+        local s = linked(function(s)
+            assert(uv.fs_mkdir(s.dir .. "/lib", tonumber("755", 8)))
+            tmp.write(s.dir .. "/lib/word.lua", "return 'one'")
+            tmp.write(s.dir .. "/mod.lua", "return require 'lib.word'")
+        end)
+        tmp.write(s.dir .. "/lib/new", "")
+        assert(uv.fs_rename(s.dir .. "/lib/new", s.dir .. "/lib/lib"))
+        local clock = watched()
+        rewrite(clock, "-later")
+        clock.p:wait_for("reloaded: ", WAIT_MS) -- that long does a change wait for others
+        assert.equal(1, status(s).generation)
+        for _, each in ipairs { s, clock } do assert.equal(0, (app.drain(each.p)), each.p:transcript()) end
+    end)
+
     it("reloads when Kubernetes swaps a ConfigMap, and what was wrong in it is mended in place or by the next one", function()
         local function version(s, name, word)
             local folder = s.dir .. "/" .. name

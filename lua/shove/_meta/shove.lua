@@ -492,7 +492,7 @@ shove.empty_array = nil
 ---local ok, err = shove.publish("receipts", { id = order.id }, { key = order.id })
 ---if not ok then return shove.retry(err) end
 ---```
----@param topic string|shove.Topic It must exist: publishing never creates a topic.
+---@param topic string|shove.Topic It must exist: publishing never creates a topic. A hold or a poison topic is refused.
 ---@param body any Written by the codec of the topic, if the app declares it, else as JSON.
 ---@param options? shove.PublishOptions
 ---@return true? ok nil when the broker has refused it

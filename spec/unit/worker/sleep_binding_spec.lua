@@ -109,6 +109,7 @@ describe("shove.publish", function()
         local worker = rig.start [[
             app:topic("seq", { sequenced = "fail_all", dlq = true, hold = { "1s" } })
             app:register(orders, {}, function(msg)
+                if msg.retry_count > 0 then shove.publish_batch(msg.payload, { { body = 1 } }) end
                 shove.publish(msg.payload, 1)
             end)
         ]]
@@ -116,9 +117,11 @@ describe("shove.publish", function()
             ["seq-hold-1s"] = '"seq-hold-1s" holds retries of "seq"',
             ["seq-poison"] = '"seq-poison" keeps the poisoned keys of "seq"',
         } do
-            local result = worker:handle { payload = name }
-            assert.are.equal("error", result[1])
-            assert.matches(("shove.publish: %s, and only shove writes to it; name the queue"):format(what), result[2], 1, true)
+            for retries, call in pairs { [0] = "shove.publish", "shove.publish_batch" } do
+                local result = worker:handle { payload = name, retry_count = retries }
+                assert.are.equal("error", result[1])
+                assert.matches(("%s: %s, and only shove writes to it; name the queue"):format(call, what), result[2], 1, true)
+            end
         end
         assert.are.equal(0, #worker.published)
     end)
