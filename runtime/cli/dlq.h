@@ -147,18 +147,21 @@ int shove_letter_print_json(FILE *out, const struct shove_letter *letter, bool i
      .kind = SHOVE_OPTION_TEXT,                                                                    \
      .argument = "REASON",                                                                         \
      .help = "only those that died of this",                                                       \
-     .at = offsetof(struct shove_dlq_options, reason)},                                            \
+     .at = offsetof(struct shove_dlq_options, reason),                                             \
+     .is_single = true},                                                                           \
         {.name = "since",                                                                          \
          .kind = SHOVE_OPTION_TEXT,                                                                \
          .argument = "WHEN",                                                                       \
          .help = "only those that died at or after it: 2h, 2026-01-31T12:00:00Z",                  \
-         .at = offsetof(struct shove_dlq_options, since)},                                         \
+         .at = offsetof(struct shove_dlq_options, since),                                          \
+         .is_single = true},                                                                       \
         {.name = "key",                                                                            \
          .letter = 'k',                                                                            \
          .kind = SHOVE_OPTION_TEXT,                                                                \
          .argument = "KEY",                                                                        \
          .help = "only those with this key",                                                       \
-         .at = offsetof(struct shove_dlq_options, key)},                                           \
+         .at = offsetof(struct shove_dlq_options, key),                                            \
+         .is_single = true},                                                                       \
     {                                                                                              \
         .name = "limit", .letter = 'n', .kind = SHOVE_OPTION_NUMBER, .argument = "N",              \
         .help = "at most so many", .at = offsetof(struct shove_dlq_options, limit), .least = 1,    \

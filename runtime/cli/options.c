@@ -163,6 +163,7 @@ static int check_operands(const struct shove_command *command, int count, char *
 
 int shove_options_parse(const struct shove_command *command, int argc, char **argv, void *values,
                         int *operands) {
+    bool is_given[OPTIONS_MAX] = {false};
     struct tables tables;
     build_tables(command, &tables);
     opterr = 0;
@@ -183,11 +184,14 @@ int shove_options_parse(const struct shove_command *command, int argc, char **ar
             shove_command_help(command, stdout);
             return 0;
         }
+        const struct shove_option *option = &command->options[index];
         struct shove_error error;
-        if (store(&command->options[index], optarg, values, &error) != 0) {
-            shove_report(0, "--%s: %s", command->options[index].name, error.text);
-            return SHOVE_EXIT_USAGE;
-        }
+        if (option->is_single && is_given[index])
+            return shove_report(SHOVE_EXIT_USAGE, "--%s is given twice: it takes one %s",
+                                option->name, option->argument);
+        is_given[index] = true;
+        if (store(option, optarg, values, &error) != 0)
+            return shove_report(SHOVE_EXIT_USAGE, "--%s: %s", option->name, error.text);
     }
     *operands = optind;
     return check_operands(command, argc - optind, argv + optind);

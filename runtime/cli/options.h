@@ -32,6 +32,8 @@ struct shove_option {
     int64_t least;        /* of numbers, durations (ms) and sizes */
     int64_t most;
     bool is_hidden;
+    bool is_single; /* given twice it is refused: the second would pass for an addition. Of others
+                       the last one counts */
 };
 
 struct shove_texts {    /* owned; shove_texts_release */

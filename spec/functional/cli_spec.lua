@@ -125,6 +125,15 @@ describe("options", function()
         assert_usage(shove("publish", "app.lua", "orders", "-k"), "-k", "needs a value: KEY")
     end)
 
+    it("that would pass for an addition are taken once", function()
+        assert_usage(shove("publish", "app.lua", "orders", "-k", "a", "1", "--key", "b", "2"), "--key is given twice",
+            "it takes one KEY")
+        for _, name in ipairs { "--reason", "--since", "--key" } do
+            assert_usage(shove("dlq", "purge", "app.lua", "orders", name, "1", name, "2"), name .. " is given twice")
+        end
+        assert_usage(shove("poison", "list", "app.lua", "orders", "--key", "a", "--key", "b"), "--key is given twice")
+    end)
+
     it("that take none say so", function()
         assert_usage(shove("publish", "app.lua", "orders", "--raw=yes"), "--raw", "takes no value")
     end)
