@@ -19,8 +19,8 @@
  * a second time in the same assignment; they are dropped here, because for the subscriber a claim
  * only ever goes forward. Going back further than that is a real reset (the log was truncated), and
  * is passed on. So are those that follow a reset which librdkafka's log tells of: it writes that
- * before it fetches again, so the log is read before anything that does not follow is judged. And
- * so are records at the same offsets that a later leader wrote: librdkafka finds out by itself
+ * before it fetches again, so the log is read before anything that does not follow, or is the first
+ * there is, is judged. And so are records at the same offsets that a later leader wrote: librdkafka finds out by itself
  * where a log was cut, and goes back there without a word.
  *
  * After a reset librdkafka still takes the highest offset for the last one taken: the next
@@ -318,7 +318,8 @@ long shove_kafka_take(struct shove_transport *transport, struct shove_claim *bas
     ssize_t count = rd_kafka_consume_batch_queue(claim->queue, 0, batch->messages, max);
     batch->message_count = count > 0 ? (size_t)count : 0;
     bool is_clean = is_ascending(claim, batch);
-    if (!is_clean || has_jumped(claim, batch))
+    /* Where nothing was given yet, a reset to the beginning shows in no offset. */
+    if (!is_clean || has_jumped(claim, batch) || (count > 0 && claim->next_offset == 0))
         read_log(subscription);
     bool has_gone_back = !is_clean && sift(claim, batch);
     int code = claim->code;
