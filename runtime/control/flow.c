@@ -145,15 +145,19 @@ int shove_flow_join(struct shove_flow *flow, struct shove_error *error) {
     return rc;
 }
 
+bool shove_flow_is_of(const struct shove_flow *flow, const struct shove_cluster *cluster,
+                      const char *group_id, const char *source) {
+    return flow->cluster == cluster && strcmp(flow->group->group_id, group_id) == 0 &&
+           strcmp(flow->source, source) == 0;
+}
+
 /* Counts go on where those of the same group and topic stopped, and so does what an operator has
  * said. */
 static void succeed(struct shove_flow *flow) {
     for (uint32_t i = 0; i < flow->control->flow_count; i++) {
         struct shove_flow *before = &flow->control->flows[i];
         if (!before->is_removed || before->is_succeeded || before->state != SHOVE_FLOW_ENDED ||
-            before->cluster != flow->cluster ||
-            strcmp(before->group->group_id, flow->group->group_id) != 0 ||
-            strcmp(before->source, flow->source) != 0)
+            !shove_flow_is_of(before, flow->cluster, flow->group->group_id, flow->source))
             continue;
         before->is_succeeded = true;
         flow->is_paused = before->is_paused;

@@ -27,6 +27,11 @@ uint32_t shove_flow_free_places(const struct shove_control *control);
 void shove_flow_remove(struct shove_flow *flow, bool returns);
 void shove_flows_part(struct shove_control *control);
 
+/* Whether it is of that group, and consumes that topic there: the same one in another generation,
+ * too. */
+bool shove_flow_is_of(const struct shove_flow *flow, const struct shove_cluster *cluster,
+                      const char *group_id, const char *source);
+
 /* Messages in workers, or retries and dead letters on their way. */
 static inline bool shove_flow_has_work(const struct shove_flow *flow) {
     return flow->in_flight_total > 0 || flow->hopping_count > 0;

@@ -11,7 +11,6 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "base/utf8.h"
 #include "control/cluster.h"
 #include "control/file_watch.h"
 #include "control/flow.h"
@@ -364,7 +363,7 @@ void shove_reload_worker_ready(struct shove_worker *worker) {
 }
 
 void shove_reload_worker_failed(struct shove_worker *worker, const char *text, size_t size) {
-    char copy[SHOVE_ERROR_TEXT_SIZE];
-    snprintf(copy, sizeof(copy), "%.*s", (int)shove_utf8_cut(text, size, sizeof(copy) - 1), text);
-    fail(worker->control, copy);
+    struct shove_error error;
+    shove_error_set(&error, SHOVE_ECONFIG, "%.*s", (int)size, text);
+    fail(worker->control, error.text);
 }

@@ -13,6 +13,7 @@
 #include "base/suggest.h"
 #include "base/utf8.h"
 #include "control/cluster.h"
+#include "control/flow.h"
 #include "control/reload.h"
 #include "control/run_dir.h"
 #include "control/scaling.h"
@@ -45,9 +46,8 @@ static const struct shove_group *group_of(const struct shove_flow *flow) {
         return flow->group;
     for (uint32_t i = 0; !flow->is_succeeded && i < topology->group_count; i++) {
         const struct shove_group *group = &topology->groups[i];
-        if (strcmp(group->group_id, flow->group->group_id) == 0 &&
-            strcmp(shove_topology_source(topology, group), flow->source) == 0 &&
-            shove_cluster_of(flow->control, group) == flow->cluster)
+        if (shove_flow_is_of(flow, shove_cluster_of(flow->control, group), group->group_id,
+                             shove_topology_source(topology, group)))
             return group;
     }
     return NULL;

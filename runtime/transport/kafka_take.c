@@ -20,8 +20,8 @@
  * only ever goes forward. Going back further than that is a real reset (the log was truncated), and
  * is passed on. So are those that follow a reset which librdkafka's log tells of: it writes that
  * before it fetches again, so the log is read before anything that does not follow, or is the first
- * there is, is judged. And so are records at the same offsets that a later leader wrote: librdkafka finds out by itself
- * where a log was cut, and goes back there without a word.
+ * there is, is judged. And so are records at the same offsets that a later leader wrote: librdkafka
+ * finds out by itself where a log was cut, and goes back there without a word.
  *
  * After a reset librdkafka still takes the highest offset for the last one taken: the next
  * rebalance would go on there, past what the new log has below. So it is told where we are, or,

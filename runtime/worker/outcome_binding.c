@@ -162,8 +162,9 @@ static void settle_audit(lua_State *L, struct shove_task *task) {
     shove_audit_fail(task, text, size);
 }
 
-/* finish(id, is_ok, result...): what the protected call of the handler gave, or, where its outcome is
- * kept, that of the audit. Returns true when it is kept now, and the audit's turn; else nothing. */
+/* finish(id, is_ok, result...): what the protected call of the handler gave, or, where its outcome
+ * is kept, that of the audit. Returns true when it is kept now, and the audit's turn; else nothing.
+ */
 static int finish(lua_State *L) {
     struct shove_task *task = shove_task_find(shove_host_of(L), lua_tonumber(L, 1));
     if (task == NULL) {

@@ -43,7 +43,7 @@ local function assert_costs_its_own(rows, code)
     local s = hostile.new { broker = "embedded", topic = codec(choose(rows), "return body"),
         group = "max_retries = 0, max_crashes = 1, handler_timeout = '200ms'",
         handler = [[
-            if kind ~= "caught-by-the-handler" then assert(msg.body or true) return end
+            if kind ~= "caught-by-the-handler" then local _ = msg.body return end
             pcall(function() return msg.body end)]] }
     for kind, row in pairs(rows) do s:publish("bad", { kind }, row[2] and "dead" or "acked") end
     s:publish_good(40)

@@ -25,6 +25,21 @@ describe("--watch", function()
         return linked(function(s) tmp.write(s.dir .. "/mod.lua", "return 'one'") end)
     end
 
+    -- Until it is that generation, whose word a message is marked with.
+    local function says(s, generation, name, word)
+        s.p:wait_for("reloaded: .*generation=" .. generation, WAIT_MS)
+        s:publish { name .. " say" }
+        s:wait(word, { name })
+    end
+
+    -- As long as a change waits for others, by another app.
+    local function let_settle()
+        local clock = watched()
+        rewrite(clock, "-later")
+        clock.p:wait_for("reloaded: ", WAIT_MS)
+        return clock
+    end
+
     it("reloads when the script changes, however often it is written", function()
         local s = watched()
         for i = 1, 5 do rewrite(s, "-" .. i) end
@@ -40,13 +55,9 @@ describe("--watch", function()
         tmp.write(s.dir .. "/notes.txt", "nothing to do with it")
         tmp.write(s.dir .. "/mod.lua.new", "return 'two'")
         assert(uv.fs_rename(s.dir .. "/mod.lua.new", s.dir .. "/mod.lua"))
-        s.p:wait_for("reloaded: .*generation=2", WAIT_MS)
-        s:publish { "a say" }
-        s:wait("two", { "a" })
+        says(s, 2, "a", "two")
         tmp.write(s.dir .. "/mod.lua", "return 'three'")
-        s.p:wait_for("reloaded: .*generation=3", WAIT_MS)
-        s:publish { "b say" }
-        s:wait("three", { "b" })
+        says(s, 3, "b", "three")
         assert.equal(3, status(s).generation)
         assert.equal(0, (app.drain(s.p)), s.p:transcript())
     end)
@@ -61,9 +72,7 @@ describe("--watch", function()
         s:publish { "a" }
         s:wait("ended", { "a-new" })
         tmp.write(s.dir .. "/other.lua", "return =")
-        local clock = watched()
-        rewrite(clock, "-later")
-        clock.p:wait_for("reloaded: ", WAIT_MS) -- that long does a change wait for others
+        local clock = let_settle()
         s.p:mark()
         rewrite(s, "-newer")
         s.p:wait_for("reloaded: ", WAIT_MS)
@@ -95,13 +104,9 @@ describe("--watch", function()
         s:publish { "a say" }
         s:wait("one", { "a" })
         tmp.write(s.dir .. "/one/mod.lua", "return 'uno'")
-        s.p:wait_for("reloaded: .*generation=2", WAIT_MS)
-        s:publish { "b say" }
-        s:wait("uno", { "b" })
+        says(s, 2, "b", "uno")
         link("two", s.dir .. "/current")
-        s.p:wait_for("reloaded: .*generation=3", WAIT_MS)
-        s:publish { "c say" }
-        s:wait("two", { "c" })
+        says(s, 3, "c", "two")
         rewrite(s, "-new") -- through the links
         s.p:wait_for("reloaded: .*generation=4", WAIT_MS)
         s:publish { "d" }
@@ -122,20 +127,14 @@ describe("--watch", function()
         folder(s, "next", "two")
         assert(uv.fs_rename(s.dir .. "/lib", s.dir .. "/former"))
         assert(uv.fs_rename(s.dir .. "/next", s.dir .. "/lib"))
-        s.p:wait_for("reloaded: .*generation=2", WAIT_MS)
-        s:publish { "a say" }
-        s:wait("two", { "a" })
+        says(s, 2, "a", "two")
         tmp.write(s.dir .. "/lib/word.lua", "return 'three'")
-        s.p:wait_for("reloaded: .*generation=3", WAIT_MS)
-        s:publish { "b say" }
-        s:wait("three", { "b" })
+        says(s, 3, "b", "three")
         s.p:mark()
         assert(uv.fs_rename(s.dir .. "/lib", s.dir .. "/gone"))
         s.p:wait_for("the reload failed, .*lib.word", WAIT_MS)
         assert(uv.fs_rename(s.dir .. "/former", s.dir .. "/lib"))
-        s.p:wait_for("reloaded: .*generation=4", WAIT_MS)
-        s:publish { "c say" }
-        s:wait("one", { "c" })
+        says(s, 4, "c", "one")
         assert.equal(0, (app.drain(s.p)), s.p:transcript())
     end)
 
@@ -147,9 +146,7 @@ describe("--watch", function()
         end)
         tmp.write(s.dir .. "/lib/new", "")
         assert(uv.fs_rename(s.dir .. "/lib/new", s.dir .. "/lib/lib"))
-        local clock = watched()
-        rewrite(clock, "-later")
-        clock.p:wait_for("reloaded: ", WAIT_MS) -- that long does a change wait for others
+        local clock = let_settle()
         assert.equal(1, status(s).generation)
         for _, each in ipairs { s, clock } do assert.equal(0, (app.drain(each.p)), each.p:transcript()) end
     end)
@@ -177,9 +174,7 @@ describe("--watch", function()
         s.p:wait_for("the reload failed, .*mod.lua:1", WAIT_MS)
         version(s, "..4", "return 'four'")
         link("..4", s.dir .. "/..data")
-        s.p:wait_for("reloaded: .*generation=3", WAIT_MS)
-        s:publish { "a say" }
-        s:wait("four", { "a" })
+        says(s, 3, "a", "four")
         assert.equal(0, (app.drain(s.p)), s.p:transcript())
     end)
 end)

@@ -8,6 +8,7 @@
 -- before the broker has heard of a change; both functions return when it has.
 
 local ffi = require "ffi"
+local kafka = require "spec.support.kafka"
 local rdkafka = require "spec.support.librdkafka"
 local wait = require "spec.support.wait"
 
@@ -61,31 +62,17 @@ local function new_binding(make, user, what, operation)
     return binding
 end
 
--- `read` is given the answer to what `ask` sends.
-local function answer_to(client, ask, read)
-    local queue = rdkafka.rd_kafka_queue_new(client)
-    ask(queue)
-    local event = rdkafka.rd_kafka_queue_poll(queue, TIMEOUT_MS)
-    rdkafka.rd_kafka_queue_destroy(queue)
-    assert(event ~= nil, "the broker did not answer")
-    assert(rdkafka.rd_kafka_event_error(event) == 0, ffi.string(rdkafka.rd_kafka_event_error_string(event)))
-    local found = read(event)
-    rdkafka.rd_kafka_event_destroy(event)
-    return found
-end
-
 -- The broker's own word: what it goes by, not what the controller has.
 local function has_rule(client, user, what, operation)
     local size = ffi.new "size_t[1]"
     local filter = new_binding(rdkafka.rd_kafka_AclBindingFilter_new, user, what, operation)
-    local count = answer_to(client, function(queue)
-        rdkafka.rd_kafka_DescribeAcls(client, filter, nil, queue)
-    end, function(event)
-        rdkafka.rd_kafka_DescribeAcls_result_acls(rdkafka.rd_kafka_event_DescribeAcls_result(event), size)
-        return tonumber(size[0])
-    end)
+    local queue = rdkafka.rd_kafka_queue_new(client)
+    rdkafka.rd_kafka_DescribeAcls(client, filter, nil, queue)
     rdkafka.rd_kafka_AclBinding_destroy(filter)
-    return count > 0
+    kafka.take_admin_answer(queue, "asking for rules", function(event)
+        rdkafka.rd_kafka_DescribeAcls_result_acls(rdkafka.rd_kafka_event_DescribeAcls_result(event), size)
+    end)
+    return size[0] > 0
 end
 
 local function change(how, broker, user, what)
@@ -93,17 +80,17 @@ local function change(how, broker, user, what)
     local count = #what.operations
     local bindings = ffi.new("void *[?]", count)
     for i, operation in ipairs(what.operations) do bindings[i - 1] = new_binding(how.binding, user, what, operation) end
-    answer_to(client, function(queue)
-        how.call(client, bindings, count, nil, queue)
-    end, function(event)
+    local queue = rdkafka.rd_kafka_queue_new(client)
+    how.call(client, bindings, count, nil, queue)
+    for i = 0, count - 1 do rdkafka.rd_kafka_AclBinding_destroy(bindings[i]) end
+    kafka.take_admin_answer(queue, "changing rules", function(event)
         local size = ffi.new "size_t[1]"
         local items = how.items(how.result(event), size)
         for i = 0, tonumber(size[0]) - 1 do
             local problem = how.problem(items[i])
-            assert(problem == nil, problem ~= nil and ffi.string(rdkafka.rd_kafka_error_string(problem)))
+            if problem ~= nil then return ffi.string(rdkafka.rd_kafka_error_string(problem)) end
         end
     end)
-    for i = 0, count - 1 do rdkafka.rd_kafka_AclBinding_destroy(bindings[i]) end
     for _, operation in ipairs(what.operations) do
         wait.until_true(function() return has_rule(client, user, what, operation) == how.is_there end, TIMEOUT_MS,
             ("the broker to hear of %s on %s"):format(operation, what.topic or what.group))

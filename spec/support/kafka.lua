@@ -162,7 +162,7 @@ function Broker.topic(_, prefix)
     return unique(prefix)
 end
 
--- error_of: gives what an answer says of its one subject, or nil.
+-- Waits for the answer to what was asked there; the queue goes. error_of: gives what the answer says is wrong, or nil.
 local function take_admin_answer(queue, what, error_of)
     local event = rdkafka.rd_kafka_queue_poll(queue, TIMEOUT_MS)
     rdkafka.rd_kafka_queue_destroy(queue)
@@ -176,6 +176,7 @@ local function take_admin_answer(queue, what, error_of)
     rdkafka.rd_kafka_event_destroy(event)
     if text then error(what .. ": " .. text, 3) end
 end
+M.take_admin_answer = take_admin_answer
 
 local function topic_error(as_result, topics_of)
     return function(event)
